@@ -1,0 +1,131 @@
+"""Every error that loadstone raises on purpose: one tree, one way of writing a message.
+
+A message answers, in this order and in at most 15 lines: what went wrong, where (file, key), what was
+expected, what was found, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+MAX_LINES = 15
+
+
+class LoadstoneError(Exception):
+    """The root of the tree: catch it to catch everything that loadstone raises on purpose.
+
+    Args:
+        what: One sentence that says what went wrong.
+        where: The file, repository, key or argument concerned.
+        expected: What would have been right.
+        found: What was there instead.
+        problems: One line per problem, where several were collected; cut so that the message fits.
+        hint: The next step, as an instruction.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        expected: object = None,
+        found: object = None,
+        problems: Sequence[str] = (),
+        hint: str | None = None,
+    ) -> None:
+        self.what = what
+        self.where = where
+        self.expected = expected
+        self.found = found
+        self.problems = tuple(problems)
+        self.hint = hint
+        super().__init__(self._render())
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle with the keyword arguments, so that errors cross process boundaries whole."""
+        facts = (self.where, self.expected, self.found, self.problems, self.hint)
+        return _rebuild, (type(self), self.what, *facts)
+
+    def _render(self) -> str:
+        lines = [self.what]
+        facts = (("where", self.where), ("expected", self.expected), ("found", self.found))
+        lines += [f"  {label}: {value}" for label, value in facts if value is not None]
+        room = MAX_LINES - len(lines) - (self.hint is not None)
+        shown = self.problems if len(self.problems) <= room else self.problems[: room - 1]
+        lines += [f"  - {problem}" for problem in shown]
+        if len(shown) < len(self.problems):
+            lines.append(f"  ... and {len(self.problems) - len(shown)} more (see `.problems` on this error)")
+        if self.hint is not None:
+            lines.append(f"  next: {self.hint}")
+        return "\n".join(lines)
+
+
+def _rebuild(
+    cls: type[LoadstoneError],
+    what: str,
+    where: object,
+    expected: object,
+    found: object,
+    problems: Sequence[str],
+    hint: str | None,
+) -> LoadstoneError:
+    return cls(what, where=where, expected=expected, found=found, problems=problems, hint=hint)
+
+
+class ArgumentError(LoadstoneError, TypeError):
+    """The caller passed an argument that is unknown, or that has no meaning here."""
+
+
+class ConfigError(LoadstoneError, ValueError):
+    """A configuration is missing, unreadable, or says something impossible."""
+
+
+class ArchitectureError(LoadstoneError, ValueError):
+    """No architecture, or no task head of it, answers to what was asked for."""
+
+
+class SourceError(LoadstoneError, OSError):
+    """A folder, repository, revision or file could not be found or fetched."""
+
+
+class CheckpointError(LoadstoneError, ValueError):
+    """The bytes of a checkpoint are not what their format says."""
+
+
+class MatchError(LoadstoneError, ValueError):
+    """The tensors of a checkpoint and the parameters of a model do not fit together."""
+
+
+class PlacementError(LoadstoneError, ValueError):
+    """A device map asks for a device that is not there, or that cannot hold its part."""
+
+
+class ChangedFileError(LoadstoneError, RuntimeError):
+    """A file changed while the model was being loaded from it."""
+
+
+class BackendError(LoadstoneError, RuntimeError):
+    """A backend is missing, broken, or left something unfinished."""
+
+
+class MissingFrameworkError(BackendError, ImportError):
+    """The framework of a backend is not installed."""
+
+
+class PluginError(LoadstoneError, RuntimeError):
+    """Two plugins claim one name, or the plugin that was asked for cannot be imported."""
+
+
+def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str | None:
+    """Return "did you mean a, b or c?" for the known names nearest to `name`, or None.
+
+    Example:
+        >>> nearest("num_lables", ["num_labels", "revision"])
+        'did you mean num_labels?'
+    """
+    matches = difflib.get_close_matches(name, sorted(set(known)), n=limit, cutoff=0.6)
+    if not matches:
+        return None
+    listed = matches[0] if len(matches) == 1 else f"{', '.join(matches[:-1])} or {matches[-1]}"
+    return f"did you mean {listed}?"
