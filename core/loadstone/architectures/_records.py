@@ -1,0 +1,109 @@
+"""The records that describe an architecture: names, ties, heads and prefixes as data.
+
+Names are those of checkpoints. In a pattern `{}` stands for one segment between dots
+(`layers.{}.self_attn.q_proj.bias`) and a final `{...}` for all that follow. Patterns of the base model are written
+without its prefix.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from loadstone.config import Config
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Tie:
+    """Parameter `name` is the same parameter as `to`, where the config field `when` is true ("" is always)."""
+
+    name: str
+    to: str
+    when: str = "tie_word_embeddings"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """One model class of an architecture: the base model, or the base model with a task head.
+
+    Attributes:
+        task: What follows `AutoModelFor`, e.g. "CausalLM"; "" for the base model.
+        class_name: The class in every backend, there with the backend's prefix.
+        prefix: Where the base model sits in this model, e.g. "model"; "" for the base model itself.
+        new: Groups of parameters that may be absent from a checkpoint, and are then drawn afresh. A group is
+            new as a whole or not at all.
+        ties: Parameters that are one.
+        options: Keyword arguments that the class takes beside the configuration (`add_pooling_layer`).
+    """
+
+    task: str
+    class_name: str
+    prefix: str
+    new: tuple[tuple[str, ...], ...] = ()
+    ties: tuple[Tie, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """All that the engine must know of one model type.
+
+    Attributes:
+        model_type: The value in config.json.
+        family: Name of the module in each backend's `models` package that holds the classes.
+        config: The configuration class.
+        spec: Resolves a configuration into the frozen spec that the backends' modules read.
+        heads: The model classes; the base model first.
+        optional: Base-model names that exist only under some configurations (biases): found in a checkpoint
+            whose config has no room for them, they are an error and not a stranger.
+        ignored: Stored names that no model needs (`rotary_emb.inv_freq`).
+        renamed: (old, new) endings of names from before a renaming (`LayerNorm.gamma`, `LayerNorm.weight`).
+        no_split: Class names of the blocks that a device map must keep whole.
+        keep_float32: Base-model names that stay float32 whatever dtype is asked for.
+        shardable: Base-model names -> the axis along which they may be cut over devices.
+        modules: Backend name -> module that holds the classes, where it is not the backend's own.
+    """
+
+    model_type: str
+    family: str
+    config: type[Config]
+    spec: Callable[[Config], Any]
+    heads: tuple[Head, ...]
+    optional: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+    no_split: tuple[str, ...] = ()
+    keep_float32: tuple[str, ...] = ()
+    shardable: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def base_prefixes(self) -> tuple[str, ...]:
+        """Every prefix under which a checkpoint of this architecture may hold the base model; "" included."""
+        return tuple(dict.fromkeys(head.prefix for head in self.heads))
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Return whether a name fits a pattern. No regular expression is involved.
+
+    Example:
+        >>> matches("layers.{}.mlp.{...}", "layers.10.mlp.up_proj.weight")
+        True
+        >>> matches("layers.{}.bias", "layers.1.mlp.bias")
+        False
+    """
+    wanted, found = pattern.split("."), name.split(".")
+    if wanted[-1] == "{...}":
+        wanted, found = wanted[:-1], found[: len(wanted) - 1]
+    return len(wanted) == len(found) and all(w in ("{}", f) for w, f in zip(wanted, found, strict=True))
+
+
+def generalise(name: str) -> str:
+    """Return the pattern of a name: each numeric segment becomes `{}`.
+
+    Example:
+        >>> generalise("layers.10.mlp.up_proj.weight")
+        'layers.{}.mlp.up_proj.weight'
+    """
+    return ".".join("{}" if segment.isdigit() else segment for segment in name.split("."))

@@ -1,0 +1,199 @@
+"""The contract between core and a backend: a dozen methods, the same for every framework.
+
+Core decides what goes where; a backend owns its framework's objects. Core branches on `capabilities` and never
+on a backend's name. A model is opaque to core: it is handed from one method to the next.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from loadstone import plugins
+from loadstone.errors import ArchitectureError, MissingFrameworkError
+
+if TYPE_CHECKING:
+    from loadstone.architectures import Architecture, Head
+    from loadstone.config import Config
+    from loadstone.read.tensor import HostTensor
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What core may ask of a backend.
+
+    Attributes:
+        alignment: Bytes to which the address of a host tensor must be aligned for the backend to alias it;
+            0: the size of its element suffices.
+        aliases: A put on the host device keeps the host tensor's memory and copies nothing.
+        dtypes: Canonical names of the dtypes that a parameter may have.
+    """
+
+    alignment: int
+    aliases: bool
+    dtypes: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One parameter of a model: a leaf that a checkpoint may hold.
+
+    Attributes:
+        name: Its name in checkpoints.
+        shape: Sizes of its axes, as in checkpoints.
+        dtype: Canonical dtype that the model was built with.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A place for parameters.
+
+    Attributes:
+        name: As the framework spells it, e.g. "cpu" or "cuda:0".
+        is_host: Whether it computes in the process's own memory.
+        free: Bytes that can be allocated now.
+        total: Bytes it has.
+    """
+
+    name: str
+    is_host: bool
+    free: int
+    total: int
+
+
+class Backend(abc.ABC):
+    """One framework. Instances hold no state: every call names the model it is about."""
+
+    name: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+
+    @abc.abstractmethod
+    def devices(self) -> tuple[Device, ...]:
+        """Return the devices, accelerators first, the host last."""
+
+    @abc.abstractmethod
+    def device(self, requested: object) -> Device:
+        """Return the device that a caller named: a string or the framework's object; None is the default one.
+
+        Raises:
+            PlacementError: If there is no such device.
+        """
+
+    @abc.abstractmethod
+    def build(
+        self,
+        model_class: type,
+        config: Config,
+        *,
+        dtype: str,
+        attn_implementation: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return a model whose parameters have shapes and dtypes and no memory.
+
+        Args:
+            model_class: From `model_class`.
+            config: Kept by the model as `.config`.
+            dtype: Canonical float dtype of its parameters, except those that the architecture keeps in float32.
+            attn_implementation: The caller's choice, checked by the backend; None is the default.
+            options: Further keyword arguments of the class (`Head.options`).
+        """
+
+    @abc.abstractmethod
+    def parameters(self, model: Any) -> dict[str, Parameter]:
+        """Return name -> parameter for every leaf that a checkpoint may hold, in the model's order.
+
+        Two names of a tied parameter are two entries. State that is in no checkpoint is not listed.
+        """
+
+    @abc.abstractmethod
+    def put(self, model: Any, name: str, tensor: HostTensor, device: Device) -> None:
+        """Make `tensor` the value of the parameter `name`, on `device`.
+
+        On the host the memory is aliased where `capabilities` says so, and the tensor's dtype is kept.
+        """
+
+    @abc.abstractmethod
+    def tie(self, model: Any, name: str, to: str) -> None:
+        """Make `name` the same parameter as `to`."""
+
+    @abc.abstractmethod
+    def initialize(self, model: Any, names: Sequence[str], *, seed: int, device: Device) -> None:
+        """Draw the named parameters afresh, as the architecture's authors do, from a seeded generator."""
+
+    @abc.abstractmethod
+    def compute(self, model: Any, device: Device) -> tuple[str, ...]:
+        """Compute the state that is in no checkpoint (rope tables, position ids) and return its names."""
+
+    @abc.abstractmethod
+    def finish(self, model: Any) -> None:
+        """Put the model in inference mode and make sure that nothing without memory is left.
+
+        Raises:
+            BackendError: If a parameter or a buffer has no memory yet.
+        """
+
+    @abc.abstractmethod
+    def read(self, model: Any, name: str) -> HostTensor:
+        """Return the value of a parameter on the host: its own memory where possible, else a copy."""
+
+    def model_class(self, architecture: Architecture, head: Head) -> type:
+        """Return the class of one head of an architecture.
+
+        Raises:
+            ArchitectureError: If this backend has no such class.
+        """
+        record = plugins.backend_record(self.name)
+        module_name = architecture.modules.get(self.name, f"{record.models}.{architecture.family}")
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name != module_name:
+                raise
+            raise ArchitectureError(
+                f"{record.title} has no models of the family {architecture.family!r} yet",
+                expected=f"a module {module_name}",
+                hint="load it with another backend; docs/support.md lists what each has",
+            ) from error
+        found = getattr(module, self.class_name(head), None)
+        if found is None:
+            raise ArchitectureError(
+                f"{record.title} has no class {self.class_name(head)} yet",
+                where=module_name,
+                hint="load it with another backend; docs/support.md lists what each has",
+            )
+        return found  # type: ignore[no-any-return]
+
+    def class_name(self, head: Head) -> str:
+        """Return the name of a head's class in this backend, with its prefix."""
+        prefix = next((p for p, name in plugins.prefixes().items() if name == self.name), "")
+        return prefix + head.class_name
+
+
+@functools.cache
+def get_backend(name: str | None = None) -> Backend:
+    """Return a backend by name, importing its framework; None is the default one.
+
+    Raises:
+        PluginError: If no plugin, or more than one, claims the name.
+        MissingFrameworkError: If its framework is not installed.
+    """
+    name = name or plugins.default_backend()
+    record = plugins.backend_record(name)
+    if not plugins.is_installed(record):
+        raise MissingFrameworkError(
+            f"{record.title} is not installed",
+            expected=f"the module(s) {', '.join(record.requires)}",
+            hint=record.install,
+        )
+    backend: Backend = plugins.load_attribute(record.backend)()
+    return backend

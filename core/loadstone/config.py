@@ -1,0 +1,316 @@
+"""config.json <-> typed configuration. Known keys are checked and typed; every other key is kept as it came.
+
+A configuration is faithful: it holds what the file or the caller said, under the spelling used there, and
+writes it back so. What the architecture makes of it (every quirk resolved) is its spec; see
+`loadstone.architectures`.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from loadstone.dtypes import canonical
+from loadstone.errors import ConfigError, nearest
+
+CONFIG_NAME = "config.json"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Derived:
+    """The default of a field that follows from other fields, e.g. `head_dim`."""
+
+    of: Callable[[Any], object]
+
+
+def derived(of: Callable[[Any], object]) -> Any:
+    """Declare a field whose value, when absent or null, is `of(config)`."""
+    return Derived(of)
+
+
+class Config:
+    """A typed configuration; subclass it and declare the known keys as annotated class attributes.
+
+    Reading an attribute gives the value from the file or the caller, else the declared default. Setting one
+    checks its type. Keys that the class does not declare are kept, can be read, are saved, and change nothing.
+
+    Args:
+        **values: Known keys by name or by an alternative spelling (`torch_dtype`), and any others.
+
+    Raises:
+        ConfigError: If known keys hold values of a wrong type; all of them are named at once.
+
+    Example:
+        >>> config = Config(num_labels=3)
+        >>> config.num_labels, config.id2label[2]
+        (3, 'LABEL_2')
+    """
+
+    model_type: ClassVar[str] = ""
+    # Alternative spelling -> declared key. Whichever the file uses is the one that is saved.
+    spellings: ClassVar[Mapping[str, str]] = {"torch_dtype": "dtype"}
+    # Declared keys that hold a nested configuration of a model inside this one.
+    nested: ClassVar[tuple[str, ...]] = ("text_config",)
+    _fields: ClassVar[dict[str, tuple[Any, object]]] = {}
+
+    architectures: list[str] | None = None
+    dtype: str | None = None
+    id2label: dict[int, str] | None = None
+    label2id: dict[str, int] | None = None
+    problem_type: str | None = None
+    tie_word_embeddings: bool = True
+    is_encoder_decoder: bool = False
+    output_hidden_states: bool = False
+    output_attentions: bool = False
+    return_dict: bool = True
+    use_cache: bool = True
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    pad_token_id: int | None = None
+    initializer_range: float = 0.02
+    quantization_config: dict[str, Any] | None = None
+    compression_config: dict[str, Any] | None = None
+    text_config: dict[str, Any] | None = None
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._fields = _declared(cls)
+        for name in cls._fields:
+            # Values live in the instance; a class attribute would hide them.
+            if name in vars(cls):
+                delattr(cls, name)
+
+    def __init__(self, **values: Any) -> None:
+        complete = {name: default for name, (_, default) in self._fields.items()}
+        for name, value in complete.items():
+            if value is None or isinstance(value, Derived):
+                continue
+            values.setdefault(self._key_in(values, name), copy.deepcopy(value))
+        self._hold(values, where=type(self).__name__)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, where: object = "config", **overrides: Any) -> Self:
+        """Return the configuration that a parsed config.json describes.
+
+        Args:
+            values: The parsed file; it is not changed.
+            where: What to call it in an error.
+            **overrides: Keys that replace the file's.
+
+        Raises:
+            ConfigError: If known keys hold values of a wrong type.
+        """
+        config = cls.__new__(cls)
+        config._hold(copy.deepcopy(dict(values)), where=where)
+        config.update(overrides)
+        return config
+
+    def _hold(self, values: dict[str, Any], *, where: object) -> None:
+        values.pop("model_type", None)
+        num_labels = values.pop("num_labels", None)
+        object.__setattr__(self, "_values", {})
+        problems = []
+        for key, value in values.items():
+            try:
+                self._values[key] = self._checked(key, value)
+            except ConfigError as error:
+                problems.append(error.what)
+        if num_labels is not None and not isinstance(num_labels, int):
+            problems.append(f"num_labels: expected int, found {num_labels!r}")
+        if problems:
+            raise ConfigError(
+                f"{len(problems)} field(s) of the configuration have a wrong type",
+                where=where,
+                problems=problems,
+                hint="correct the file, or pass the right value as a keyword argument",
+            )
+        if num_labels is not None and self._values.get("id2label") is None:
+            self.num_labels = num_labels
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Set several keys; each is checked as an attribute assignment would be."""
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    def _key_in(self, values: Mapping[str, Any], name: str) -> str:
+        """Return the spelling under which `values` holds the declared key `name`; else the declared one."""
+        if name in values:
+            return name
+        return next((s for s, key in self.spellings.items() if key == name and s in values), name)
+
+    def _checked(self, name: str, value: Any) -> Any:
+        declared = self._fields.get(self.spellings.get(name, name))
+        if declared is None or value is None:
+            return value
+        if self.spellings.get(name, name) == "dtype":
+            return canonical(value)
+        if name == "id2label" and isinstance(value, dict):
+            return {_as_int(key): label for key, label in value.items()}
+        if not _fits(value, declared[0]):
+            raise ConfigError(f"{name}: expected {_type_name(declared[0])}, found {value!r}")
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_values":
+            raise AttributeError(name)
+        key = self.spellings.get(name, name)
+        value = self._values.get(self._key_in(self._values, key))
+        if value is not None:
+            return value
+        if key in self._fields:
+            default = self._fields[key][1]
+            return default.of(self) if isinstance(default, Derived) else copy.copy(default)
+        if key in self._values:
+            return None
+        known = [*self._fields, *self.spellings, "num_labels"]
+        raise AttributeError(f"{type(self).__name__} has no field {name!r}; {nearest(name, known) or ''}".rstrip("; "))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(getattr(type(self), name, None), property):
+            object.__setattr__(self, name, value)
+            return
+        checked = self._checked(name, value)
+        key = self.spellings.get(name, name)
+        held = [k for k in self._values if self.spellings.get(k, k) == key]
+        for spelling in held or [key]:
+            self._values[spelling] = checked
+
+    @property
+    def num_labels(self) -> int:
+        """Number of labels of a classification head; setting it renames them unless the number stays."""
+        labels = self.id2label
+        return 2 if labels is None else len(labels)
+
+    @num_labels.setter
+    def num_labels(self, number: int) -> None:
+        if self._values.get("id2label") is not None and len(self._values["id2label"]) == number:
+            return
+        self._values["id2label"] = {i: f"LABEL_{i}" for i in range(number)}
+        self._values["label2id"] = {f"LABEL_{i}": i for i in range(number)}
+
+    @classmethod
+    def knows(cls, name: str) -> bool:
+        """Return whether `name` is a key that this class declares, in any spelling."""
+        return name in cls._fields or name in cls.spellings or name == "num_labels"
+
+    def __contains__(self, name: str) -> bool:
+        return self.knows(name) or name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def get_text_config(self) -> Config:
+        """Return the configuration of the text model: the nested `text_config`, where there is one."""
+        nested = self.text_config
+        if nested is None:
+            return self
+        return type(self).from_dict(nested, where="text_config")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what config.json holds: every key that was read or set, and `model_type`."""
+        values = copy.deepcopy(self._values)
+        return {"model_type": self.model_type, **values} if self.model_type else values
+
+    def to_json_string(self) -> str:
+        """Return the text of config.json, keys sorted, as transformers writes it."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True, default=str) + "\n"
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Write `config.json` into a folder, which is made where absent. No key is lost."""
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_NAME).write_text(self.to_json_string(), encoding="utf-8")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self._values == typing.cast(Config, other)._values
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self).from_dict(self._values)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self._values)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.to_json_string().rstrip()}"
+
+
+def _restore(cls: type[Config], values: dict[str, Any]) -> Config:
+    return cls.from_dict(values)
+
+
+def _declared(cls: type[Config]) -> dict[str, tuple[Any, object]]:
+    """Return key -> (type, default) for the annotated class attributes of a class and its bases."""
+    fields: dict[str, tuple[Any, object]] = {}
+    for base in reversed(cls.__mro__):
+        if not (isinstance(base, type) and issubclass(base, Config)):
+            continue
+        hints = typing.get_type_hints(base)
+        for name in vars(base).get("__annotations__", {}):
+            if name.startswith("_") or typing.get_origin(hints[name]) is ClassVar:
+                continue
+            if name in vars(base):
+                fields[name] = (hints[name], vars(base)[name])
+            elif name in vars(base)["_fields"]:
+                fields[name] = vars(base)["_fields"][name]
+    return fields
+
+
+def _as_int(key: object) -> Any:
+    return int(key) if isinstance(key, str) and key.lstrip("-").isdigit() else key
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Return whether a JSON value fits a declared type; an int fits float, a bool never fits a number."""
+    if hint is Any:
+        return True
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(hint))
+    if hint is None or hint is type(None):
+        return value is None
+    if origin in (list, tuple):
+        inner = typing.get_args(hint)[0]
+        return isinstance(value, list | tuple) and all(_fits(item, inner) for item in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _type_name(hint: Any) -> str:
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+# The base class declares keys too; `__init_subclass__` only runs for its subclasses.
+Config._fields = _declared(Config)
+for _name in Config._fields:
+    delattr(Config, _name)
+
+
+def parse_config_json(text: str, *, where: object) -> dict[str, Any]:
+    """Parse the text of a config.json.
+
+    Raises:
+        ConfigError: If it is not JSON, or not an object.
+    """
+    try:
+        values = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ConfigError(
+            "a configuration is not valid JSON",
+            where=where,
+            found=f"{error}" if str(error) else "nesting too deep",
+            hint="fetch the file again, or correct it",
+        ) from error
+    if not isinstance(values, dict):
+        raise ConfigError("a configuration is not a JSON object", where=where, found=type(values).__name__)
+    return values
