@@ -2,9 +2,41 @@
 
 A family's file defines its configuration classes, the function that resolves a configuration into a typed spec,
 and `ARCHITECTURES`, the records that the engine reads. Adding a family takes one file here and one in each
-backend's `models` folder; both are found by name.
+backend's `models` folder; both are found by name. Modules whose name begins with `_` are the machinery.
 """
 
-from loadstone.architectures._records import Architecture, Head, Tie
+from loadstone.architectures._records import Architecture, Head, Tie, generalise, matches
+from loadstone.architectures._registry import (
+    architecture_for,
+    architecture_of,
+    architectures,
+    find_config,
+    find_head,
+    head_for,
+    model_types,
+)
+from loadstone.architectures._rope import RopeSpec, rope_spec
+from loadstone.architectures._spec import ClassifierSpec, DecoderSpec, EncoderSpec, activation, classifier_spec, divides
 
-__all__ = ["Architecture", "Head", "Tie"]
+__all__ = [
+    "Architecture",
+    "ClassifierSpec",
+    "DecoderSpec",
+    "EncoderSpec",
+    "Head",
+    "RopeSpec",
+    "Tie",
+    "activation",
+    "architecture_for",
+    "architecture_of",
+    "architectures",
+    "classifier_spec",
+    "divides",
+    "find_config",
+    "find_head",
+    "generalise",
+    "head_for",
+    "matches",
+    "model_types",
+    "rope_spec",
+]

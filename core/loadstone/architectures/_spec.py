@@ -1,0 +1,142 @@
+"""Specs: a configuration with every quirk resolved. The backends' modules read these and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from loadstone.architectures._rope import RopeSpec
+from loadstone.config import Config
+from loadstone.errors import ConfigError, nearest
+
+# Name in config.json -> the function's one name here.
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "tanh": "tanh",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierSpec:
+    """What a classification head needs.
+
+    Attributes:
+        num_labels: Size of its last axis.
+        problem_type: "regression", "single_label_classification", "multi_label_classification", or None: decided
+            by the labels, as transformers does.
+        dropout: Probability before the head, in training.
+        pad_token_id: Sequences end before it, for heads that read the last token.
+    """
+
+    num_labels: int
+    problem_type: str | None
+    dropout: float
+    pad_token_id: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderSpec:
+    """A Llama-like decoder: pre-normalised blocks of rotary attention and a gated feed-forward.
+
+    Attributes:
+        head_dim: Channels of one head; `num_heads * head_dim` need not be `hidden_size`.
+        windows: Per layer, how many tokens back it attends, or None for all.
+        attention_scale: Factor on the attention scores.
+        attention_bias: Whether the query, key and value projections have a bias.
+        output_bias: Whether the attention's output projection has one.
+        mlp_bias: Whether the feed-forward's projections have one.
+        pad_token_id: Row of the embedding that is zero when drawn afresh.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    activation: str
+    norm_eps: float
+    rope: RopeSpec
+    windows: tuple[int | None, ...]
+    attention_scale: float
+    attention_bias: bool
+    output_bias: bool
+    mlp_bias: bool
+    attention_dropout: float
+    initializer_range: float
+    pad_token_id: int | None
+    classifier: ClassifierSpec
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSpec:
+    """A BERT-like encoder: post-normalised blocks over word, position and type embeddings.
+
+    Attributes:
+        pad_token_id: Row of the word embedding that is zero when drawn afresh.
+        hidden_dropout: Probability after embeddings and projections, in training.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    activation: str
+    norm_eps: float
+    max_positions: int
+    type_vocab_size: int
+    hidden_dropout: float
+    attention_dropout: float
+    initializer_range: float
+    pad_token_id: int | None
+    classifier: ClassifierSpec
+
+
+def classifier_spec(config: Config, *, dropout: float) -> ClassifierSpec:
+    """Resolve the part of a configuration that classification heads read."""
+    return ClassifierSpec(
+        num_labels=config.num_labels,
+        problem_type=config.problem_type,
+        dropout=dropout,
+        pad_token_id=config.pad_token_id,
+    )
+
+
+def activation(name: str) -> str:
+    """Return the one name of an activation function.
+
+    Raises:
+        ConfigError: If it is unknown.
+    """
+    if name not in ACTIVATIONS:
+        raise ConfigError(
+            f"unknown activation function {name!r}",
+            where="hidden_act",
+            expected=f"one of: {', '.join(ACTIVATIONS)}",
+            hint=nearest(name, ACTIVATIONS),
+        )
+    return ACTIVATIONS[name]
+
+
+def divides(config: Config, whole: str, parts: str) -> int:
+    """Return `config.whole // config.parts`.
+
+    Raises:
+        ConfigError: If the division leaves a rest, or there are no parts.
+    """
+    total, number = getattr(config, whole), getattr(config, parts)
+    if number < 1 or total % number:
+        raise ConfigError(
+            f"{whole} must be a multiple of {parts}",
+            where=f"{type(config).__name__}",
+            found=f"{whole}={total}, {parts}={number}",
+        )
+    return int(total // number)
