@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 
 
-
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TensorInfo:
     """One stored tensor.
@@ -52,6 +51,7 @@ class TensorIndex:
     format: str = "safetensors"
 
     def __len__(self) -> int:
+        """Return the number of tensors."""
         return len(self.tensors)
 
     @property
