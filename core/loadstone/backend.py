@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import functools
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone import plugins
@@ -127,16 +127,12 @@ class Backend(abc.ABC):
         """Make `name` the same parameter as `to`."""
 
     @abc.abstractmethod
-    def initialize(self, model: Any, names: Sequence[str], *, seed: int, device: Device) -> None:
-        """Draw the named parameters afresh, as the architecture's authors do, from a seeded generator."""
-
-    @abc.abstractmethod
     def compute(self, model: Any, device: Device) -> tuple[str, ...]:
         """Compute the state that is in no checkpoint (rope tables, position ids) and return its names."""
 
     @abc.abstractmethod
-    def finish(self, model: Any) -> None:
-        """Put the model in inference mode and make sure that nothing without memory is left.
+    def finish(self, model: Any, *, training: bool) -> None:
+        """Make sure that nothing without memory is left, buffers and seeds included, and set the mode.
 
         Raises:
             BackendError: If a parameter or a buffer has no memory yet.

@@ -169,7 +169,9 @@ class Config:
         if key in self._values:
             return None
         known = [*self._fields, *self.spellings, "num_labels"]
-        raise AttributeError(f"{type(self).__name__} has no field {name!r}; {nearest(name, known) or ''}".rstrip("; "))
+        raise AttributeError(
+            f"{type(self).__name__} has no field {name!r}; {nearest(name, known) or ''}".rstrip("; ")
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(getattr(type(self), name, None), property):
@@ -287,7 +289,11 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def _type_name(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+    return (
+        hint.__name__
+        if isinstance(hint, type) and not typing.get_args(hint)
+        else str(hint).replace("typing.", "")
+    )
 
 
 # The base class declares keys too; `__init_subclass__` only runs for its subclasses.

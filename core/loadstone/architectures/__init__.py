@@ -16,7 +16,14 @@ from loadstone.architectures._registry import (
     model_types,
 )
 from loadstone.architectures._rope import RopeSpec, rope_spec
-from loadstone.architectures._spec import ClassifierSpec, DecoderSpec, EncoderSpec, activation, classifier_spec, divides
+from loadstone.architectures._spec import (
+    ClassifierSpec,
+    DecoderSpec,
+    EncoderSpec,
+    activation,
+    classifier_spec,
+    divides,
+)
 
 __all__ = [
     "Architecture",

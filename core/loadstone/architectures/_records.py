@@ -34,6 +34,7 @@ class Head:
         new: Groups of parameters that may be absent from a checkpoint, and are then drawn afresh. A group is
             new as a whole or not at all.
         ties: Parameters that are one.
+        output: Module that scores every token of the vocabulary, e.g. "lm_head"; "" for none.
         options: Keyword arguments that the class takes beside the configuration (`add_pooling_layer`).
     """
 
@@ -42,6 +43,7 @@ class Head:
     prefix: str
     new: tuple[tuple[str, ...], ...] = ()
     ties: tuple[Tie, ...] = ()
+    output: str = ""
     options: tuple[str, ...] = ()
 
 
@@ -55,12 +57,15 @@ class Architecture:
         config: The configuration class.
         spec: Resolves a configuration into the frozen spec that the backends' modules read.
         heads: The model classes; the base model first.
+        embedding: Module of the base model that looks tokens up, e.g. "embed_tokens".
         optional: Base-model names that exist only under some configurations (biases): found in a checkpoint
             whose config has no room for them, they are an error and not a stranger.
         ignored: Stored names that no model needs (`rotary_emb.inv_freq`).
         renamed: (old, new) endings of names from before a renaming (`LayerNorm.gamma`, `LayerNorm.weight`).
         no_split: Class names of the blocks that a device map must keep whole.
         keep_float32: Base-model names that stay float32 whatever dtype is asked for.
+        drawn: Names -> how a fresh parameter is drawn ("ones", "zeros"), where it is not the rule: zeros for a
+            `bias`, ones for any other vector, else a normal distribution of width `initializer_range`.
         shardable: Base-model names -> the axis along which they may be cut over devices.
         modules: Backend name -> module that holds the classes, where it is not the backend's own.
     """
@@ -70,11 +75,13 @@ class Architecture:
     config: type[Config]
     spec: Callable[[Config], Any]
     heads: tuple[Head, ...]
+    embedding: str
     optional: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     no_split: tuple[str, ...] = ()
     keep_float32: tuple[str, ...] = ()
+    drawn: Mapping[str, str] = dataclasses.field(default_factory=dict)
     shardable: Mapping[str, int] = dataclasses.field(default_factory=dict)
     modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

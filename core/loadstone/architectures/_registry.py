@@ -50,8 +50,11 @@ def architecture_for(model_type: str) -> Architecture:
     known = model_types()
     raise ConfigError(
         f"unknown model type {model_type!r}",
-        expected=f"one of: {', '.join(known)}" if len(known) <= 12 else f"one of {len(known)} known model types",
-        hint=nearest(model_type, known) or "`loadstone plugins` lists what is installed; a plugin can add a model type",
+        expected=f"one of: {', '.join(known)}"
+        if len(known) <= 12
+        else f"one of {len(known)} known model types",
+        hint=nearest(model_type, known)
+        or "`loadstone plugins` lists what is installed; a plugin can add a model type",
     )
 
 

@@ -51,16 +51,25 @@ def encoder_spec(config: Config) -> EncoderSpec:
         attention_dropout=config.attention_probs_dropout_prob,
         initializer_range=config.initializer_range,
         pad_token_id=config.pad_token_id,
-        classifier=classifier_spec(config, dropout=config.hidden_dropout_prob if dropout is None else dropout),
+        classifier=classifier_spec(
+            config, dropout=config.hidden_dropout_prob if dropout is None else dropout
+        ),
     )
 
 
 def _refuse_what_no_checkpoint_uses(config: Config) -> None:
-    for key, value in (("position_embedding_type", "absolute"), ("is_decoder", False), ("add_cross_attention", False)):
+    for key, value in (
+        ("position_embedding_type", "absolute"),
+        ("is_decoder", False),
+        ("add_cross_attention", False),
+    ):
         found = getattr(config, key)
         if found != value:
             raise ConfigError(
-                f"BERT with {key}={found!r} is not supported", where=key, expected=repr(value), found=repr(found)
+                f"BERT with {key}={found!r} is not supported",
+                where=key,
+                expected=repr(value),
+                found=repr(found),
             )
 
 
@@ -71,7 +80,12 @@ TRANSFORM = (
     "cls.predictions.transform.LayerNorm.weight",
     "cls.predictions.transform.LayerNorm.bias",
 )
-MASKED_LM = (*TRANSFORM, "cls.predictions.bias", "cls.predictions.decoder.weight", "cls.predictions.decoder.bias")
+MASKED_LM = (
+    *TRANSFORM,
+    "cls.predictions.bias",
+    "cls.predictions.decoder.weight",
+    "cls.predictions.decoder.bias",
+)
 NEXT_SENTENCE = ("cls.seq_relationship.weight", "cls.seq_relationship.bias")
 CLASSIFIER = ("classifier.weight", "classifier.bias")
 DECODER_TIES = (
@@ -83,13 +97,21 @@ DECODER_TIES = (
 def _heads() -> tuple[Head, ...]:
     pooler = tuple(f"bert.{name}" for name in POOLER)
 
-    def head(task: str, *new: tuple[str, ...], ties: tuple[Tie, ...] = ()) -> Head:
-        return Head(task=task, class_name=f"BertFor{task}", prefix="bert", new=new, ties=ties)
+    def head(task: str, *new: tuple[str, ...]) -> Head:
+        scores = MASKED_LM in new
+        return Head(
+            task=task,
+            class_name=f"BertFor{task}",
+            prefix="bert",
+            new=new,
+            ties=DECODER_TIES if scores else (),
+            output="cls.predictions.decoder" if scores else "",
+        )
 
     return (
         Head(task="", class_name="BertModel", prefix="", new=(POOLER,), options=("add_pooling_layer",)),
-        head("PreTraining", pooler, MASKED_LM, NEXT_SENTENCE, ties=DECODER_TIES),
-        head("MaskedLM", MASKED_LM, ties=DECODER_TIES),
+        head("PreTraining", pooler, MASKED_LM, NEXT_SENTENCE),
+        head("MaskedLM", MASKED_LM),
         head("NextSentencePrediction", pooler, NEXT_SENTENCE),
         head("SequenceClassification", pooler, CLASSIFIER),
         head("TokenClassification", CLASSIFIER),
@@ -105,6 +127,7 @@ ARCHITECTURES = (
         config=BertConfig,
         spec=encoder_spec,
         heads=_heads(),
+        embedding="embeddings.word_embeddings",
         optional=POOLER,
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
         renamed=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),

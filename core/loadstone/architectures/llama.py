@@ -82,6 +82,7 @@ def decoder_heads(stem: str) -> tuple[Head, ...]:
             prefix="model",
             new=(("lm_head.weight",),),
             ties=(embedding,),
+            output="lm_head",
         ),
         Head(
             task="SequenceClassification",
@@ -89,8 +90,18 @@ def decoder_heads(stem: str) -> tuple[Head, ...]:
             prefix="model",
             new=(score[:1],),
         ),
-        Head(task="TokenClassification", class_name=f"{stem}ForTokenClassification", prefix="model", new=(score,)),
-        Head(task="QuestionAnswering", class_name=f"{stem}ForQuestionAnswering", prefix="transformer", new=(outputs,)),
+        Head(
+            task="TokenClassification",
+            class_name=f"{stem}ForTokenClassification",
+            prefix="model",
+            new=(score,),
+        ),
+        Head(
+            task="QuestionAnswering",
+            class_name=f"{stem}ForQuestionAnswering",
+            prefix="transformer",
+            new=(outputs,),
+        ),
     )
 
 
@@ -105,6 +116,7 @@ ARCHITECTURES = (
         config=LlamaConfig,
         spec=decoder_spec,
         heads=decoder_heads("Llama"),
+        embedding="embed_tokens",
         optional=BIASES,
         ignored=("layers.{}.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"),
         no_split=("LlamaDecoderLayer",),

@@ -1,0 +1,136 @@
+"""The backend contract in PyTorch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from loadstone.backend import Backend, Capabilities, Device, Parameter
+from loadstone.config import Config
+from loadstone.dtypes import DTYPES
+from loadstone.errors import BackendError, PlacementError
+from loadstone.read.tensor import HostTensor
+from loadstone_torch.layers import RotaryEmbedding, without_memory
+
+TORCH_DTYPES = {name: getattr(torch, name) for name in DTYPES if hasattr(torch, name)}
+NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+
+
+class TorchBackend(Backend):
+    """PyTorch: parameters alias host memory at any address that suits their element."""
+
+    name = "torch"
+    capabilities = Capabilities(alignment=0, aliases=True, dtypes=frozenset(TORCH_DTYPES))
+
+    def devices(self) -> tuple[Device, ...]:
+        """Return the CUDA devices, then the CPU."""
+        found = []
+        for index in range(torch.cuda.device_count()):
+            free, total = torch.cuda.mem_get_info(index)
+            found.append(Device(name=f"cuda:{index}", is_host=False, free=free, total=total))
+        page = os.sysconf("SC_PAGE_SIZE")
+        free, total = (os.sysconf(name) * page for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
+        return (*found, Device(name="cpu", is_host=True, free=free, total=total))
+
+    def device(self, requested: object) -> Device:
+        """Return a device from a `torch.device`, its string, or a CUDA index; None is the CPU."""
+        try:
+            wanted = torch.device(requested if requested is not None else "cpu")  # type: ignore[call-overload]
+        except (RuntimeError, TypeError) as error:
+            raise PlacementError(f"PyTorch knows no device {requested!r}") from error
+        name = "cuda:0" if wanted == torch.device("cuda") else str(wanted)
+        known = {device.name: device for device in self.devices()}
+        if name not in known:
+            raise PlacementError(f"there is no device {name!r} here", expected=f"one of: {', '.join(known)}")
+        return known[name]
+
+    def build(
+        self,
+        model_class: type,
+        config: Config,
+        *,
+        dtype: str,
+        attn_implementation: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Build on the meta device."""
+        with without_memory(TORCH_DTYPES[dtype]):
+            model = model_class(config, **(options or {}))
+        if attn_implementation is not None:
+            model.set_attn_implementation(attn_implementation)
+        return model
+
+    def parameters(self, model: nn.Module) -> dict[str, Parameter]:
+        """List what `state_dict` would hold."""
+        found = {}
+        for prefix, module in model.named_modules(remove_duplicate=False):
+            for leaf, value in _persistent(module):
+                name = f"{prefix}.{leaf}" if prefix else leaf
+                found[name] = Parameter(name=name, shape=tuple(value.shape), dtype=NAMES[value.dtype])
+        return found
+
+    def put(self, model: nn.Module, name: str, tensor: HostTensor, device: Device) -> None:
+        """Set a parameter or buffer; on the CPU it shares the tensor's memory."""
+        module, leaf = _owner(model, name)
+        value = _as_torch(tensor)
+        if not device.is_host:
+            value = value.to(device.name)
+        if leaf in module._parameters:
+            old = module._parameters[leaf]
+            module._parameters[leaf] = nn.Parameter(value, requires_grad=old is None or old.requires_grad)
+        else:
+            module._buffers[leaf] = value
+
+    def tie(self, model: nn.Module, name: str, to: str) -> None:
+        """Make both modules hold one `nn.Parameter`."""
+        module, leaf = _owner(model, name)
+        other, other_leaf = _owner(model, to)
+        module._parameters[leaf] = other._parameters[other_leaf]
+
+    def compute(self, model: nn.Module, device: Device) -> tuple[str, ...]:
+        """Fill the rotary frequencies."""
+        names = []
+        for name, module in model.named_modules():
+            if isinstance(module, RotaryEmbedding):
+                module.compute(torch.device(device.name))
+                names.append(f"{name}.inv_freq" if name else "inv_freq")
+        return tuple(names)
+
+    def finish(self, model: nn.Module, *, training: bool) -> None:
+        """Check that nothing is left on the meta device, and set the mode."""
+        left = [name for name, p in model.named_parameters() if p.is_meta]
+        left += [name for name, b in model.named_buffers() if b.is_meta]
+        if left:
+            raise BackendError(f"{len(left)} parameter(s) or buffer(s) have no memory", problems=left)
+        model.train(training)
+
+    def read(self, model: nn.Module, name: str) -> HostTensor:
+        """Return a parameter's or buffer's bytes: its own memory on the CPU, a copy of it elsewhere."""
+        module, leaf = _owner(model, name)
+        held = module._parameters.get(leaf)
+        value = (module._buffers[leaf] if held is None else held).detach().cpu().contiguous()  # type: ignore[union-attr]
+        data = value.reshape(-1).view(torch.uint8).numpy()
+        return HostTensor(name=name, dtype=NAMES[value.dtype], shape=tuple(value.shape), data=data)
+
+
+def _persistent(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    buffers = [(n, b) for n, b in module._buffers.items() if n not in module._non_persistent_buffers_set]
+    return [(n, v) for n, v in [*module._parameters.items(), *buffers] if v is not None]
+
+
+def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, leaf = name.rpartition(".")
+    return model.get_submodule(path), leaf
+
+
+def _as_torch(tensor: HostTensor) -> torch.Tensor:
+    if not tensor.nbytes:
+        return torch.empty(tensor.shape, dtype=TORCH_DTYPES[tensor.dtype])
+    # torch warns of a read-only buffer that it could write to; ours are private copies or copy-on-write.
+    data = tensor.data if tensor.data.flags.writeable else np.array(tensor.data)
+    return torch.from_numpy(data).view(TORCH_DTYPES[tensor.dtype]).view(tensor.shape)

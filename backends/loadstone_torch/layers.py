@@ -1,0 +1,225 @@
+"""Layers that models are made of: PyTorch's own, built without drawing weights, and the few that it lacks.
+
+B batch, T query tokens, S key tokens, H heads, K key-value heads, D head size, C hidden size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from loadstone.architectures import RopeSpec
+
+ACTIVATIONS = {
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "tanh": torch.tanh,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """How new layers allocate: on which device, in which dtype (None: PyTorch's defaults)."""
+
+    device: str | None = None
+    dtype: torch.dtype | None = None
+
+
+_build: ContextVar[Build | None] = ContextVar("build", default=None)
+
+
+def is_building() -> bool:
+    """Return whether a model is being built without memory; then nobody draws weights."""
+    return _build.get() is not None
+
+
+@contextlib.contextmanager
+def without_memory(dtype: torch.dtype) -> Iterator[None]:
+    """Build layers on the meta device, in `dtype`."""
+    token = _build.set(Build(device="meta", dtype=dtype))
+    try:
+        yield
+    finally:
+        _build.reset(token)
+
+
+def parameter(*shape: int) -> nn.Parameter:
+    """Return a parameter whose values are not yet drawn."""
+    build = _build.get() or Build()
+    return nn.Parameter(torch.empty(shape, device=build.device, dtype=build.dtype))
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` that leaves its weights undrawn."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = parameter(out_features, in_features)
+        self.register_parameter("bias", parameter(out_features) if bias else None)
+
+
+class Embedding(nn.Embedding):
+    """`nn.Embedding` that leaves its weights undrawn."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
+        nn.Module.__init__(self)
+        self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
+        self.max_norm, self.norm_type = None, 2.0
+        self.scale_grad_by_freq, self.sparse = False, False
+        self.weight = parameter(num_embeddings, embedding_dim)
+
+
+class LayerNorm(nn.LayerNorm):
+    """`nn.LayerNorm` that leaves its weights undrawn."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        nn.Module.__init__(self)
+        self.normalized_shape, self.eps, self.elementwise_affine = (size,), eps, True
+        self.weight = parameter(size)
+        self.bias = parameter(size)
+
+
+class RMSNorm(nn.Module):
+    """Root mean square norm, computed in float32. Source: Zhang and Sennrich 2019, arXiv:1910.07467."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = parameter(size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis of `x`."""
+        y = x.float()
+        y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.eps)
+        return self.weight * y.to(x.dtype)
+
+
+class RotaryEmbedding(nn.Module):
+    """Cosines and sines of rotary positions. Its frequencies stay float32 whatever the model is cast to."""
+
+    inv_freq: Tensor
+
+    def __init__(self, rope: RopeSpec) -> None:
+        super().__init__()
+        self.rope = rope
+        build = _build.get() or Build()
+        empty = torch.empty(len(rope.inverse_frequencies), device=build.device, dtype=torch.float32)
+        self.register_buffer("inv_freq", empty, persistent=False)
+        if not is_building():
+            self.compute(empty.device)
+
+    def compute(self, device: torch.device) -> None:
+        """Fill the frequencies from the spec, on `device`."""
+        self.inv_freq = torch.tensor(self.rope.inverse_frequencies, dtype=torch.float32, device=device)
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        # `.to(dtype)` would round the frequencies: recompute them where the module went.
+        super()._apply(fn, recurse)
+        if self.inv_freq.device.type != "meta":
+            self.compute(self.inv_freq.device)
+        return self
+
+    def forward(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine for `positions` (B, T), each (B, 1, T, D), in the dtype of `x`."""
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            angles = positions[:, None, :, None].float() * self.inv_freq.to(x.device)  # (B, 1, T, D/2)
+            angles = torch.cat((angles, angles), dim=-1)
+            scale = self.rope.attention_scaling
+            return (angles.cos() * scale).to(x.dtype), (angles.sin() * scale).to(x.dtype)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate `x` (B, H, T, D) by the angles whose cosines and sines are given."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def split_heads(x: Tensor, head_dim: int) -> Tensor:
+    """(B, T, H*D) -> (B, H, T, D)."""
+    return x.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, H, T, D) -> (B, T, H*D)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    *,
+    scale: float,
+    dropout: float = 0.0,
+    eager: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Attend: softmax(q k' * scale + mask) v.
+
+    Args:
+        q: (B, H, T, D).
+        k: (B, K, S, D); K divides H.
+        v: (B, K, S, D).
+        mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere.
+        scale: Factor on the scores.
+        dropout: Probability of dropping a weight.
+        eager: Compute the weights and return them.
+
+    Returns:
+        The mix (B, H, T, D), and the weights (B, H, T, S) where eager.
+    """
+    if not eager:
+        grouped = q.shape[1] != k.shape[1]
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=grouped
+        )
+        return mixed, None
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # (B, H, S, D)
+    scores = q @ k.transpose(-1, -2) * scale  # (B, H, T, S)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = F.dropout(scores.softmax(-1, dtype=torch.float32).to(q.dtype), dropout)
+    return weights @ v, weights
+
+
+def causal_mask(
+    padding: Tensor | None, *, queries: int, keys: int, device: torch.device, window: int | None = None
+) -> Tensor | None:
+    """Return where each of the last `queries` tokens may look among `keys` tokens.
+
+    Args:
+        padding: (B, S), zero where a key is padding, or None.
+        queries: T.
+        keys: S; the queries are the last T of them.
+        device: Where to put the mask.
+        window: How many tokens back a query sees, itself included, or None.
+
+    Returns:
+        True where it may look, (B or 1, 1, T, S), or None where every query may look everywhere.
+    """
+    if queries == 1 and padding is None and (window is None or keys <= window):
+        return None
+    key = torch.arange(keys, device=device)
+    query = key[keys - queries :, None]
+    allowed = key <= query  # (T, S)
+    if window is not None:
+        allowed = allowed & (key > query - window)
+    if padding is None:
+        return allowed[None, None]
+    # A padding token sees itself, so that no row is empty: an empty softmax is not a number.
+    return (allowed & padding[:, None, :].bool() | (key == query))[:, None]
+
+
+def padding_mask(padding: Tensor | None) -> Tensor | None:
+    """(B, S), zero where a key is padding -> True where any query may look, (B, 1, 1, S); None stays None."""
+    return None if padding is None else padding[:, None, None, :].bool()

@@ -1,0 +1,114 @@
+"""The base class of all PyTorch models: an ordinary `nn.Module` that can load, save and generate."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from loadstone.architectures import architecture_of
+from loadstone.config import Config
+from loadstone.errors import ArgumentError
+from loadstone.generation import GenerationConfig
+from loadstone.outputs import ModelOutput
+from loadstone.pretrained import Pretrained
+from loadstone_torch.generation import generate
+from loadstone_torch.layers import is_building
+
+ATTENTION = ("sdpa", "eager")
+
+
+class _DrawnWhenCalled(type):
+    """Makes `LlamaModel(config)` a model with fresh weights, drawn as `from_config` draws them."""
+
+    def __call__(cls, config: Config, **options: Any) -> Any:
+        if is_building():
+            return super().__call__(config, **options)
+        return cls.from_config(config, dtype=torch.get_default_dtype(), **options)  # type: ignore[attr-defined]
+
+
+class PreTrainedModel(nn.Module, Pretrained, metaclass=_DrawnWhenCalled):
+    """Base of every PyTorch model class.
+
+    Attributes:
+        config: What the model was built from.
+        spec: The same, with every quirk resolved; the modules read only this.
+        attn_implementation: "sdpa" or "eager"; `output_attentions` always computes eagerly.
+    """
+
+    backend_name: ClassVar[str] = "torch"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.spec = architecture_of(config).spec(config)
+        self.generation_config = GenerationConfig.from_model_config(config)
+        self.attn_implementation = ATTENTION[0]
+        self.load_report = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first parameter is."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the first floating-point parameter."""
+        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+
+    @property
+    def base_model(self) -> nn.Module:
+        """The model without its task head; the model itself where it has none."""
+        prefix = self.architecture_and_head()[1].prefix
+        return self.get_submodule(prefix) if prefix else self
+
+    def num_parameters(self, only_trainable: bool = False) -> int:
+        """Return how many numbers the parameters hold; tied ones count once."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
+
+    def set_attn_implementation(self, name: str) -> None:
+        """Choose how attention is computed: "sdpa" or "eager".
+
+        Raises:
+            ArgumentError: If it is neither.
+        """
+        if name not in ATTENTION:
+            raise ArgumentError(f"unknown attn_implementation {name!r}", expected=" or ".join(ATTENTION))
+        for module in self.modules():
+            if isinstance(module, PreTrainedModel):
+                module.attn_implementation = name
+
+    def output(self, return_dict: bool | None, **fields: Any) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields that are not None, as a ModelOutput or, with `return_dict=False`, a tuple."""
+        found = ModelOutput(**fields)
+        wanted = self.config.return_dict if return_dict is None else return_dict
+        return found if wanted else found.to_tuple()
+
+    def wants(self, name: str, given: bool | None) -> bool:
+        """Return what a call says of an output flag, or else the configuration."""
+        return bool(getattr(self.config, name)) if given is None else given
+
+    def embed(self, table: nn.Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """Return the embeddings (B, T, C) of exactly one of the two inputs."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ArgumentError("pass exactly one of input_ids and inputs_embeds")
+        if inputs_embeds is not None:
+            return inputs_embeds
+        found: Tensor = table(input_ids)
+        return found
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """Return the layer that looks tokens up."""
+        architecture, head = self.architecture_and_head()
+        path = ".".join(part for part in (head.prefix, architecture.embedding) if part)
+        return self.get_submodule(path)  # type: ignore[return-value]
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """Return the layer that scores every token of the vocabulary, or None."""
+        output = self.architecture_and_head()[1].output
+        return self.get_submodule(output) if output else None
+
+    def generate(self, input_ids: Tensor | None = None, **arguments: Any) -> Tensor:
+        """Continue prompts; `loadstone_torch.generation.generate` tells the arguments."""
+        return generate(self, input_ids, **arguments)

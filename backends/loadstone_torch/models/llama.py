@@ -1,0 +1,310 @@
+"""Llama in PyTorch, and the decoders that share its shape.
+
+B batch, T query tokens, S key tokens, H heads, K key-value heads, D head size, C hidden size, V vocabulary.
+Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loadstone.architectures import DecoderSpec
+from loadstone.config import Config
+from loadstone.errors import ArgumentError
+from loadstone.outputs import ModelOutput
+from loadstone_torch.generation import Cache
+from loadstone_torch.layers import (
+    ACTIVATIONS,
+    Embedding,
+    Linear,
+    RMSNorm,
+    RotaryEmbedding,
+    attention,
+    causal_mask,
+    merge_heads,
+    rotate,
+    split_heads,
+)
+from loadstone_torch.losses import causal_lm_loss, sequence_loss, span_loss, token_loss
+from loadstone_torch.modeling import PreTrainedModel
+
+Output = ModelOutput | tuple[Any, ...]
+
+
+class LlamaMLP(nn.Module):
+    """down(act(gate(x)) * up(x))."""
+
+    def __init__(self, spec: DecoderSpec) -> None:
+        super().__init__()
+        self.gate_proj = Linear(spec.hidden_size, spec.intermediate_size, bias=spec.mlp_bias)
+        self.up_proj = Linear(spec.hidden_size, spec.intermediate_size, bias=spec.mlp_bias)
+        self.down_proj = Linear(spec.intermediate_size, spec.hidden_size, bias=spec.mlp_bias)
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        mixed: Tensor = self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+        return mixed
+
+
+class LlamaAttention(nn.Module):
+    """Rotary attention with grouped keys and values."""
+
+    def __init__(self, spec: DecoderSpec, layer: int) -> None:
+        super().__init__()
+        self.spec, self.layer = spec, layer
+        queries, keys = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+        self.q_proj = Linear(spec.hidden_size, queries, bias=spec.attention_bias)
+        self.k_proj = Linear(spec.hidden_size, keys, bias=spec.attention_bias)
+        self.v_proj = Linear(spec.hidden_size, keys, bias=spec.attention_bias)
+        self.o_proj = Linear(queries, spec.hidden_size, bias=spec.output_bias)
+
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, eager: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C) -> (B, T, C), and the weights (B, H, T, S) where eager."""
+        q = rotate(split_heads(self.q_proj(x), self.spec.head_dim), *rotary)  # (B, H, T, D)
+        k = rotate(split_heads(self.k_proj(x), self.spec.head_dim), *rotary)  # (B, K, T, D)
+        v = split_heads(self.v_proj(x), self.spec.head_dim)  # (B, K, T, D)
+        if cache is not None:
+            k, v = cache.update(k, v, self.layer)  # (B, K, S, D)
+        dropout = self.spec.attention_dropout if self.training else 0.0
+        mixed, weights = attention(
+            q, k, v, mask, scale=self.spec.attention_scale, dropout=dropout, eager=eager
+        )
+        return self.o_proj(merge_heads(mixed)), weights
+
+
+class LlamaDecoderLayer(nn.Module):
+    """Attention and feed-forward, each normalised before and added to its input."""
+
+    def __init__(self, spec: DecoderSpec, layer: int) -> None:
+        super().__init__()
+        self.self_attn = LlamaAttention(spec, layer)
+        self.mlp = LlamaMLP(spec)
+        self.input_layernorm = RMSNorm(spec.hidden_size, spec.norm_eps)
+        self.post_attention_layernorm = RMSNorm(spec.hidden_size, spec.norm_eps)
+
+    def forward(
+        self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, eager: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C) -> (B, T, C), and the attention weights where eager."""
+        mixed, weights = self.self_attn(self.input_layernorm(x), rotary, mask, cache, eager)
+        x = x + mixed
+        return x + self.mlp(self.post_attention_layernorm(x)), weights
+
+
+class LlamaModel(PreTrainedModel):
+    """The decoder without a head: token ids to hidden states."""
+
+    spec: DecoderSpec
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        spec = self.spec
+        self.embed_tokens = Embedding(spec.vocab_size, spec.hidden_size, padding_idx=spec.pad_token_id)
+        self.layers = nn.ModuleList(LlamaDecoderLayer(spec, i) for i in range(spec.num_layers))
+        self.norm = RMSNorm(spec.hidden_size, spec.norm_eps)
+        self.rotary_emb = RotaryEmbedding(spec.rope)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Output:
+        """Run the decoder.
+
+        Args:
+            input_ids: (B, T).
+            attention_mask: (B, S), zero at padding; S counts the cached tokens too.
+            position_ids: (B, T); counted from the cached tokens on where absent.
+            past_key_values: The cache of earlier tokens; it is extended.
+            inputs_embeds: (B, T, C) in place of `input_ids`.
+            use_cache: Return a cache.
+            output_attentions: Return the weights of each layer, (B, H, T, S).
+            output_hidden_states: Return the embeddings and each layer's output, (B, T, C).
+            return_dict: False returns a tuple.
+
+        Returns:
+            `last_hidden_state` (B, T, C), `past_key_values`, `hidden_states`, `attentions`.
+        """
+        x = self.embed(self.embed_tokens, input_ids, inputs_embeds)
+        cache = past_key_values
+        if cache is None and self.wants("use_cache", use_cache):
+            cache = Cache()
+        seen = cache.get_seq_length() if cache is not None else 0
+        keys = seen + x.shape[1]
+        if position_ids is None:
+            position_ids = torch.arange(seen, keys, device=x.device)[None]
+        rotary = self.rotary_emb(x, position_ids)
+        masks = {
+            window: causal_mask(attention_mask, queries=x.shape[1], keys=keys, device=x.device, window=window)
+            for window in set(self.spec.windows)
+        }
+        want_weights = self.wants("output_attentions", output_attentions)
+        eager = want_weights or self.attn_implementation == "eager"
+        states, weights = [x], []
+        for layer, window in zip(self.layers, self.spec.windows, strict=True):
+            x, attended = layer(x, rotary, masks[window], cache, eager)
+            states.append(x)
+            weights.append(attended)
+        x = self.norm(x)
+        states[-1] = x  # the last state is the normalised one
+        return self.output(
+            return_dict,
+            last_hidden_state=x,
+            past_key_values=cache,
+            hidden_states=tuple(states) if self.wants("output_hidden_states", output_hidden_states) else None,
+            attentions=tuple(weights) if want_weights else None,
+        )
+
+
+class LlamaForCausalLM(PreTrainedModel):
+    """The decoder with a head that scores the next token."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.model = LlamaModel(config)
+        self.lm_head = Linear(self.spec.hidden_size, self.spec.vocab_size, bias=False)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Score the next token at each position; inputs as `LlamaModel.forward`.
+
+        Args:
+            labels: (B, T) token ids, -100 where ignored; the shift by one happens here.
+            logits_to_keep: Score only this many last positions (0: all), or the positions of an index tensor.
+
+        Returns:
+            `loss`, `logits` (B, T, V), and what `LlamaModel.forward` returns.
+        """
+        base = self.model(input_ids, attention_mask, return_dict=True, **inputs)
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(base.last_hidden_state[:, kept])
+        loss = None if labels is None else causal_lm_loss(logits, labels)
+        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+
+
+class LlamaForSequenceClassification(PreTrainedModel):
+    """The decoder with a head that classifies a sequence by its last token."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.model = LlamaModel(config)
+        self.score = Linear(self.spec.hidden_size, self.spec.classifier.num_labels, bias=False)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Classify; inputs as `LlamaModel.forward`.
+
+        Args:
+            labels: (B,) classes or values, or (B, L) for several labels a sequence.
+
+        Returns:
+            `loss`, `logits` (B, L), and what `LlamaModel.forward` returns.
+        """
+        base = self.model(input_ids, attention_mask, return_dict=True, **inputs)
+        x = base.last_hidden_state
+        last = self._last_token(input_ids, len(x), x.device)
+        logits = self.score(x[torch.arange(len(x), device=x.device), last])
+        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+
+    def _last_token(self, input_ids: Tensor | None, batch: int, device: torch.device) -> Tensor | int:
+        """Return the position (B,) of the last token that is not padding, wherever the padding is."""
+        pad = self.spec.classifier.pad_token_id
+        if pad is None and batch != 1:
+            raise ArgumentError("a batch of several sequences needs config.pad_token_id to find their ends")
+        if pad is None or input_ids is None:
+            return -1
+        positions = torch.arange(input_ids.shape[1], device=device)
+        return (positions * (input_ids != pad)).argmax(-1)
+
+
+class LlamaForTokenClassification(PreTrainedModel):
+    """The decoder with a head that classifies each token."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.model = LlamaModel(config)
+        self.dropout = nn.Dropout(self.spec.classifier.dropout)
+        self.score = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Classify each token; inputs as `LlamaModel.forward`, `labels` (B, T) with -100 where ignored.
+
+        Returns:
+            `loss`, `logits` (B, T, L), and what `LlamaModel.forward` returns.
+        """
+        base = self.model(input_ids, attention_mask, return_dict=True, **inputs)
+        logits = self.score(self.dropout(base.last_hidden_state))
+        loss = None if labels is None else token_loss(logits, labels)
+        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+
+
+class LlamaForQuestionAnswering(PreTrainedModel):
+    """The decoder with a head that scores where an answer starts and ends."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.transformer = LlamaModel(config)
+        self.qa_outputs = Linear(self.spec.hidden_size, 2)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Score each token as start and as end; inputs as `LlamaModel.forward`, positions (B,).
+
+        Returns:
+            `loss`, `start_logits` (B, T), `end_logits` (B, T), and what `LlamaModel.forward` returns.
+        """
+        base = self.transformer(input_ids, attention_mask, return_dict=True, **inputs)
+        starts, ends = self.qa_outputs(base.last_hidden_state).unbind(-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = span_loss(starts, ends, start_positions, end_positions)
+        return self.output(return_dict, loss=loss, start_logits=starts, end_logits=ends, **_rest(base))
+
+
+def _rest(base: ModelOutput) -> dict[str, Any]:
+    return {name: value for name, value in base.items() if name != "last_hidden_state"}

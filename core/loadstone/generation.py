@@ -1,0 +1,133 @@
+"""Settings of `generate`: generation_config.json, the caller's arguments, and what follows from both."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from loadstone.config import Config, parse_config_json
+from loadstone.errors import ArgumentError, nearest
+
+GENERATION_CONFIG_NAME = "generation_config.json"
+DEFAULT_MAX_LENGTH = 20
+
+
+class GenerationConfig:
+    """The content of generation_config.json; every key is kept and saved.
+
+    Example:
+        >>> GenerationConfig({"eos_token_id": [2, 7]}).eos_token_id
+        [2, 7]
+    """
+
+    def __init__(self, values: Mapping[str, Any] | None = None, **more: Any) -> None:
+        self.values: dict[str, Any] = {**copy.deepcopy(dict(values or {})), **more}
+
+    @classmethod
+    def from_model_config(cls, config: Config) -> GenerationConfig:
+        """Return the settings that a model without generation_config.json has: its special tokens."""
+        text = config.get_text_config()
+        tokens = {key: getattr(text, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        return cls({key: value for key, value in tokens.items() if value is not None})
+
+    @classmethod
+    def from_json(cls, text: str, *, where: object) -> GenerationConfig:
+        """Parse the text of a generation_config.json."""
+        return cls(parse_config_json(text, where=where))
+
+    def to_json_string(self) -> str:
+        """Return the text of generation_config.json."""
+        return json.dumps(self.values, indent=2, sort_keys=True) + "\n"
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Write `generation_config.json` into a folder."""
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / GENERATION_CONFIG_NAME).write_text(self.to_json_string(), encoding="utf-8")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "values":
+            raise AttributeError(name)
+        return self.values.get(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "values":
+            object.__setattr__(self, name, value)
+        else:
+            self.values[name] = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GenerationConfig) and self.values == other.values
+
+    def __repr__(self) -> str:
+        return f"GenerationConfig {self.to_json_string().rstrip()}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One call of `generate`, resolved.
+
+    Attributes:
+        max_new_tokens: Tokens to add at most.
+        eos_token_ids: A sequence ends with any of them; () for none.
+        pad_token_id: Fills sequences that ended early.
+    """
+
+    max_new_tokens: int
+    eos_token_ids: tuple[int, ...]
+    pad_token_id: int
+
+
+def resolve_generation(
+    config: GenerationConfig, arguments: Mapping[str, Any], *, prompt_length: int
+) -> Generation:
+    """Resolve a call of `generate`: its arguments go before the checkpoint's settings.
+
+    Args:
+        config: The model's generation settings.
+        arguments: The caller's keyword arguments.
+        prompt_length: Tokens of the prompt, padding included.
+
+    Raises:
+        ArgumentError: If an argument is unknown, or asks for what is not there yet.
+    """
+    known = ("max_new_tokens", "max_length", "eos_token_id", "pad_token_id", "do_sample", "num_beams")
+    for name in arguments:
+        if name not in known:
+            raise ArgumentError(
+                f"generate() has no argument {name!r}", expected=", ".join(known), hint=nearest(name, known)
+            )
+    settings = {**config.values, **{name: value for name, value in arguments.items() if value is not None}}
+    if arguments.get("do_sample") or arguments.get("num_beams", 1) not in (None, 1):
+        raise ArgumentError(
+            "generate() is greedy: sampling and beams are not there yet", hint="leave them out"
+        )
+    eos = settings.get("eos_token_id")
+    eos_ids = () if eos is None else tuple(eos) if isinstance(eos, list | tuple) else (int(eos),)
+    pad = settings.get("pad_token_id")
+    return Generation(
+        max_new_tokens=_new_tokens(settings, arguments, prompt_length),
+        eos_token_ids=eos_ids,
+        pad_token_id=pad if pad is not None else eos_ids[0] if eos_ids else 0,
+    )
+
+
+def _new_tokens(settings: Mapping[str, Any], arguments: Mapping[str, Any], prompt_length: int) -> int:
+    # The caller's max_length goes before the file's max_new_tokens; within one source max_new_tokens wins.
+    if arguments.get("max_new_tokens") is None and arguments.get("max_length") is not None:
+        number = int(arguments["max_length"]) - prompt_length
+    elif settings.get("max_new_tokens") is not None:
+        number = int(settings["max_new_tokens"])
+    else:
+        number = int(settings.get("max_length") or DEFAULT_MAX_LENGTH) - prompt_length
+    if number < 1:
+        raise ArgumentError(
+            "the prompt leaves no room for a new token",
+            found=f"{prompt_length} tokens in the prompt, {number} to add",
+            hint="pass max_new_tokens=",
+        )
+    return number

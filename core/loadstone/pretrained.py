@@ -1,0 +1,77 @@
+"""What every model class has, in every framework: loading, saving, and facts about itself."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from loadstone.config import Config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from loadstone.architectures import Architecture, Head
+    from loadstone.generation import GenerationConfig
+    from loadstone.report import LoadReport
+
+
+class Pretrained:
+    """Mixed into each backend's model base class.
+
+    Attributes:
+        backend_name: The backend that the class belongs to.
+        config: The model's configuration.
+        generation_config: Its settings for `generate`.
+        load_report: What became of every parameter and stored tensor; None for a model that was not loaded.
+    """
+
+    backend_name: ClassVar[str]
+    config: Config
+    generation_config: GenerationConfig
+    load_report: LoadReport | None
+
+    @classmethod
+    def architecture_and_head(cls) -> tuple[Architecture, Head]:
+        """Return what describes this class; a subclass of ours is described by its nearest ancestor."""
+        from loadstone.architectures import find_head
+        from loadstone.errors import ArchitectureError
+        from loadstone.plugins import prefixes
+
+        prefix = next((p for p, name in prefixes().items() if name == cls.backend_name), "")
+        for ancestor in cls.__mro__:
+            found = find_head(ancestor.__name__.removeprefix(prefix))
+            if found is not None:
+                return found
+        raise ArchitectureError(f"no architecture has a class {cls.__name__}")
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **arguments: Any) -> Self:
+        """Load a checkpoint into this class; `loadstone.load.from_pretrained` tells the arguments and errors.
+
+        Example:
+            ```python
+            from loadstone import LlamaForCausalLM
+
+            model = LlamaForCausalLM.from_pretrained("org/name", dtype="auto")
+            ```
+        """
+        from loadstone.load import from_pretrained
+
+        model: Self = from_pretrained(pretrained_model_name_or_path, model_class=cls, **arguments)
+        return model
+
+    @classmethod
+    def from_config(cls, config: Config, **arguments: Any) -> Self:
+        """Return a model of this class with fresh weights; `loadstone.load.from_config` tells the arguments."""
+        from loadstone.load import from_config
+
+        model: Self = from_config(config, model_class=cls, **arguments)
+        return model
+
+    def save_pretrained(
+        self, save_directory: str | Path, *, max_shard_size: int | str = "5GB", variant: str | None = None
+    ) -> None:
+        """Save the model; `loadstone.save.save_pretrained` tells what is written and what survives a crash."""
+        from loadstone.save import save_pretrained
+
+        save_pretrained(self, save_directory, max_shard_size=max_shard_size, variant=variant)
