@@ -1,0 +1,12 @@
+"""Where checkpoints come from: a folder of this machine, or a repository on the Hub.
+
+`resolve` turns what the user said into a `Snapshot`: an immutable list of files with their sizes, at one
+commit, from which files are fetched and bytes are read.
+"""
+
+from loadstone.source.hub_errors import HubUnreachableError
+from loadstone.source.lookup import resolve
+from loadstone.source.names import safe_name
+from loadstone.source.snapshot import Snapshot, SourceFile
+
+__all__ = ["HubUnreachableError", "Snapshot", "SourceFile", "resolve", "safe_name"]

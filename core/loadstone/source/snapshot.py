@@ -1,0 +1,145 @@
+"""What every source gives: the names, sizes and commit of one checkpoint, fixed at one moment."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loadstone.errors import SourceError, nearest
+from loadstone.source.names import safe_name
+
+TEXT_LIMIT = 100_000_000
+"""Bytes that a text file may have. The largest real one is a shard index, some tens of megabytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One file of a checkpoint, as its source listed it.
+
+    Attributes:
+        name: The file's name, relative to the snapshot's root, with forward slashes.
+        size: Its length in bytes.
+        path: Where it lay on this machine when the snapshot was taken; None if it has yet to be fetched.
+        sha256: The digest of its content in hexadecimal, where the source states one.
+    """
+
+    name: str
+    size: int
+    path: Path | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot(ABC):
+    """An immutable view of one checkpoint: what is listed never changes, and every access agrees with it.
+
+    A source of another kind (an object store, say) subclasses it and writes `_bring` and `_read`; names,
+    bounds and messages are looked after here.
+
+    Attributes:
+        location: The folder or repository id, as the user said it.
+        commit: The commit that everything is read from, or None for a plain folder.
+        root: The folder in which fetched files lie, or None if the source has none.
+        files: Every file by its name.
+    """
+
+    location: str
+    commit: str | None
+    root: Path | None
+    files: Mapping[str, SourceFile] = field(repr=False)
+
+    def has(self, name: str) -> bool:
+        """Return whether a file of this name is listed."""
+        return name in self.files
+
+    def file(self, name: str) -> SourceFile:
+        """Return one listed file.
+
+        Raises:
+            SourceError: The name is unsafe, or not listed.
+        """
+        found = self.files.get(safe_name(name, where=self.location))
+        if found is None:
+            raise self._missing(name)
+        return found
+
+    def fetch(self, names: Iterable[str]) -> Mapping[str, Path]:
+        """Return where files lie on this machine, in the order asked for, fetching those that are absent.
+
+        Raises:
+            SourceError: A file is not listed, cannot be fetched, or is not as long as its source says.
+        """
+        files = {name: self.file(name) for name in names}
+        return dict(zip(files, self._bring(list(files.values())), strict=True))
+
+    def read_range(self, name: str, offset: int, length: int) -> bytes:
+        """Return exactly `length` bytes from `offset` on, without fetching the rest of the file.
+
+        Raises:
+            SourceError: The file is not listed, is shorter than the range, or cannot be read.
+        """
+        file = self.file(name)
+        if offset + length > file.size:
+            raise SourceError(
+                f"'{file.name}' is shorter than what is to be read from it.",
+                where=f"{self.location}: {file.name}",
+                expected=f"at least {offset + length:,} bytes",
+                found=f"{file.size:,} bytes",
+                hint="the file was cut short where it was written or copied: replace it",
+            )
+        return self._read(file, offset, length) if length else b""
+
+    def read_text(self, name: str) -> str:
+        """Return the whole of a small text file, such as `config.json`.
+
+        Raises:
+            SourceError: The file is not listed, cannot be fetched, is no UTF-8, or is longer than 100 MB.
+        """
+        file = self.file(name)
+        where = f"{self.location}: {file.name}"
+        if file.size > TEXT_LIMIT:
+            raise SourceError(
+                f"'{file.name}' is too long to be what its name says.",
+                where=where,
+                expected=f"at most {TEXT_LIMIT:,} bytes of text",
+                found=f"{file.size:,} bytes",
+            )
+        [path] = self._bring([file])
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise SourceError(
+                f"'{file.name}' is not text.",
+                where=where,
+                expected="UTF-8",
+                found=f"a byte that does not fit, at offset {error.start:,}",
+                hint="replace the file by the original",
+            ) from error
+
+    @abstractmethod
+    def _bring(self, files: Sequence[SourceFile]) -> Sequence[Path]:
+        """Return one local path per file, in order, fetching those that are not on this machine."""
+
+    @abstractmethod
+    def _read(self, file: SourceFile, offset: int, length: int) -> bytes:
+        """Return bytes of a listed file; `length` is positive and the range lies within its size."""
+
+    def _missing(self, name: str) -> SourceError:
+        """Make the error for a name that is not listed."""
+        return SourceError(
+            f"'{self.location}' has no file '{name}'.",
+            where=self.root or self.location,
+            found=summary(self.files),
+            hint=nearest(name, self.files) or "check the name, and `subfolder` if the file lies deeper",
+        )
+
+
+def summary(names: Iterable[str], *, limit: int = 6) -> str:
+    """Name a few files and count the rest, for a message."""
+    listed = sorted(names)
+    if not listed:
+        return "no files"
+    rest = f" and {len(listed) - limit:,} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + rest
