@@ -50,12 +50,14 @@ class Fault:
         cut: Break the connection after this many bytes.
         content: Serve these bytes instead, with their own length.
         delay: Wait this many seconds before the first byte.
+        ranges: Whether a Range header is heeded.
         times: How often; None for ever.
     """
 
     cut: int | None = None
     content: bytes | None = None
     delay: float = 0.0
+    ranges: bool = True
     times: int | None = 1
 
 
@@ -206,7 +208,8 @@ class Exchange(BaseHTTPRequestHandler):
         """Send a file, or the range of it that was asked for, or as much as a fault lets through."""
         if fault is not None and fault.content is not None:
             content = Content(fault.content)
-        first, last, partial = self._range(content.size)
+        heeded = fault is None or fault.ranges
+        first, last, partial = self._range(content.size) if heeded else (0, content.size - 1, False)
         if partial:
             headers = {**headers, "Content-Range": f"bytes {first}-{last}/{content.size}"}
         length = last - first + 1

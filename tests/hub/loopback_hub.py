@@ -113,6 +113,10 @@ class LoopbackHub:
         """Send other bytes than were announced: fewer, more, or wrong ones."""
         self._faults[name, path] = Fault(content=data, times=times)
 
+    def ignore_ranges(self, name: str, path: str, *, times: int | None = None) -> None:
+        """Send the whole file whatever part of it is asked for."""
+        self._faults[name, path] = Fault(ranges=False, times=times)
+
     def slow(self, name: str, path: str, *, seconds: float, times: int | None = None) -> None:
         """Wait before the first byte of a file."""
         self._faults[name, path] = Fault(delay=seconds, times=times)

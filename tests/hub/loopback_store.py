@@ -22,7 +22,7 @@ GOOD_TOKEN = "hf_loopback"
 
 def kept_as_lfs(path: str, size: int) -> bool:
     """Return whether the Hub keeps a file as LFS: outside git, and outside its own host."""
-    return Path(path).suffix in LFS_SUFFIXES or size > LFS_THRESHOLD
+    return size > 0 and (Path(path).suffix in LFS_SUFFIXES or size > LFS_THRESHOLD)
 
 
 class Content:

@@ -45,9 +45,8 @@ class HubSnapshot(Snapshot):
         absent = [file for file in files if here[file.name] is None]
         if absent:
             with ThreadPoolExecutor(max_workers=min(WORKERS, len(absent))) as pool:
-                here.update(
-                    zip((file.name for file in absent), pool.map(self._download, absent), strict=True)
-                )
+                for file, arrived in zip(absent, pool.map(self._download, absent), strict=True):
+                    here[file.name] = arrived
             self.repository.cache.remember(self.repository.revision, self.commit)
         return [path for file in files if (path := here[file.name]) is not None]
 
@@ -56,7 +55,12 @@ class HubSnapshot(Snapshot):
         if path is not None:
             return read_span(path, offset, length)
         return read_hub_range(
-            self.repository, self.commit, self._in_repository(file), file.size, offset, length
+            self.repository,
+            self._in_repository(file),
+            commit=self.commit,
+            size=file.size,
+            offset=offset,
+            length=length,
         )
 
     def _present(self, file: SourceFile) -> Path | None:

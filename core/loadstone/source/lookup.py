@@ -60,7 +60,7 @@ def resolve(
     if location and folder.is_dir():
         return open_folder(folder, location=location, subfolder=subfolder)
     if not isinstance(name_or_path, str) or not _is_repository_id(location) or folder.is_file():
-        raise _not_found(location, folder)
+        raise _not_found(name_or_path, folder)
     from huggingface_hub import constants
 
     repository = Repository(
@@ -78,8 +78,9 @@ def _is_repository_id(name: str) -> bool:
     return bool(REPOSITORY_ID.fullmatch(name)) and "--" not in name and ".." not in name
 
 
-def _not_found(location: str, folder: Path) -> SourceError:
+def _not_found(name_or_path: str | os.PathLike[str], folder: Path) -> SourceError:
     """Say why a name is neither a folder nor a repository."""
+    location = os.fspath(name_or_path)
     if folder.is_file():
         return SourceError(
             f"'{location}' is a file; a checkpoint is loaded from the folder that holds it.",
@@ -88,7 +89,7 @@ def _not_found(location: str, folder: Path) -> SourceError:
             found=f"a file of {folder.stat().st_size:,} bytes",
             hint=f"pass '{folder.parent}'",
         )
-    if location.startswith((".", "/", "~")) or location.count("/") > 1 or "\\" in location:
+    if not isinstance(name_or_path, str) or _looks_like_path(location):
         beside = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
         return SourceError(
             f"The folder '{location}' does not exist.",
@@ -104,6 +105,10 @@ def _not_found(location: str, folder: Path) -> SourceError:
         found=repr(location),
         hint="check the spelling",
     )
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
 
 
 def _existing(folder: Path) -> Path:
