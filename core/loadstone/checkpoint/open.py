@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from loadstone.checkpoint.absent import no_weights
-from loadstone.checkpoint.index import TensorIndex, TensorInfo
-from loadstone.checkpoint.safetensors import check_with_library, read_header
+from loadstone.checkpoint.index import TensorIndex
+from loadstone.checkpoint.layout import BLANK, GENERATION
+from loadstone.checkpoint.names import weight_names
+from loadstone.checkpoint.safetensors import Header, check_with_library, read_file_header
 from loadstone.checkpoint.shards import ShardMap, mismatches, parse_shard_map
+from loadstone.checkpoint.switch import settle
 from loadstone.errors import ArgumentError, CheckpointError
 from loadstone.source import Snapshot
 
 _THREADS = 8
 """Headers of remote shards that are asked for at once."""
-
-Header = tuple[list[TensorInfo], dict[str, str]]
 
 
 def open_checkpoint(
@@ -49,12 +50,13 @@ def open_checkpoint(
             expected="use_safetensors=True or None",
             hint="leave it out; transformers' save_pretrained turns a .bin into safetensors",
         )
+    snapshot = settle(snapshot)
     name = find_weights(snapshot, variant=variant)
     if name.endswith(".json"):
         shards = parse_shard_map(snapshot.read_text(name), file=name, where=snapshot.location)
         headers = _read_shards(snapshot, shards, index=name)
     else:
-        headers = {name: _read_header(snapshot, name)}
+        headers = {name: read_file_header(snapshot, name)}
     check_with_library(path for file in headers if (path := snapshot.file(file).path) is not None)
     return _join(headers)
 
@@ -72,26 +74,6 @@ def find_weights(snapshot: Snapshot, *, variant: str | None = None) -> str:
     return found
 
 
-def weight_names(variant: str | None) -> tuple[str, ...]:
-    """Return the names that weights have, the preferred first; an index has two spellings with a variant."""
-    if variant is None:
-        return "model.safetensors", "model.safetensors.index.json"
-    return (
-        f"model.{variant}.safetensors",
-        f"model.safetensors.index.{variant}.json",
-        f"model.{variant}.safetensors.index.json",
-    )
-
-
-def _read_header(snapshot: Snapshot, name: str) -> Header:
-    return read_header(
-        lambda offset, length: snapshot.read_range(name, offset, length),
-        snapshot.file(name).size,
-        file=name,
-        where=snapshot.location,
-    )
-
-
 def _read_shards(snapshot: Snapshot, shards: ShardMap, *, index: str) -> dict[str, Header]:
     """Read the header of each shard and hold them against the index; whatever is wrong is raised once."""
     present = [shard for shard in shards.shards if snapshot.has(shard)]
@@ -99,6 +81,7 @@ def _read_shards(snapshot: Snapshot, shards: ShardMap, *, index: str) -> dict[st
     problems = [*shards.problems, *_absent(shards, present), *(_one_line(error) for error in damaged)]
     places = {tensor: shard for tensor, shard in shards.places.items() if shard in headers}
     problems += mismatches(places, {shard: infos for shard, (infos, _) in headers.items()})
+    problems += _of_other_saves(shards, headers)
     if len(problems) == len(damaged) == 1:
         raise damaged[0]
     if problems:
@@ -118,7 +101,7 @@ def _read_headers(
 ) -> tuple[dict[str, Header], list[CheckpointError]]:
     def attempt(name: str) -> Header | CheckpointError:
         try:
-            return _read_header(snapshot, name)
+            return read_file_header(snapshot, name)
         except CheckpointError as error:
             return error
 
@@ -144,6 +127,17 @@ def _absent(shards: ShardMap, present: Sequence[str]) -> list[str]:
     ]
 
 
+def _of_other_saves(shards: ShardMap, headers: Mapping[str, Header]) -> list[str]:
+    """Name the shards that another save wrote than the one that wrote the index, whatever tensors they hold."""
+    if shards.generation is None:
+        return []
+    return [
+        f"{shard} belongs to another save than the index: expected {GENERATION} {shards.generation}, found {found}"
+        for shard, (_, metadata) in headers.items()
+        if (found := metadata.get(GENERATION, "none")) != shards.generation
+    ]
+
+
 def _one_line(error: CheckpointError) -> str:
     facts = (("key", error.where), ("expected", error.expected), ("found", error.found))
     return f"{error.what}: " + ", ".join(f"{label} {fact}" for label, fact in facts if fact is not None)
@@ -159,6 +153,6 @@ def _join(headers: Mapping[str, Header]) -> TensorIndex:
     return TensorIndex(
         tensors=tensors,
         aliases=aliases,
-        metadata={key: text for key, text in entries.items() if key not in aliases},
+        metadata={key: text for key, text in entries.items() if key not in aliases and key not in BLANK},
         files=tuple(headers),
     )

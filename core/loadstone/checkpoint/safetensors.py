@@ -8,16 +8,20 @@ Source: https://huggingface.co/docs/safetensors/index#format
 
 from __future__ import annotations
 
+import functools
 import json
 import operator
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from loadstone.checkpoint.index import TensorInfo
 from loadstone.dtypes import BY_CODE, DType
 from loadstone.errors import CheckpointError, nearest
+
+if TYPE_CHECKING:
+    from loadstone.source import Snapshot
 
 MAX_HEADER = 25_000_000
 """Bytes that a header may have; one of 200,000 tensors has about 20 million."""
@@ -53,10 +57,11 @@ _IMPOSTORS = (
 Read = Callable[[int, int], bytes]
 """Returns the bytes of a file from an offset on, as many as asked for."""
 
+Header = tuple[list[TensorInfo], dict[str, str]]
+"""The tensors of a file in the order in which they lie, and the texts of its `__metadata__`."""
 
-def read_header(
-    read: Read, size: int, *, file: str, where: object
-) -> tuple[list[TensorInfo], dict[str, str]]:
+
+def read_header(read: Read, size: int, *, file: str, where: object) -> Header:
     """Parse and check the header of a safetensors file.
 
     Args:
@@ -79,6 +84,12 @@ def read_header(
         ... )
     """
     return _Header(file=file, where=where).read(read, size)
+
+
+def read_file_header(snapshot: Snapshot, file: str) -> Header:
+    """Parse and check the header of one file of a snapshot, as `read_header` does; the file is not fetched."""
+    size = snapshot.file(file).size
+    return read_header(functools.partial(snapshot.read_range, file), size, file=file, where=snapshot.location)
 
 
 def check_with_library(paths: Iterable[Path]) -> None:
@@ -109,7 +120,7 @@ class _Header:
         self.file = file
         self.where = where
 
-    def read(self, read: Read, size: int) -> tuple[list[TensorInfo], dict[str, str]]:
+    def read(self, read: Read, size: int) -> Header:
         start = read(0, min(size, FIRST_READ))
         length = self._length(start, size)
         missing = _LENGTH + length - len(start)
@@ -195,43 +206,43 @@ class _Header:
         return metadata
 
     def _tensors(self, entries: dict[str, Any], *, data: int) -> list[TensorInfo]:
-        tensors = []
-        for name, entry in entries.items():
-            if type(entry) is not dict or entry.keys() != _FIELDS:
-                self._fail(
-                    "describes a tensor wrongly",
-                    key=name,
-                    expected="dtype, shape and data_offsets",
-                    found=shown(entry),
-                )
-            dtype = self._dtype(name, entry["dtype"])
-            shape = self._sizes(name, "shape", entry["shape"])
-            offsets = self._sizes(name, "data_offsets", entry["data_offsets"])
-            if len(offsets) != 2 or offsets[0] > offsets[1]:
-                self._fail(
-                    "has impossible offsets",
-                    key=name,
-                    expected="data_offsets [begin, end], begin <= end",
-                    found=shown(offsets),
-                )
-            begin, end = offsets
-            bits = dtype.bits
-            for axis in shape:
-                bits *= axis
-            if bits != 8 * (end - begin):
-                self._fail_span(name, dtype, shape, begin, end, bits)
-            tensors.append(
-                TensorInfo(
-                    name=name,
-                    dtype=dtype.name,
-                    shape=shape,
-                    file=self.file,
-                    offset=data + begin,
-                    nbytes=end - begin,
-                )
-            )
+        tensors = [self._tensor(name, entry, data) for name, entry in entries.items()]
         tensors.sort(key=operator.attrgetter("offset", "nbytes"))
         return tensors
+
+    def _tensor(self, name: str, entry: object, data: int) -> TensorInfo:
+        if type(entry) is not dict or entry.keys() != _FIELDS:
+            self._fail(
+                "describes a tensor wrongly",
+                key=name,
+                expected="dtype, shape and data_offsets",
+                found=shown(entry),
+            )
+        dtype = self._dtype(name, entry["dtype"])
+        shape = self._sizes(name, "shape", entry["shape"])
+        offsets = self._sizes(name, "data_offsets", entry["data_offsets"])
+        if len(offsets) != 2 or offsets[0] > offsets[1]:
+            self._fail(
+                "has impossible offsets",
+                key=name,
+                expected="data_offsets [begin, end], begin <= end",
+                found=shown(offsets),
+            )
+        begin, end = offsets
+        bits = dtype.bits
+        for axis in shape:
+            bits *= axis
+        if bits != 8 * (end - begin):
+            self._fail(
+                "has a tensor whose shape and dtype do not fill its span",
+                key=name,
+                expected=f"{shown(bits)} bits for {dtype.name} {shown(shape)}",
+                found=f"{8 * (end - begin)} bits: bytes {begin:,} to {end:,} of the data",
+                hint="the header was damaged or edited: fetch the file again",
+            )
+        return TensorInfo(
+            name=name, dtype=dtype.name, shape=shape, file=self.file, offset=data + begin, nbytes=end - begin
+        )
 
     def _dtype(self, name: str, code: object) -> DType:
         dtype = BY_CODE.get(code) if isinstance(code, str) else None
@@ -246,29 +257,17 @@ class _Header:
         return dtype
 
     def _sizes(self, name: str, field: str, sizes: object) -> tuple[int, ...]:
-        # bool is a subclass of int, hence `type(...) is`.
-        if (
-            type(sizes) is list
-            and len(sizes) <= MAX_AXES
-            and all(type(s) is int and 0 <= s < 2**63 for s in sizes)
-        ):
-            return tuple(sizes)
+        if type(sizes) is list and len(sizes) <= MAX_AXES:
+            for size in sizes:
+                if type(size) is not int or not 0 <= size < 2**63:  # `is`: a bool is an instance of int too
+                    break
+            else:
+                return tuple(sizes)
         self._fail(
             f"has a tensor with an impossible {field}",
             key=name,
             expected=f"a list of at most {MAX_AXES} whole numbers from 0 to 2^63 - 1",
             found=shown(sizes),
-        )
-
-    def _fail_span(
-        self, name: str, dtype: DType, shape: Sequence[int], begin: int, end: int, bits: int
-    ) -> NoReturn:
-        self._fail(
-            "has a tensor whose shape and dtype do not fill its span",
-            key=name,
-            expected=f"{bits / 8:,.10g} bytes for {dtype.name} {list(shape)}",
-            found=f"{end - begin:,} bytes, from {begin:,} to {end:,}",
-            hint="the header was damaged or edited: fetch the file again",
         )
 
     def _check_contiguous(self, tensors: Sequence[TensorInfo], *, data: int, size: int) -> None:

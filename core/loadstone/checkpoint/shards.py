@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from loadstone.checkpoint.index import TensorInfo
+from loadstone.checkpoint.layout import GENERATION
 from loadstone.checkpoint.safetensors import shown
 from loadstone.errors import CheckpointError, SourceError
 from loadstone.source import safe_name
@@ -34,6 +35,12 @@ class ShardMap:
     def shards(self) -> list[str]:
         """Names of the shards, each once, in order."""
         return sorted(set(self.places.values()))
+
+    @property
+    def generation(self) -> str | None:
+        """The save that wrote the index, where that is known."""
+        found = self.metadata.get(GENERATION)
+        return found if isinstance(found, str) else None
 
 
 def parse_shard_map(text: str, *, file: str, where: object) -> ShardMap:
@@ -118,6 +125,9 @@ def mismatches(places: Mapping[str, str], stored: Mapping[str, Sequence[TensorIn
     Returns:
         One line per problem; none if each tensor lies once, in the shard that the index names for it.
     """
+    found = {info.name: shard for shard, infos in stored.items() for info in infos}
+    if found == places and len(found) == sum(map(len, stored.values())):
+        return []
     holders: defaultdict[str, list[str]] = defaultdict(list)
     for shard, infos in stored.items():
         for info in infos:

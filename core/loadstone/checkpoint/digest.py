@@ -1,0 +1,98 @@
+"""Whether the bytes of a checkpoint are still those that were published or saved: SHA-256 of every file of weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from loadstone.checkpoint.index import TensorIndex
+from loadstone.checkpoint.layout import BLANK, SHA256
+from loadstone.checkpoint.safetensors import read_file_header
+from loadstone.checkpoint.switch import settle
+from loadstone.source import Snapshot, SourceFile
+
+_BLOCK = 8 * 1024 * 1024
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What summing the files found.
+
+    Attributes:
+        intact: Files whose sum is the known one.
+        problems: One line for each file whose sum is another.
+        unknown: Files for which no sum is known, so that nothing can be said of them.
+    """
+
+    intact: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+def verify(
+    snapshot: Snapshot, index: TensorIndex, *, progress: Callable[[int], object] | None = None
+) -> Verification:
+    """Sum every file of weights and compare: with the Hub's sum where it is known, else with the one that we saved.
+
+    Files that are not on this machine are fetched.
+
+    Args:
+        snapshot: The files.
+        index: What `open_checkpoint` returned for it.
+        progress: Called with the number of bytes summed since the last call.
+
+    Raises:
+        CheckpointError: If a header is damaged; `open_checkpoint` would have said so.
+        SourceError: If a file cannot be fetched.
+    """
+    snapshot = settle(snapshot)
+    found: dict[str, list[str]] = {"intact": [], "problems": [], "unknown": []}
+    for name, path in snapshot.fetch(index.files).items():
+        published = _published(snapshot.file(name), path)
+        saved = read_file_header(snapshot, name)[1].get(SHA256)
+        expected = published or saved
+        if expected is None:
+            found["unknown"].append(name)
+            continue
+        actual = _sum(path, blanked=published is None, progress=progress)
+        if actual == expected:
+            found["intact"].append(name)
+        else:
+            by = "the Hub" if published else "the save"
+            found["problems"].append(
+                f"{name} has changed: {by} gave SHA-256 {expected}, its bytes have {actual}"
+            )
+    return Verification(**{key: tuple(lines) for key, lines in found.items()})
+
+
+def _published(file: SourceFile, path: Path) -> str | None:
+    """Return the sum under which a file was published; in the Hub's cache, large files are named by it."""
+    if file.sha256 is not None:
+        return file.sha256
+    blob = path.resolve()
+    return blob.name if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name) else None
+
+
+def _sum(path: Path, *, blanked: bool, progress: Callable[[int], object] | None) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        if blanked:
+            length = stream.read(8)
+            digest.update(length + _blank(stream.read(int.from_bytes(length, "little"))))
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+            if progress is not None:
+                progress(len(block))
+    return digest.hexdigest()
+
+
+def _blank(header: bytes) -> bytes:
+    """Return a header as it was when the sum was taken: before the values of our own keys were known."""
+    for key, zeros in BLANK.items():
+        start = header.find(f'"{key}":"'.encode()) + len(key) + 4
+        header = header[:start] + zeros.encode() + header[start + len(zeros) :]
+    return header
