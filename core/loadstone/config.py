@@ -111,6 +111,26 @@ class Config:
         config.update(overrides)
         return config
 
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> Self:
+        """Load a configuration of this class; `AutoConfig.from_pretrained` tells the arguments and errors.
+
+        Raises:
+            ConfigError: If the checkpoint's configuration is of another class.
+        """
+        from loadstone.load import load_config
+
+        config = load_config(pretrained_model_name_or_path, **arguments)
+        if not isinstance(config, cls):
+            raise ConfigError(
+                "the configuration is of another model type",
+                where=pretrained_model_name_or_path,
+                expected=cls.__name__,
+                found=type(config).__name__,
+                hint="load it with AutoConfig.from_pretrained",
+            )
+        return config
+
     def _hold(self, values: dict[str, Any], *, where: object) -> None:
         values.pop("model_type", None)
         num_labels = values.pop("num_labels", None)
@@ -168,7 +188,7 @@ class Config:
             return default.of(self) if isinstance(default, Derived) else copy.copy(default)
         if key in self._values:
             return None
-        known = [*self._fields, *self.spellings, "num_labels"]
+        known = self.known_names()
         raise AttributeError(
             f"{type(self).__name__} has no field {name!r}; {nearest(name, known) or ''}".rstrip("; ")
         )
@@ -199,7 +219,12 @@ class Config:
     @classmethod
     def knows(cls, name: str) -> bool:
         """Return whether `name` is a key that this class declares, in any spelling."""
-        return name in cls._fields or name in cls.spellings or name == "num_labels"
+        return name in cls.known_names()
+
+    @classmethod
+    def known_names(cls) -> tuple[str, ...]:
+        """Return every key that this class declares, in all spellings."""
+        return (*cls._fields, *cls.spellings, "num_labels")
 
     def __contains__(self, name: str) -> bool:
         return self.knows(name) or name in self._values

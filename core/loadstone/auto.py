@@ -1,0 +1,138 @@
+"""The Auto classes, and the lookup behind every public name of `loadstone` that is not written down anywhere."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any, ClassVar, NoReturn
+
+from loadstone.architectures import architecture_for, architectures, find_config, find_head
+from loadstone.backend import get_backend
+from loadstone.config import Config
+from loadstone.errors import nearest
+from loadstone.load import from_config, from_pretrained, load_config
+from loadstone.plugins import prefixes
+
+Name = str | os.PathLike[str]
+
+
+class AutoConfig:
+    """Makes the configuration class that a checkpoint's `model_type` asks for."""
+
+    def __init__(self) -> NoReturn:
+        raise TypeError(
+            "AutoConfig is not instantiated: call AutoConfig.from_pretrained or AutoConfig.for_model"
+        )
+
+    @staticmethod
+    def from_pretrained(pretrained_model_name_or_path: Name, **arguments: Any) -> Config:
+        """Load a configuration.
+
+        Args:
+            pretrained_model_name_or_path: A folder, or a repository on the Hub.
+            **arguments: `revision`, `subfolder`, `cache_dir`, `token`, `force_download`, `local_files_only`, and fields that
+                replace the file's.
+
+        Raises:
+            SourceError: If there is no such folder, repository or revision.
+            ConfigError: If config.json is missing, or says something impossible.
+            ArgumentError: If an argument is neither known nor a field.
+        """
+        return load_config(pretrained_model_name_or_path, **arguments)
+
+    @staticmethod
+    def for_model(model_type: str, **fields: Any) -> Config:
+        """Return a configuration of a model type with its defaults, and the fields given.
+
+        Example:
+            >>> AutoConfig.for_model("bert", num_hidden_layers=2).num_hidden_layers
+            2
+        """
+        return architecture_for(model_type).config(**fields)
+
+
+class AutoModel:
+    """Loads the base model that a checkpoint's configuration asks for; subclasses load one with a task head.
+
+    Attributes:
+        task: What follows `AutoModelFor`; "" here.
+        backend: The framework of a prefixed class; None: the caller's `backend=`, or the default one.
+    """
+
+    task: ClassVar[str] = ""
+    backend: ClassVar[str | None] = None
+
+    def __init__(self) -> NoReturn:
+        name = type(self).__name__
+        raise TypeError(f"{name} is not instantiated: call {name}.from_pretrained or {name}.from_config")
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Name, *, backend: str | None = None, **arguments: Any
+    ) -> Any:
+        """Load a checkpoint; `loadstone.load.from_pretrained` tells the arguments and errors.
+
+        Example:
+            ```python
+            from loadstone import AutoModelForCausalLM
+
+            model = AutoModelForCausalLM.from_pretrained("org/name", dtype="auto", device_map="auto")
+            ```
+        """
+        chosen = backend or cls.backend
+        return from_pretrained(pretrained_model_name_or_path, task=cls.task, backend=chosen, **arguments)
+
+    @classmethod
+    def from_config(cls, config: Config, *, backend: str | None = None, **arguments: Any) -> Any:
+        """Return a model with fresh weights; `loadstone.load.from_config` tells the arguments and errors."""
+        return from_config(config, task=cls.task, backend=backend or cls.backend, **arguments)
+
+
+@functools.cache
+def auto_class(task: str, backend: str | None, name: str) -> type[AutoModel]:
+    """Return the Auto class of a task, for one backend or, with None, for any."""
+    if not task and backend is None:
+        return AutoModel
+    about = f"Loads a checkpoint with a head for {task}." if task else "Loads a base model."
+    return type(
+        name, (AutoModel,), {"task": task, "backend": backend, "__doc__": about, "__module__": "loadstone"}
+    )
+
+
+def lookup(name: str) -> Any:
+    """Return what a public name of `loadstone` stands for: an Auto class, a configuration or a model class.
+
+    `FlaxBertModel` is the Flax backend's, `BertModel` PyTorch's, `AutoModelForMaskedLM` any backend's.
+
+    Raises:
+        AttributeError: If nothing has that name; it names the nearest.
+        MissingFrameworkError: If the class belongs to a framework that is not installed.
+    """
+    config = find_config(name)
+    if config is not None:
+        return config
+    for prefix, backend in {**prefixes(), "": None}.items():
+        if not name.startswith(prefix):
+            continue
+        bare = name.removeprefix(prefix)
+        if bare.startswith("AutoModel") and bare.removeprefix("AutoModel").removeprefix("For") in _tasks():
+            return auto_class(bare.removeprefix("AutoModel").removeprefix("For"), backend, name)
+        found = find_head(bare)
+        if found is not None:
+            return get_backend(backend or "torch").model_class(*found)
+    raise AttributeError(
+        f"module 'loadstone' has no attribute {name!r}; {nearest(name, public_names()) or ''}"
+    )
+
+
+def _tasks() -> set[str]:
+    return {head.task for architecture in architectures() for head in architecture.heads}
+
+
+def public_names() -> list[str]:
+    """Return every name that `lookup` finds."""
+    names = {f"AutoModelFor{task}" if task else "AutoModel" for task in _tasks()}
+    for architecture in architectures():
+        names |= {head.class_name for head in architecture.heads}
+    prefixed = {prefix + name for prefix in prefixes() for name in names}
+    return sorted(names | prefixed | {architecture.config.__name__ for architecture in architectures()})

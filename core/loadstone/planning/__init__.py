@@ -1,0 +1,1 @@
+"""Planning: pure functions that decide, from names and sizes alone, what goes where. Nothing is read here."""

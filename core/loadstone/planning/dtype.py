@@ -1,0 +1,75 @@
+"""Which dtype each parameter gets: the caller's word, else the configuration's, else the file's."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from loadstone.architectures import Architecture, matches
+from loadstone.checkpoint.index import TensorIndex
+from loadstone.config import Config
+from loadstone.dtypes import DTYPES, canonical
+
+AUTO, STORED = "auto", "stored"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DTypePolicy:
+    """The dtypes of one load.
+
+    Attributes:
+        build: Canonical float dtype that the model is built with.
+        keeps_stored: Every tensor keeps the dtype in which it lies.
+        float32: Base-model names that are float32 whatever the rest is.
+        origin: Who decided: "argument", "config" or "checkpoint".
+    """
+
+    build: str
+    keeps_stored: bool
+    float32: tuple[str, ...]
+    origin: str
+
+    def target(self, name: str, stored: str, declared: str) -> str:
+        """Return the dtype of a parameter.
+
+        Args:
+            name: Its name without the base prefix.
+            stored: The dtype in which it lies.
+            declared: The dtype that the model declares for it.
+        """
+        if self.keeps_stored:
+            return stored
+        if DTYPES[declared].kind != "float":
+            return declared
+        return "float32" if any(matches(pattern, name) for pattern in self.float32) else self.build
+
+
+def dtype_policy(
+    argument: object, *, config: Config, index: TensorIndex | None, architecture: Architecture
+) -> DTypePolicy:
+    """Resolve the `dtype` argument.
+
+    Args:
+        argument: "auto" or None: the configuration's dtype (a nested one first), else the file's; "stored": each tensor
+            as it lies; else a dtype in any spelling.
+        config: The model's configuration.
+        index: The checkpoint; None for a model without one, which is then float32 unless something says otherwise.
+        architecture: Names what stays float32.
+
+    Raises:
+        ArgumentError: If the argument names no dtype.
+    """
+    keeps, origin = argument == STORED, "argument"
+    if argument is not None and argument not in (AUTO, STORED):
+        build = canonical(argument)
+    else:
+        said = config.get_text_config().dtype or config.dtype
+        build, origin = (said, "config") if said and not keeps else (_prevailing(index), "checkpoint")
+    return DTypePolicy(build=build, keeps_stored=keeps, float32=architecture.keep_float32, origin=origin)
+
+
+def _prevailing(index: TensorIndex | None) -> str:
+    """Return the float dtype in which most of a checkpoint's bytes lie; float32 without one."""
+    dtypes = index.dtypes() if index is not None else {}
+    return next(
+        (name for name in dtypes if DTYPES[name].kind == "float" and DTYPES[name].bits >= 16), "float32"
+    )

@@ -1,0 +1,40 @@
+"""Folding names that differ only in a number, so that a list of a hundred layers reads as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from loadstone.architectures import generalise
+
+
+def fold(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return folded name -> the names it stands for, in order of appearance.
+
+    Example:
+        >>> list(fold(["layers.0.bias", "layers.1.bias", "layers.2.bias", "norm.weight"]))
+        ['layers.{0...2}.bias', 'norm.weight']
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(generalise(name), []).append(name)
+    return {_label(pattern, members): members for pattern, members in groups.items()}
+
+
+def _label(pattern: str, members: list[str]) -> str:
+    if len(members) == 1:
+        return members[0]
+    columns = zip(*(name.split(".") for name in members), strict=True)
+    segments = [
+        _span(column) if kind == "{}" else kind
+        for kind, column in zip(pattern.split("."), columns, strict=True)
+    ]
+    return ".".join(segments)
+
+
+def _span(column: tuple[str, ...]) -> str:
+    numbers = sorted({int(segment) for segment in column})
+    if len(numbers) == 1:
+        return str(numbers[0])
+    if numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{{{numbers[0]}...{numbers[-1]}}}"
+    return "{" + ",".join(map(str, numbers[:4])) + (",..." if len(numbers) > 4 else "") + "}"

@@ -1,0 +1,258 @@
+"""Matching stored tensors with parameters: every one of both ends in exactly one state, or it is an error.
+
+All problems of a checkpoint are collected and raised once, before a byte of a tensor is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+
+from loadstone.architectures import Architecture, Head
+from loadstone.backend import Parameter
+from loadstone.checkpoint.index import TensorIndex, TensorInfo
+from loadstone.config import Config
+from loadstone.dtypes import CASTABLE, DTYPES
+from loadstone.errors import ArgumentError, MatchError, nearest
+from loadstone.planning.dtype import DTypePolicy
+from loadstone.planning.fold import fold
+from loadstone.planning.names import NameMap
+from loadstone.planning.records import Assignment, LoadPlan, Stored
+from loadstone.planning.surplus import Surplus
+
+
+def match(
+    parameters: Mapping[str, Parameter],
+    index: TensorIndex,
+    *,
+    architecture: Architecture,
+    head: Head,
+    config: Config,
+    policy: DTypePolicy,
+    where: object,
+    supported: Collection[str] | None = None,
+    key_mapping: Mapping[str, str] | None = None,
+    strict: bool | None = None,
+    ignore_mismatched_sizes: bool = False,
+    before_arguments: Callable[[], Collection[str]] | None = None,
+) -> LoadPlan:
+    """Decide which stored tensor becomes which parameter.
+
+    Args:
+        parameters: What the model has, by name.
+        index: What the checkpoint has.
+        architecture: Prefixes, renamings, rules.
+        head: The model class: its ties and what may be new in it.
+        config: Says which ties hold and what class the checkpoint was saved from.
+        policy: The dtype of each parameter.
+        where: What to call the checkpoint in an error.
+        supported: Dtypes that the backend can hold; None: all.
+        key_mapping: The caller's regular expressions, pattern -> replacement, applied to stored names first.
+        strict: True: any surplus tensor is an error; False: none is; None: one that the architecture would know
+            under another configuration is.
+        ignore_mismatched_sizes: Draw parameters afresh whose stored shape differs.
+        before_arguments: Names that the model would have without the caller's own changes to the configuration.
+
+    Raises:
+        MatchError: If anything does not fit; `.problems` names everything at once.
+    """
+    names = NameMap(architecture, head, _mapped(index, key_mapping), parameters)
+    matcher = _Matcher(parameters, index, names, architecture, head, config, policy, supported)
+    matcher.refuse_quantised(config)
+    found = matcher.find()
+    assignments, compare = matcher.assign(found, ignore_mismatched_sizes=ignore_mismatched_sizes)
+    surplus = Surplus(names, architecture, head, parameters, strict, before_arguments)
+    stored = matcher.account(found, surplus)
+    problems = [*matcher.problems, *surplus.problems]
+    if problems:
+        raise MatchError(
+            f"the checkpoint and {head.class_name} do not fit together: {len(problems)} problem(s)",
+            where=where,
+            problems=problems,
+            hint=matcher.hint(found),
+        )
+    return LoadPlan(assignments=assignments, stored=stored, compare=compare)
+
+
+def _mapped(index: TensorIndex, key_mapping: Mapping[str, str] | None) -> dict[str, str]:
+    """Return stored name -> the name after the caller's `key_mapping`, aliases included."""
+    stored = [*index.tensors, *index.aliases]
+    if not key_mapping:
+        return {name: name for name in stored}
+    try:
+        rules = [(re.compile(pattern), replacement) for pattern, replacement in key_mapping.items()]
+    except re.error as error:
+        raise ArgumentError("key_mapping holds an invalid regular expression", found=str(error)) from error
+    renamed = {}
+    for name in stored:
+        new = name
+        for pattern, replacement in rules:
+            new, count = pattern.subn(replacement, new)
+            if count:
+                break
+        renamed[name] = new
+    return renamed
+
+
+class _Matcher:
+    """The state of one matching: what was found, and the problems so far."""
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Parameter],
+        index: TensorIndex,
+        names: NameMap,
+        architecture: Architecture,
+        head: Head,
+        config: Config,
+        policy: DTypePolicy,
+        supported: Collection[str] | None,
+    ) -> None:
+        self.parameters, self.index, self.names = parameters, index, names
+        self.architecture, self.head, self.config, self.policy = architecture, head, config, policy
+        self.supported = supported
+        self.problems: list[str] = []
+        self.missing: list[str] = []
+
+    def refuse_quantised(self, config: Config) -> None:
+        """Record a checkpoint that stores something other than its weights."""
+        for key in ("quantization_config", "compression_config"):
+            settings = getattr(config, key)
+            if settings:
+                method = settings.get("quant_method") or settings.get("format") or "unknown"
+                self.problems.append(
+                    f"config.json: {key} says quantised by {method!r}; no plugin reads it yet"
+                )
+
+    def find(self) -> dict[str, TensorInfo]:
+        """Return parameter -> the stored tensor for it."""
+        found: dict[str, TensorInfo] = {}
+        by: dict[str, str] = {}
+        for stored in self.names.stored:
+            name = self.names.parameter(stored)
+            info = self.index.tensors.get(stored) or self.index.tensors[self.index.aliases[stored]]
+            if name not in self.parameters:
+                continue
+            if name in found and found[name] is not info:
+                self.problems.append(f"{name}: two stored tensors are for it, {by[name]!r} and {stored!r}")
+                continue
+            found[name], by[name] = info, stored
+        return found
+
+    def assign(
+        self, found: Mapping[str, TensorInfo], *, ignore_mismatched_sizes: bool
+    ) -> tuple[dict[str, Assignment], tuple[tuple[str, str], ...]]:
+        """Return every parameter's state, and the tied pairs whose bytes must be compared."""
+        ties = {tie.name: tie.to for tie in self.head.ties if not tie.when or getattr(self.config, tie.when)}
+        ties = {name: to for name, to in ties.items() if name in self.parameters and to in self.parameters}
+        stored_under = {to: name for name, to in ties.items() if to not in found and name in found}
+        compare = tuple(
+            (name, to)
+            for name, to in ties.items()
+            if name in found and to in found and found[name] is not found[to]
+        )
+        compared = {name for name, _ in compare}
+        may_be_new = self._may_be_new(found)
+        assignments: dict[str, Assignment] = {}
+        for name, parameter in self.parameters.items():
+            if name in ties and name not in compared:
+                assignments[name] = Assignment(name=name, state="tied", shape=parameter.shape, to=ties[name])
+                continue
+            info = found.get(stored_under.get(name, name))
+            assignments[name] = self._one(parameter, info, may_be_new, ignore_mismatched_sizes)
+        self._report_missing(found)
+        return assignments, compare
+
+    def _may_be_new(self, found: Mapping[str, TensorInfo]) -> dict[str, str]:
+        """Return parameter -> why it may be drawn afresh: its whole group is absent, and nobody promised it."""
+        if self.head.class_name in (
+            name.removeprefix("TF").removeprefix("Flax") for name in self._saved_classes()
+        ):
+            return {}
+        groups = [group for group in self.head.new if not any(name in found for name in group)]
+        return {name: "task head" for group in groups for name in group}
+
+    def _saved_classes(self) -> list[str]:
+        return self.config.architectures or []
+
+    def _one(
+        self, parameter: Parameter, info: TensorInfo | None, may_be_new: Mapping[str, str], ignore_sizes: bool
+    ) -> Assignment:
+        name, shape = parameter.name, parameter.shape
+        fresh = Assignment(
+            name=name, state="new", dtype=self.policy.build, shape=shape, why=may_be_new.get(name, "")
+        )
+        if info is None:
+            if name not in may_be_new:
+                self.missing.append(name)
+            return fresh
+        if info.shape != shape:
+            if ignore_sizes:
+                return _fresh_for_size(fresh, info)
+            self.problems.append(
+                f"{info.file}: {info.name}: expected shape {list(shape)}, found {list(info.shape)}"
+            )
+        target = self.policy.target(self.names.base(name), info.dtype, parameter.dtype)
+        self._check_dtype(info, target)
+        state = "loaded" if target == info.dtype else "cast"
+        return Assignment(name=name, state=state, dtype=target, shape=shape, source=info)
+
+    def _check_dtype(self, info: TensorInfo, target: str) -> None:
+        place = f"{info.file}: {info.name}"
+        scale = next(
+            (s for s in (f"{info.name}_scale", f"{info.name}_scale_inv") if s in self.index.tensors), None
+        )
+        if scale is not None and DTYPES[info.dtype].bits < 16:
+            self.problems.append(
+                f"{place}: {info.dtype} with a scale beside it ({scale}) is quantised; no plugin reads it yet"
+            )
+        elif target != info.dtype and not {target, info.dtype} <= CASTABLE:
+            kind = "quantised? " if DTYPES[target].kind == "float" else ""
+            self.problems.append(
+                f"{place}: expected {target}, found {info.dtype}, which is not cast; {kind}dtype='stored' keeps it"
+            )
+        elif self.supported is not None and target not in self.supported:
+            self.problems.append(f"{place}: {target} cannot be held by this backend")
+
+    def _report_missing(self, found: Mapping[str, TensorInfo]) -> None:
+        unused = [
+            stored for stored in self.names.stored if self.names.parameter(stored) not in self.parameters
+        ]
+        for label, members in fold(self.missing).items():
+            shapes = list(self.parameters[members[0]].shape)
+            near = nearest(members[0], unused, limit=1) if len(unused) < 500 else None
+            hint = f"; {near}" if near else self._tie_note(members[0], found)
+            self.problems.append(f"{label}: missing, expected shape {shapes}{hint}")
+
+    def _tie_note(self, name: str, found: Mapping[str, TensorInfo]) -> str:
+        denied = any(
+            tie.when and not getattr(self.config, tie.when) and name in (tie.name, tie.to)
+            for tie in self.head.ties
+        )
+        return "; config.json says tie_word_embeddings=false" if denied else ""
+
+    def account(self, found: Mapping[str, TensorInfo], surplus: Surplus) -> dict[str, Stored]:
+        """Return every stored tensor's state."""
+        stored: dict[str, Stored] = {}
+        for name in self.index.tensors:
+            used = self.names.parameter(name) in found and found[self.names.parameter(name)].name == name
+            stored[name] = Stored(name=name, state="used") if used else surplus.judge(name)
+        for alias, name in self.index.aliases.items():
+            stored[alias] = Stored(name=alias, state="alias", why=name)
+            if found.get(self.names.parameter(alias)) is self.index.tensors[name]:
+                stored[name] = Stored(name=name, state="used")
+        return stored
+
+    def hint(self, found: Mapping[str, TensorInfo]) -> str:
+        """Return the next step that fits the problems."""
+        if self.parameters and len(found) < len(self.parameters) / 4:
+            saved = ", ".join(self._saved_classes()) or "another class"
+            return f"config.json says it was saved from {saved}: load that class, or rename with key_mapping="
+        if self.missing:
+            return "fetch the checkpoint again, correct config.json, or rename with key_mapping="
+        return "correct config.json or pass the right value; ignore_mismatched_sizes=True or strict=False let some pass"
+
+
+def _fresh_for_size(fresh: Assignment, info: TensorInfo) -> Assignment:
+    why = f"ignore_mismatched_sizes: stored as {list(info.shape)}"
+    return Assignment(name=fresh.name, state="new", dtype=fresh.dtype, shape=fresh.shape, why=why)

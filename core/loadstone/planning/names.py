@@ -1,0 +1,75 @@
+"""Translating stored names: old spellings, and where the base model sits in the checkpoint and in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from loadstone.architectures import Architecture, Head
+
+
+class NameMap:
+    """Stored name -> parameter name, for one checkpoint and one model class.
+
+    A checkpoint of the base model has its names without a prefix, one of a model with a head has them under that
+    head's; whichever fits most parameters is taken to be the checkpoint's.
+
+    Args:
+        architecture: Prefixes and renamings.
+        head: The model class.
+        stored: Stored name -> the name after the caller's own renaming.
+        parameters: Names of the model's parameters.
+    """
+
+    def __init__(
+        self, architecture: Architecture, head: Head, stored: Mapping[str, str], parameters: Collection[str]
+    ) -> None:
+        self.head = head
+        self._parameters = parameters
+        self._renamed = {name: _current(new, architecture) for name, new in stored.items()}
+        self.prefix = self._prevailing(architecture, set(self._renamed.values()))
+        self._names = {name: self._place(new) for name, new in self._renamed.items()}
+
+    @property
+    def stored(self) -> Collection[str]:
+        """Every stored name, aliases last."""
+        return self._names.keys()
+
+    def parameter(self, stored: str) -> str:
+        """Return the parameter that a stored tensor would be, whether or not the model has it."""
+        return self._names[stored]
+
+    def base(self, parameter: str) -> str:
+        """Return a parameter's name without the prefix of the base model."""
+        return _strip(parameter, self.head.prefix)
+
+    def stored_base(self, stored: str) -> str:
+        """Return a stored name, spelled as today, without the prefix under which the checkpoint has the base model."""
+        return _strip(self._renamed[stored], self.prefix)
+
+    def _prevailing(self, architecture: Architecture, stored: set[str]) -> str:
+        base = [self.base(name) for name in self._parameters if name.startswith(_dotted(self.head.prefix))]
+        candidates = sorted(architecture.base_prefixes, key=lambda prefix: prefix != self.head.prefix)
+        return max(candidates, key=lambda prefix: sum(_dotted(prefix) + name in stored for name in base))
+
+    def _place(self, name: str) -> str:
+        if name in self._parameters and self.prefix == self.head.prefix:
+            return name
+        if self.prefix and not name.startswith(_dotted(self.prefix)):
+            return name  # of a head, not of the base model
+        moved = _dotted(self.head.prefix) + _strip(name, self.prefix)
+        return moved if moved in self._parameters or name not in self._parameters else name
+
+
+def _current(name: str, architecture: Architecture) -> str:
+    for old, new in architecture.renamed:
+        if name == old or name.endswith(f".{old}"):
+            return name.removesuffix(old) + new
+    return name
+
+
+def _dotted(prefix: str) -> str:
+    return f"{prefix}." if prefix else ""
+
+
+def _strip(name: str, prefix: str) -> str:
+    return name.removeprefix(_dotted(prefix))

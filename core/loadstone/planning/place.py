@@ -1,0 +1,62 @@
+"""Placing: which device a model goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from loadstone.backend import Backend, Device
+from loadstone.dtypes import nbytes
+from loadstone.errors import PlacementError
+from loadstone.planning.records import LoadPlan
+
+STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
+
+
+def place(plan: LoadPlan, backend: Backend, device_map: object) -> Device:
+    """Return the one device that holds the whole model.
+
+    Args:
+        plan: What will be loaded.
+        backend: Knows its devices.
+        device_map: None: the backend's default device; a device; {"": device}; or "auto": the first device that
+            has room.
+
+    Raises:
+        PlacementError: If the device is not there, or the map would take more than one.
+    """
+    if isinstance(device_map, Mapping):
+        if set(device_map) != {""}:
+            raise _several(f"a device map of {len(device_map)} entries")
+        device_map = device_map[""]
+    if device_map == "disk":
+        raise _several('device_map="disk"')
+    if device_map not in STRATEGIES:
+        return backend.device(device_map)
+    if device_map != "auto":
+        raise _several(f"device_map={device_map!r}")
+    size = model_bytes(plan)
+    devices = backend.devices()
+    for device in devices:
+        # On the host a mapping takes no memory, and whatever else does has its own bound.
+        if device.is_host or device.free >= size:
+            return device
+    raise PlacementError(
+        "no single device holds the model",
+        expected=f"{size} bytes free",
+        found=", ".join(f"{device.name}: {device.free}" for device in devices),
+        hint="spreading a model over several devices is not there yet; pass a smaller dtype=",
+    )
+
+
+def model_bytes(plan: LoadPlan) -> int:
+    """Return the bytes of the finished model's parameters, tied ones once."""
+    kept = (a for a in plan.assignments.values() if a.state in ("loaded", "cast", "new"))
+    return sum(nbytes(assignment.dtype, assignment.shape) for assignment in kept)
+
+
+def _several(what: str) -> PlacementError:
+    return PlacementError(
+        f"{what} spreads a model over devices, which is not there yet",
+        expected='"auto", one device such as "cpu" or "cuda", or {"": device}',
+        hint="leave device_map out, or name one device",
+    )

@@ -1,0 +1,79 @@
+"""What a plan says of each parameter and of each stored tensor."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from loadstone.checkpoint.index import TensorInfo
+
+ParameterState = Literal["loaded", "cast", "tied", "new", "computed"]
+StoredState = Literal["used", "alias", "ignored", "unused"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """The one state in which a parameter ends.
+
+    Attributes:
+        name: The parameter.
+        state: "loaded" as it is stored, "cast" from another dtype, "tied" to another parameter, drawn as "new", or
+            "computed".
+        dtype: Canonical dtype that it will have; "" where it is tied or computed.
+        shape: Sizes of its axes.
+        source: The stored tensor that it comes from, where loaded or cast.
+        to: The parameter that it is tied to.
+        why: What allows a new parameter.
+    """
+
+    name: str
+    state: ParameterState
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+    source: TensorInfo | None = None
+    to: str = ""
+    why: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """The one state in which a stored tensor ends.
+
+    Attributes:
+        name: Its name in the checkpoint.
+        state: "used", "alias" of another, "ignored" by a rule, or "unused".
+        why: The rule, or what it is an alias of.
+    """
+
+    name: str
+    state: StoredState
+    why: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlan:
+    """Which stored tensor becomes which parameter.
+
+    Attributes:
+        assignments: Parameter -> its state, in the model's order.
+        stored: Stored tensor -> its state, in file order, aliases last.
+        compare: Pairs of parameters that the configuration ties and the checkpoint stores twice: one if their
+            bytes are equal, two with a warning if not.
+    """
+
+    assignments: Mapping[str, Assignment]
+    stored: Mapping[str, Stored]
+    compare: tuple[tuple[str, str], ...] = ()
+
+    def reads(self) -> Iterator[Assignment]:
+        """Yield the assignments whose bytes come from a file."""
+        return (assignment for assignment in self.assignments.values() if assignment.source is not None)
+
+    def in_state(self, state: ParameterState) -> list[Assignment]:
+        """Return the assignments in one state."""
+        return [assignment for assignment in self.assignments.values() if assignment.state == state]
+
+    def stored_in_state(self, state: StoredState) -> list[Stored]:
+        """Return the stored tensors in one state."""
+        return [stored for stored in self.stored.values() if stored.state == state]

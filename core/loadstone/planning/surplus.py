@@ -1,0 +1,76 @@
+"""Judging stored tensors that no parameter takes: ignored by a rule, a stranger, or a sign of a wrong configuration."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection
+
+from loadstone.architectures import Architecture, Head, generalise, matches
+from loadstone.planning.names import NameMap
+from loadstone.planning.records import Stored
+
+
+class Surplus:
+    """The rules for one load; `problems` grows as tensors are judged.
+
+    Args:
+        names: Translates stored names.
+        architecture: Its `ignored` and `optional` patterns, and its other heads.
+        head: The model class that is loaded.
+        parameters: Names of the model's parameters.
+        strict: True: any surplus is a problem; False: none; None: one that the architecture would know is.
+        before_arguments: Names that the model would have without the caller's own arguments, or None.
+    """
+
+    def __init__(
+        self,
+        names: NameMap,
+        architecture: Architecture,
+        head: Head,
+        parameters: Collection[str],
+        strict: bool | None,
+        before_arguments: Callable[[], Collection[str]] | None,
+    ) -> None:
+        self.problems: list[str] = []
+        self._names, self._architecture, self._head = names, architecture, head
+        self._parameters, self._strict, self._before = parameters, strict, before_arguments
+
+    def judge(self, stored: str) -> Stored:
+        """Return the state of a stored tensor that no parameter takes."""
+        base = self._names.stored_base(stored)
+        if any(matches(pattern, base) for pattern in self._architecture.ignored):
+            return Stored(name=stored, state="ignored", why="no model needs it")
+        if base in self._other_heads:
+            return Stored(name=stored, state="ignored", why=f"of {self._other_heads[base]}")
+        if self._names.parameter(stored) in self._before_arguments:
+            return Stored(name=stored, state="ignored", why="the caller's arguments leave it out")
+        if self._strict is not False and (self._strict or generalise(base) in self._known):
+            reason = (
+                "strict=True"
+                if self._strict
+                else "the architecture knows it, the configuration has no room for it"
+            )
+            self.problems.append(f"{stored}: surplus: {reason}")
+        return Stored(name=stored, state="unused", why="no parameter of this name")
+
+    @functools.cached_property
+    def _other_heads(self) -> dict[str, str]:
+        """Name without prefix -> the class of this architecture that has it and ours has not."""
+        names: dict[str, str] = {}
+        for head in self._architecture.heads:
+            if head is self._head:
+                continue
+            prefix = f"{head.prefix}." if head.prefix else ""
+            for name in (name for group in head.new for name in group):
+                names.setdefault(name.removeprefix(prefix), head.class_name)
+        return names
+
+    @functools.cached_property
+    def _before_arguments(self) -> Collection[str]:
+        return self._before() if self._before is not None else ()
+
+    @functools.cached_property
+    def _known(self) -> set[str]:
+        """Patterns of the names that this architecture has under some configuration."""
+        own = {generalise(self._names.base(name)) for name in self._parameters}
+        return own | set(self._architecture.optional)

@@ -1,0 +1,156 @@
+"""The report of a load: what became of every parameter and every stored tensor, and what it cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from loadstone.dtypes import nbytes
+from loadstone.planning.fold import fold
+from loadstone.planning.records import Assignment, LoadPlan, Stored
+
+MAX_ROWS = 36
+"""Rows of a printed report, so that it fits a screen."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReport:
+    """What a load did, or, before anything is read, would do.
+
+    Attributes:
+        model_class: Name of the model class.
+        backend: Name of the backend.
+        location: Folder or repository.
+        commit: The Hub's commit; None for a folder.
+        device: Name of the device that holds the model.
+        dtype: Canonical float dtype that was asked for, by whom.
+        dtype_origin: "argument", "config" or "checkpoint".
+        plan: Every parameter's and every stored tensor's state.
+        computed: State of the model that is in no checkpoint.
+        metadata: The checkpoint's `__metadata__`.
+        bytes_read: Bytes read from files; None before the load.
+        bytes_mapped: Bytes mapped and not read; None before the load.
+        seconds: Wall time of the load; None before it.
+    """
+
+    model_class: str
+    backend: str
+    location: str
+    commit: str | None
+    device: str
+    dtype: str
+    dtype_origin: str
+    plan: LoadPlan
+    computed: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    bytes_read: int | None = None
+    bytes_mapped: int | None = None
+    seconds: float | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the model's parameters, tied ones once."""
+        return sum(_size(assignment) for assignment in self.plan.assignments.values())
+
+    def names(self, state: str) -> list[str]:
+        """Return the names of parameters or stored tensors in one state, e.g. "new" or "unused"."""
+        rows = [*self.plan.assignments.values(), *self.plan.stored.values()]
+        return [row.name for row in rows if row.state == state]
+
+    def loading_info(self) -> dict[str, Any]:
+        """Return what transformers' `output_loading_info=True` gives: missing, unexpected, mismatched keys."""
+        new = self.plan.in_state("new")
+        return {
+            "missing_keys": {a.name for a in new if not a.why.startswith("ignore_mismatched_sizes")},
+            "unexpected_keys": set(self.names("unused")),
+            "mismatched_keys": {a.name for a in new if a.why.startswith("ignore_mismatched_sizes")},
+            "error_msgs": [],
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data for JSON."""
+        facts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "plan"}
+        facts |= {"nbytes": self.nbytes, "metadata": dict(self.metadata), "computed": list(self.computed)}
+        facts["parameters"] = {
+            a.name: {"state": a.state, "dtype": a.dtype, "shape": list(a.shape), "from": _origin(a)}
+            for a in self.plan.assignments.values()
+        }
+        facts["stored"] = {s.name: {"state": s.state, "why": s.why} for s in self.plan.stored.values()}
+        return facts
+
+    def __str__(self) -> str:
+        rows = [*self._parameter_rows(), *self._stored_rows()]
+        shown = rows if len(rows) <= MAX_ROWS else rows[: MAX_ROWS - 1]
+        lines = [self._title(), f"{'':2}{'state':<8} {'number':>6} {'bytes':>9}  {'dtype':<9} name"]
+        lines += [
+            f"  {state:<8} {number:>6} {size:>9}  {dtype:<9} {name}"
+            for state, number, size, dtype, name in shown
+        ]
+        if len(shown) < len(rows):
+            lines.append(f"  ... and {len(rows) - len(shown)} more rows (see .plan)")
+        return "\n".join(lines)
+
+    def _title(self) -> str:
+        commit = f" @ {self.commit[:8]}" if self.commit else ""
+        cost = ""
+        if self.seconds is not None:
+            read, mapped = human_bytes(self.bytes_read or 0), human_bytes(self.bytes_mapped or 0)
+            cost = f"; {mapped} mapped, {read} read, {self.seconds:.2f} s"
+        return (
+            f"{self.model_class} ({self.backend}) from {self.location}{commit}\n"
+            f"  {human_bytes(self.nbytes)} in {self.dtype} (from the {self.dtype_origin}) on {self.device}{cost}"
+        )
+
+    def _parameter_rows(self) -> Iterator[tuple[str, int, str, str, str]]:
+        for state in ("new", "cast", "tied", "loaded"):
+            members = {a.name: a for a in self.plan.assignments.values() if a.state == state}
+            for label, names in fold(members).items():
+                group = [members[name] for name in names]
+                size = human_bytes(sum(_size(a) for a in group)) if state != "tied" else "-"
+                yield state, len(group), size, group[0].dtype or "-", label + _note(group[0])
+        if self.computed:
+            yield "computed", len(self.computed), "-", "-", ", ".join(fold(self.computed))
+
+    def _stored_rows(self) -> Iterator[tuple[str, int, str, str, str]]:
+        for state in ("unused", "ignored", "alias"):
+            members = {s.name: s for s in self.plan.stored.values() if s.state == state}
+            for label, names in fold(members).items():
+                yield state, len(names), "-", "-", f"{label} ({_reason(members[names[0]])})"
+
+
+def _size(assignment: Assignment) -> int:
+    return nbytes(assignment.dtype, assignment.shape) if assignment.dtype else 0
+
+
+def _origin(assignment: Assignment) -> str | None:
+    return assignment.source.name if assignment.source is not None else assignment.to or None
+
+
+def _note(assignment: Assignment) -> str:
+    if assignment.state == "tied":
+        return f" = {assignment.to}"
+    if assignment.state == "new":
+        return f" ({assignment.why})"
+    if assignment.state == "cast" and assignment.source is not None:
+        return f" (stored as {assignment.source.dtype})"
+    return ""
+
+
+def _reason(stored: Stored) -> str:
+    return f"of {stored.why}" if stored.state == "alias" else stored.why
+
+
+def human_bytes(number: int) -> str:
+    """Return a number of bytes for people, in decimal units.
+
+    Example:
+        >>> human_bytes(2_200_000_000), human_bytes(17)
+        ('2.2 GB', '17 B')
+    """
+    size = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
