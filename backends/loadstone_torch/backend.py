@@ -71,7 +71,9 @@ class TorchBackend(Backend):
         for prefix, module in model.named_modules(remove_duplicate=False):
             for leaf, value in _persistent(module):
                 name = f"{prefix}.{leaf}" if prefix else leaf
-                found[name] = Parameter(name=name, shape=tuple(value.shape), dtype=NAMES[value.dtype])
+                found[name] = Parameter(
+                    name=name, shape=tuple(value.shape), dtype=NAMES[value.dtype], identity=id(value)
+                )
         return found
 
     def put(self, model: nn.Module, name: str, tensor: HostTensor, device: Device) -> None:
@@ -80,9 +82,12 @@ class TorchBackend(Backend):
         value = _as_torch(tensor)
         if not device.is_host:
             value = value.to(device.name)
-        if leaf in module._parameters:
-            old = module._parameters[leaf]
-            module._parameters[leaf] = nn.Parameter(value, requires_grad=old is None or old.requires_grad)
+        old = module._parameters.get(leaf)
+        if old is not None and not old.is_meta:
+            old.data = value
+        elif old is not None:
+            trains = old.requires_grad and value.is_floating_point()
+            module._parameters[leaf] = nn.Parameter(value, requires_grad=trains)
         else:
             module._buffers[leaf] = value
 

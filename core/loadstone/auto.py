@@ -9,8 +9,10 @@ from typing import Any, ClassVar, NoReturn
 from loadstone.architectures import architecture_for, architectures, find_config, find_head
 from loadstone.backend import get_backend
 from loadstone.config import Config
+from loadstone.config_file import load_config
+from loadstone.create import from_config
 from loadstone.errors import nearest
-from loadstone.load import from_config, from_pretrained, load_config
+from loadstone.load import from_pretrained
 from loadstone.plugins import prefixes
 
 Name = str | os.PathLike[str]
@@ -62,7 +64,7 @@ class AutoModel:
     task: ClassVar[str] = ""
     backend: ClassVar[str | None] = None
 
-    def __init__(self) -> NoReturn:
+    def __init__(self) -> None:
         name = type(self).__name__
         raise TypeError(f"{name} is not instantiated: call {name}.from_pretrained or {name}.from_config")
 
@@ -84,7 +86,7 @@ class AutoModel:
 
     @classmethod
     def from_config(cls, config: Config, *, backend: str | None = None, **arguments: Any) -> Any:
-        """Return a model with fresh weights; `loadstone.load.from_config` tells the arguments and errors."""
+        """Return a model with fresh weights; `loadstone.create.from_config` tells the arguments and errors."""
         return from_config(config, task=cls.task, backend=backend or cls.backend, **arguments)
 
 
@@ -94,9 +96,9 @@ def auto_class(task: str, backend: str | None, name: str) -> type[AutoModel]:
     if not task and backend is None:
         return AutoModel
     about = f"Loads a checkpoint with a head for {task}." if task else "Loads a base model."
-    return type(
-        name, (AutoModel,), {"task": task, "backend": backend, "__doc__": about, "__module__": "loadstone"}
-    )
+    namespace = {"task": task, "backend": backend, "__doc__": about, "__module__": "loadstone"}
+    made: type[AutoModel] = type(name, (AutoModel,), namespace)
+    return made
 
 
 def lookup(name: str) -> Any:

@@ -45,12 +45,14 @@ class Parameter:
     Attributes:
         name: Its name in checkpoints.
         shape: Sizes of its axes, as in checkpoints.
-        dtype: Canonical dtype that the model was built with.
+        dtype: Canonical dtype that it has now.
+        identity: Equal for two names of one (tied) parameter, different for two parameters; None: tied to nothing.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    identity: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +121,8 @@ class Backend(abc.ABC):
     def put(self, model: Any, name: str, tensor: HostTensor, device: Device) -> None:
         """Make `tensor` the value of the parameter `name`, on `device`.
 
-        On the host the memory is aliased where `capabilities` says so, and the tensor's dtype is kept.
+        On the host the memory is aliased where `capabilities` says so, and the tensor's dtype is kept. A parameter
+        that has memory already stays the same object, for the optimisers and ties that know it.
         """
 
     @abc.abstractmethod

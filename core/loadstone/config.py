@@ -118,7 +118,7 @@ class Config:
         Raises:
             ConfigError: If the checkpoint's configuration is of another class.
         """
-        from loadstone.load import load_config
+        from loadstone.config_file import load_config
 
         config = load_config(pretrained_model_name_or_path, **arguments)
         if not isinstance(config, cls):
@@ -255,7 +255,7 @@ class Config:
         (folder / CONFIG_NAME).write_text(self.to_json_string(), encoding="utf-8")
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self._values == typing.cast(Config, other)._values
+        return type(self) is type(other) and self._values == other._values
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return type(self).from_dict(self._values)

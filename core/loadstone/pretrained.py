@@ -23,12 +23,14 @@ class Pretrained:
         config: The model's configuration.
         generation_config: Its settings for `generate`.
         load_report: What became of every parameter and stored tensor; None for a model that was not loaded.
+        device: Where it is, as its framework says it.
     """
 
     backend_name: ClassVar[str]
     config: Config
     generation_config: GenerationConfig
     load_report: LoadReport | None
+    device: Any
 
     @classmethod
     def architecture_and_head(cls) -> tuple[Architecture, Head]:
@@ -62,8 +64,8 @@ class Pretrained:
 
     @classmethod
     def from_config(cls, config: Config, **arguments: Any) -> Self:
-        """Return a model of this class with fresh weights; `loadstone.load.from_config` tells the arguments."""
-        from loadstone.load import from_config
+        """Return a model of this class with fresh weights; `loadstone.create.from_config` tells the arguments."""
+        from loadstone.create import from_config
 
         model: Self = from_config(config, model_class=cls, **arguments)
         return model

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from loadstone.read.tensor import HostTensor
+from collections.abc import Callable, Iterator
 
 DELAY = 1.0
 """Seconds before a bar appears."""
 
 
-def progress(tensors: Iterable[HostTensor], *, total: int, what: str) -> Iterator[HostTensor]:
-    """Yield tensors unchanged, showing how many of `total` bytes have passed."""
+@contextlib.contextmanager
+def byte_bar(*, total: int, what: str) -> Iterator[Callable[[int], object]]:
+    """Give a function to call with the number of bytes that have passed since its last call.
+
+    Args:
+        total: Bytes that will pass.
+        what: The word before the bar.
+    """
     if not sys.stderr.isatty():
-        yield from tensors
+        yield lambda number: None
         return
     from tqdm import tqdm
 
     with tqdm(total=total, desc=what, unit="B", unit_scale=True, delay=DELAY, leave=False) as bar:
-        for tensor in tensors:
-            yield tensor
-            bar.update(tensor.nbytes)
+        yield bar.update

@@ -55,8 +55,8 @@ class LoadReport:
 
     def names(self, state: str) -> list[str]:
         """Return the names of parameters or stored tensors in one state, e.g. "new" or "unused"."""
-        rows = [*self.plan.assignments.values(), *self.plan.stored.values()]
-        return [row.name for row in rows if row.state == state]
+        parameters = [a.name for a in self.plan.assignments.values() if a.state == state]
+        return parameters + [s.name for s in self.plan.stored.values() if s.state == state]
 
     def loading_info(self) -> dict[str, Any]:
         """Return what transformers' `output_loading_info=True` gives: missing, unexpected, mismatched keys."""

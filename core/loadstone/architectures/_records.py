@@ -46,6 +46,14 @@ class Head:
     output: str = ""
     options: tuple[str, ...] = ()
 
+    def ties_of(self, config: Config) -> dict[str, str]:
+        """Return parameter -> the parameter that it is, as a configuration has it."""
+        return {tie.name: tie.to for tie in self.ties if not tie.when or getattr(config, tie.when)}
+
+    def base_name(self, parameter: str) -> str:
+        """Return a parameter's name without the prefix of the base model."""
+        return parameter.removeprefix(f"{self.prefix}.") if self.prefix else parameter
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:

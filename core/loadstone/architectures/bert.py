@@ -128,7 +128,6 @@ ARCHITECTURES = (
         spec=encoder_spec,
         heads=_heads(),
         embedding="embeddings.word_embeddings",
-        optional=POOLER,
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
         renamed=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
         no_split=("BertLayer", "BertEmbeddings"),

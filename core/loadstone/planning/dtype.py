@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 from loadstone.architectures import Architecture, matches
 from loadstone.checkpoint.index import TensorIndex
@@ -10,6 +11,7 @@ from loadstone.config import Config
 from loadstone.dtypes import DTYPES, canonical
 
 AUTO, STORED = "auto", "stored"
+Keeps = Literal["", "stored", "model"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,13 +20,14 @@ class DTypePolicy:
 
     Attributes:
         build: Canonical float dtype that the model is built with.
-        keeps_stored: Every tensor keeps the dtype in which it lies.
+        keeps: "stored": every tensor keeps the dtype in which it lies; "model": every parameter the one that it has; "":
+            all get `build`.
         float32: Base-model names that are float32 whatever the rest is.
         origin: Who decided: "argument", "config" or "checkpoint".
     """
 
     build: str
-    keeps_stored: bool
+    keeps: Keeps
     float32: tuple[str, ...]
     origin: str
 
@@ -36,9 +39,9 @@ class DTypePolicy:
             stored: The dtype in which it lies.
             declared: The dtype that the model declares for it.
         """
-        if self.keeps_stored:
+        if self.keeps == "stored":
             return stored
-        if DTYPES[declared].kind != "float":
+        if self.keeps == "model" or DTYPES[declared].kind != "float":
             return declared
         return "float32" if any(matches(pattern, name) for pattern in self.float32) else self.build
 
@@ -58,13 +61,14 @@ def dtype_policy(
     Raises:
         ArgumentError: If the argument names no dtype.
     """
-    keeps, origin = argument == STORED, "argument"
+    keeps: Keeps = "stored" if argument == STORED else ""
+    origin = "argument"
     if argument is not None and argument not in (AUTO, STORED):
         build = canonical(argument)
     else:
         said = config.get_text_config().dtype or config.dtype
         build, origin = (said, "config") if said and not keeps else (_prevailing(index), "checkpoint")
-    return DTypePolicy(build=build, keeps_stored=keeps, float32=architecture.keep_float32, origin=origin)
+    return DTypePolicy(build=build, keeps=keeps, float32=architecture.keep_float32, origin=origin)
 
 
 def _prevailing(index: TensorIndex | None) -> str:

@@ -17,7 +17,7 @@ from loadstone.errors import ArgumentError, MatchError, nearest
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
 from loadstone.planning.names import NameMap
-from loadstone.planning.records import Assignment, LoadPlan, Stored
+from loadstone.planning.records import Assignment, LoadPlan, ParameterState, Stored
 from loadstone.planning.surplus import Surplus
 
 
@@ -34,6 +34,7 @@ def match(
     key_mapping: Mapping[str, str] | None = None,
     strict: bool | None = None,
     ignore_mismatched_sizes: bool = False,
+    partial: bool = False,
     before_arguments: Callable[[], Collection[str]] | None = None,
 ) -> LoadPlan:
     """Decide which stored tensor becomes which parameter.
@@ -51,6 +52,7 @@ def match(
         strict: True: any surplus tensor is an error; False: none is; None: one that the architecture would know
             under another configuration is.
         ignore_mismatched_sizes: Draw parameters afresh whose stored shape differs.
+        partial: The model has values already: a parameter without a tensor keeps its own and gets no assignment.
         before_arguments: Names that the model would have without the caller's own changes to the configuration.
 
     Raises:
@@ -63,7 +65,11 @@ def match(
     assignments, compare = matcher.assign(found, ignore_mismatched_sizes=ignore_mismatched_sizes)
     surplus = Surplus(names, architecture, head, parameters, strict, before_arguments)
     stored = matcher.account(found, surplus)
+    if not partial:
+        matcher.report_missing(found)
     problems = [*matcher.problems, *surplus.problems]
+    if partial:
+        assignments = {name: a for name, a in assignments.items() if a.state != "new"}
     if problems:
         raise MatchError(
             f"the checkpoint and {head.class_name} do not fit together: {len(problems)} problem(s)",
@@ -143,7 +149,7 @@ class _Matcher:
         self, found: Mapping[str, TensorInfo], *, ignore_mismatched_sizes: bool
     ) -> tuple[dict[str, Assignment], tuple[tuple[str, str], ...]]:
         """Return every parameter's state, and the tied pairs whose bytes must be compared."""
-        ties = {tie.name: tie.to for tie in self.head.ties if not tie.when or getattr(self.config, tie.when)}
+        ties = self.head.ties_of(self.config)
         ties = {name: to for name, to in ties.items() if name in self.parameters and to in self.parameters}
         stored_under = {to: name for name, to in ties.items() if to not in found and name in found}
         compare = tuple(
@@ -160,7 +166,6 @@ class _Matcher:
                 continue
             info = found.get(stored_under.get(name, name))
             assignments[name] = self._one(parameter, info, may_be_new, ignore_mismatched_sizes)
-        self._report_missing(found)
         return assignments, compare
 
     def _may_be_new(self, found: Mapping[str, TensorInfo]) -> dict[str, str]:
@@ -194,7 +199,7 @@ class _Matcher:
             )
         target = self.policy.target(self.names.base(name), info.dtype, parameter.dtype)
         self._check_dtype(info, target)
-        state = "loaded" if target == info.dtype else "cast"
+        state: ParameterState = "loaded" if target == info.dtype else "cast"
         return Assignment(name=name, state=state, dtype=target, shape=shape, source=info)
 
     def _check_dtype(self, info: TensorInfo, target: str) -> None:
@@ -214,7 +219,8 @@ class _Matcher:
         elif self.supported is not None and target not in self.supported:
             self.problems.append(f"{place}: {target} cannot be held by this backend")
 
-    def _report_missing(self, found: Mapping[str, TensorInfo]) -> None:
+    def report_missing(self, found: Mapping[str, TensorInfo]) -> None:
+        """Record the parameters that must have a tensor and have none."""
         unused = [
             stored for stored in self.names.stored if self.names.parameter(stored) not in self.parameters
         ]

@@ -40,7 +40,7 @@ class NameMap:
 
     def base(self, parameter: str) -> str:
         """Return a parameter's name without the prefix of the base model."""
-        return _strip(parameter, self.head.prefix)
+        return self.head.base_name(parameter)
 
     def stored_base(self, stored: str) -> str:
         """Return a stored name, spelled as today, without the prefix under which the checkpoint has the base model."""

@@ -216,7 +216,7 @@ def _slice(piece: _Piece) -> Bytes:
 
 def _fill(files: OpenFiles, file: str, offset: int, buffers: Sequence[Bytes]) -> None:
     """Read consecutive bytes of a file into buffers, however many calls it takes."""
-    left = deque(memoryview(buffer) for buffer in buffers if len(buffer))
+    left = deque(memoryview(buffer.data) for buffer in buffers if len(buffer))
     read: Callable[..., int] = os.preadv
     while left:
         count = read(files.descriptor(file), list(left)[:1024], offset)

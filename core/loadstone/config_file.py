@@ -1,0 +1,50 @@
+"""Finding config.json and making the configuration that its `model_type` asks for."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from loadstone.architectures import architecture_for, architecture_of
+from loadstone.arguments import parse_arguments, split_rest
+from loadstone.config import CONFIG_NAME, Config, parse_config_json
+from loadstone.errors import ConfigError
+from loadstone.source import Snapshot, resolve
+
+Name = str | os.PathLike[str]
+
+
+def load_config(pretrained_model_name_or_path: Name, **arguments: Any) -> Config:
+    """Load a configuration; `AutoConfig.from_pretrained` tells the arguments and errors."""
+    given, rest = parse_arguments(arguments)
+    config = read_config(resolve(pretrained_model_name_or_path, **given.source()))
+    fields, _ = split_rest(rest, config=config, head=architecture_of(config).heads[0])
+    config.update(fields)
+    return config
+
+
+def read_config(snapshot: Snapshot) -> Config:
+    """Return the typed configuration of a snapshot.
+
+    Raises:
+        ConfigError: If config.json is absent, not JSON, of no known model type, or of wrong types.
+    """
+    if not snapshot.has(CONFIG_NAME):
+        raise ConfigError(
+            "there is no config.json",
+            where=snapshot.location,
+            found=", ".join(sorted(snapshot.files)[:6]) or "an empty folder",
+            hint="name the folder or repository that holds config.json, or pass subfolder=",
+        )
+    where = f"{snapshot.location}/{CONFIG_NAME}"
+    values = parse_config_json(snapshot.read_text(CONFIG_NAME), where=where)
+    model_type = values.get("model_type")
+    if not isinstance(model_type, str):
+        raise ConfigError(
+            "config.json does not say what kind of model this is",
+            where=where,
+            expected='"model_type", e.g. "llama"',
+            found=f"keys {', '.join(sorted(values)[:6])}" if model_type is None else repr(model_type),
+            hint="add the model_type, or pass config=",
+        )
+    return architecture_for(model_type).config.from_dict(values, where=where)

@@ -1,0 +1,129 @@
+"""Filling a model: read what the plan says, put it in place, finish the model."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from loadstone.arguments import LoadArguments
+from loadstone.checkpoint.open import open_checkpoint
+from loadstone.create import put_fresh
+from loadstone.errors import ChangedFileError
+from loadstone.generation import GENERATION_CONFIG_NAME, GenerationConfig
+from loadstone.planning.records import Assignment, LoadPlan
+from loadstone.prepare import Prepared, report_of
+from loadstone.progress import byte_bar
+from loadstone.read.engine import Request, Traffic, read_tensors
+from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
+from loadstone.report import LoadReport
+
+logger = logging.getLogger(__name__)
+
+
+def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
+    """Load a model that has no memory yet, and finish it."""
+    backend, model, device = prepared.target.backend, prepared.model, prepared.device
+    plan, traffic = read_parameters(prepared, given)
+    for assignment in plan.in_state("new"):
+        put_fresh(prepared.target, prepared.config, model, assignment, seed=given.seed, device=device)
+    for assignment in plan.in_state("tied"):
+        backend.tie(model, assignment.name, assignment.to)
+    computed = backend.compute(model, device)
+    backend.finish(model, training=False)
+    model.generation_config = _generation_config(prepared)
+    report = report_of(dataclasses.replace(prepared, plan=plan))
+    return model, dataclasses.replace(
+        report, computed=computed, bytes_read=traffic.read, bytes_mapped=traffic.mapped
+    )
+
+
+def read_parameters(prepared: Prepared, given: LoadArguments) -> tuple[LoadPlan, Traffic]:
+    """Put every stored tensor that the plan uses where it belongs.
+
+    Returns:
+        The plan, its undecided ties settled, and the bytes moved.
+
+    Raises:
+        ChangedFileError: If a file changed since its header was read.
+        SourceError: If a file cannot be fetched.
+    """
+    backend = prepared.target.backend
+    paths = prepared.snapshot.fetch(prepared.index.files)
+    traffic = Traffic()
+    with OpenFiles(paths, _settled(prepared, given, paths)) as files:
+        requests = list(_requests(prepared, given, paths))
+        tensors = read_tensors(files, requests, alignment=backend.capabilities.alignment, traffic=traffic)
+        with byte_bar(total=prepared.index.nbytes, what="Loading") as advance:
+            for tensor in tensors:
+                backend.put(prepared.model, tensor.name, tensor, prepared.device)
+                advance(tensor.nbytes)
+        plan = _settle_ties(prepared)
+        files.check_unchanged()
+    return plan, traffic
+
+
+def _settled(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path]) -> Mapping[str, Identity]:
+    """Return the identities of the files; what was planned from far away is checked again where it now lies."""
+    if all(name in prepared.identities for name in prepared.index.files):
+        return {name: prepared.identities[name] for name in prepared.index.files}
+    identities = {name: identity(path) for name, path in paths.items()}
+    fetched = open_checkpoint(prepared.snapshot, variant=given.variant, use_safetensors=given.use_safetensors)
+    if fetched != prepared.index:
+        raise ChangedFileError(
+            "the fetched files are not those whose headers were read",
+            where=prepared.snapshot.location,
+            hint="load again with force_download=True",
+        )
+    return identities
+
+
+def _requests(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path]) -> Iterator[Request]:
+    may_map = {
+        name: given.read == "map" or (given.read == "auto" and is_mappable(path))
+        for name, path in paths.items()
+    }
+    aliases = prepared.target.backend.capabilities.aliases or not prepared.device.is_host
+    taken: set[str] = set()
+    for assignment in prepared.plan.reads():
+        info = assignment.source
+        assert info is not None
+        # Two parameters that are not tied must not share memory, even where one tensor is stored for both.
+        mappable = may_map[info.file] and aliases and info.name not in taken
+        taken.add(info.name)
+        yield Request(name=assignment.name, info=info, dtype=assignment.dtype, mappable=mappable)
+
+
+def _settle_ties(prepared: Prepared) -> LoadPlan:
+    """Tie parameters that are stored twice with equal bytes; keep the others apart, with a warning."""
+    assignments = dict(prepared.plan.assignments)
+    for name, to in prepared.plan.compare:
+        if _equal(prepared, name, to):
+            shape = assignments[name].shape
+            assignments[name] = Assignment(name=name, state="tied", shape=shape, to=to)
+        else:
+            logger.warning(
+                "%s: the configuration ties %s and %s, the checkpoint stores them with different values: kept apart",
+                prepared.snapshot.location,
+                name,
+                to,
+            )
+    return dataclasses.replace(prepared.plan, assignments=assignments)
+
+
+def _equal(prepared: Prepared, name: str, to: str) -> bool:
+    one, other = (prepared.target.backend.read(prepared.model, n) for n in (name, to))
+    step = 16 << 20
+    return one.dtype == other.dtype and all(
+        bytes(one.data[start : start + step]) == bytes(other.data[start : start + step])
+        for start in range(0, one.nbytes, step)
+    )
+
+
+def _generation_config(prepared: Prepared) -> GenerationConfig:
+    if not prepared.snapshot.has(GENERATION_CONFIG_NAME):
+        return GenerationConfig.from_model_config(prepared.config)
+    text = prepared.snapshot.read_text(GENERATION_CONFIG_NAME)
+    return GenerationConfig.from_json(text, where=f"{prepared.snapshot.location}/{GENERATION_CONFIG_NAME}")

@@ -1,0 +1,43 @@
+"""The name under which transformers' guide imports `load_sharded_checkpoint`."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from loadstone.load import load_into
+from loadstone.pretrained import Pretrained
+
+__all__ = ["load_sharded_checkpoint"]
+
+
+class IncompatibleKeys(NamedTuple):
+    """What `torch.nn.Module.load_state_dict` returns, in every framework."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def load_sharded_checkpoint(
+    model: Pretrained, folder: str | os.PathLike[str], strict: bool = True, prefer_safe: bool = True
+) -> IncompatibleKeys:
+    """Load a checkpoint into a model that exists, in place; its dtype and device stay.
+
+    Args:
+        model: A model of any backend.
+        folder: Holds `model.safetensors` or shards with their index.
+        strict: Raise where a parameter has no tensor or a tensor no parameter; else leave such parameters as they are.
+        prefer_safe: False would prefer pickles, which are not read yet.
+
+    Returns:
+        The keys that were missing and unexpected.
+
+    Raises:
+        MatchError: If `strict` and something does not fit, or a shape differs.
+        CheckpointError: If the files are damaged.
+        ArgumentError: If pickles are preferred.
+    """
+    missing, unexpected = load_into(
+        model, folder, strict=strict, use_safetensors=None if prefer_safe else False
+    )
+    return IncompatibleKeys(missing, unexpected)

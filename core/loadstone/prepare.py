@@ -1,0 +1,138 @@
+"""Deciding a load: from a name to a plan and a device, with nothing read but headers."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from loadstone.arguments import LoadArguments, split_rest
+from loadstone.backend import Device
+from loadstone.checkpoint.index import TensorIndex
+from loadstone.checkpoint.open import open_checkpoint
+from loadstone.config import Config
+from loadstone.config_file import read_config
+from loadstone.planning.dtype import DTypePolicy, dtype_policy
+from loadstone.planning.match import match
+from loadstone.planning.place import place
+from loadstone.planning.records import LoadPlan
+from loadstone.report import LoadReport
+from loadstone.source import Snapshot, resolve
+from loadstone.target import Target, choose_target
+
+Name = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A load that is decided and of which nothing has been read.
+
+    Attributes:
+        snapshot: Where the files are.
+        identities: What the local files were before their headers were read.
+        index: What they hold.
+        config: With the caller's changes.
+        target: The class.
+        policy: The dtypes.
+        model: The model, its parameters still without memory unless it existed before.
+        plan: Which tensor becomes which parameter.
+        device: Where it goes.
+    """
+
+    snapshot: Snapshot
+    identities: Mapping[str, tuple[int, int, int]]
+    index: TensorIndex
+    config: Config
+    target: Target
+    policy: DTypePolicy
+    model: Any
+    plan: LoadPlan
+    device: Device
+
+
+def prepare(
+    name: Name,
+    given: LoadArguments,
+    rest: Mapping[str, Any],
+    task: str | None,
+    model_class: type | str | None,
+    backend: str | None,
+) -> Prepared:
+    """Decide everything about a load: source -> config -> index -> model without memory -> plan -> device."""
+    snapshot = resolve(name, **given.source())
+    file_config = _config(snapshot, given)
+    target = choose_target(file_config, task, model_class, backend)
+    fields, options = split_rest(rest, config=file_config, head=target.head)
+    config = copy.deepcopy(file_config)
+    config.update(fields)
+
+    identities = identities_of(snapshot)
+    index = open_checkpoint(snapshot, variant=given.variant, use_safetensors=given.use_safetensors)
+    policy = dtype_policy(given.dtype, config=config, index=index, architecture=target.architecture)
+    model = target.build(config, policy, attn_implementation=given.attn_implementation, options=options)
+
+    def before_arguments() -> Collection[str]:
+        return target.backend.parameters(target.build(file_config, policy))
+
+    plan = match(
+        target.backend.parameters(model),
+        index,
+        architecture=target.architecture,
+        head=target.head,
+        config=config,
+        policy=policy,
+        where=snapshot.location,
+        supported=target.backend.capabilities.dtypes,
+        key_mapping=given.key_mapping,
+        strict=given.strict,
+        ignore_mismatched_sizes=given.ignore_mismatched_sizes,
+        before_arguments=before_arguments if fields or options else None,
+    )
+    device = place(plan, target.backend, given.device_map)
+    return Prepared(
+        snapshot=snapshot,
+        identities=identities,
+        index=index,
+        config=config,
+        target=target,
+        policy=policy,
+        model=model,
+        plan=plan,
+        device=device,
+    )
+
+
+def _config(snapshot: Snapshot, given: LoadArguments) -> Config:
+    if given.config is None:
+        return read_config(snapshot)
+    if isinstance(given.config, Config):
+        return copy.deepcopy(given.config)
+    return read_config(resolve(given.config, **given.source()))
+
+
+def identities_of(snapshot: Snapshot) -> dict[str, tuple[int, int, int]]:
+    """Return what the local files are before their headers are read, so that a change after that is seen."""
+    from loadstone.read.files import identity
+
+    return {
+        name: identity(file.path)
+        for name, file in snapshot.files.items()
+        if file.path is not None and name.endswith(".safetensors")
+    }
+
+
+def report_of(prepared: Prepared) -> LoadReport:
+    """Return the report of a load, as far as it is known before anything is read."""
+    return LoadReport(
+        model_class=prepared.target.model_class.__name__,
+        backend=prepared.target.backend.name,
+        location=prepared.snapshot.location,
+        commit=prepared.snapshot.commit,
+        device=prepared.device.name,
+        dtype="stored" if prepared.policy.keeps else prepared.policy.build,
+        dtype_origin=prepared.policy.origin,
+        plan=prepared.plan,
+        metadata=prepared.index.metadata,
+    )

@@ -1,0 +1,108 @@
+"""Saving, told in order: what the model holds, its configuration, then one switch from the old files to the new."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loadstone.backend import Backend, Parameter, get_backend
+from loadstone.checkpoint.layout import StoredTensor
+from loadstone.checkpoint.write import save_checkpoint
+from loadstone.config import Config
+from loadstone.dtypes import DTYPES, nbytes
+from loadstone.errors import SourceError
+from loadstone.generation import GENERATION_CONFIG_NAME
+from loadstone.progress import byte_bar
+
+if TYPE_CHECKING:
+    from loadstone.pretrained import Pretrained
+
+
+def save_pretrained(
+    model: Pretrained,
+    save_directory: str | os.PathLike[str],
+    *,
+    max_shard_size: int | str = "5GB",
+    variant: str | None = None,
+) -> list[Path]:
+    """Save a model in the Hugging Face layout, from any backend the same files byte for byte.
+
+    Names are the checkpoint's own, tied parameters are stored once, and each tensor streams once from where it
+    lives. Killed at any point, the folder loads as the old checkpoint or as the new one; files that belong to no
+    checkpoint (a tokenizer) stay. Saving into the folder that the model is mapped from is safe.
+
+    Args:
+        model: A model of any backend.
+        save_directory: Where; made where absent.
+        max_shard_size: Bytes of tensors in a file, as a number or a text such as "5GB" or "500MB".
+        variant: Part of the weights' names: `model.<variant>.safetensors`.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ArgumentError: If the size or the variant cannot be used.
+        SourceError: If the folder cannot be written, or the disk is full.
+    """
+    folder = Path(save_directory)
+    if folder.exists() and not folder.is_dir():
+        raise SourceError(
+            "a model is saved into a folder, and this is a file", where=folder, hint="name a folder"
+        )
+    backend = get_backend(model.backend_name)
+    parameters = stored_parameters(model, backend)
+    texts = {}
+    if model.architecture_and_head()[1].task == "CausalLM":
+        texts[GENERATION_CONFIG_NAME] = model.generation_config.to_json_string()
+    total = sum(nbytes(parameter.dtype, parameter.shape) for parameter in parameters)
+    with byte_bar(total=total, what="Saving") as advance:
+        return save_checkpoint(
+            folder,
+            _tensors(model, backend, parameters),
+            config_json=saved_config(model, parameters).to_json_string(),
+            other_files=texts,
+            metadata=model.load_report.metadata if model.load_report is not None else {},
+            max_shard_size=max_shard_size,
+            variant=variant,
+            progress=advance,
+        )
+
+
+def stored_parameters(model: Pretrained, backend: Backend) -> list[Parameter]:
+    """Return the parameters that a checkpoint stores: each once, a tied one under the name it is tied to."""
+    ties = {tie.name for tie in model.architecture_and_head()[1].ties}
+    parameters = backend.parameters(model)
+    owners: dict[object, str] = {}
+    for name, parameter in parameters.items():
+        key = parameter.identity if parameter.identity is not None else name
+        if key not in owners or owners[key] in ties:
+            owners[key] = name
+    kept = set(owners.values())
+    return [parameter for name, parameter in parameters.items() if name in kept]
+
+
+def saved_config(model: Pretrained, parameters: list[Parameter]) -> Config:
+    """Return the configuration to save: the class without a prefix, and the dtype in which most numbers lie."""
+    config = copy.deepcopy(model.config)
+    config.architectures = [model.architecture_and_head()[1].class_name]
+    sizes: dict[str, int] = {}
+    for parameter in parameters:
+        if DTYPES[parameter.dtype].kind == "float":
+            sizes[parameter.dtype] = sizes.get(parameter.dtype, 0) + nbytes(parameter.dtype, parameter.shape)
+    if sizes:
+        config.dtype = max(sizes, key=lambda dtype: sizes[dtype])
+    return config
+
+
+def _tensors(model: Any, backend: Backend, parameters: list[Parameter]) -> Iterator[StoredTensor]:
+    for parameter in parameters:
+        yield StoredTensor(
+            name=parameter.name,
+            dtype=parameter.dtype,
+            shape=parameter.shape,
+            read=functools.partial(backend.read, model, parameter.name),
+        )

@@ -1,0 +1,89 @@
+"""Choosing the class to load into: a framework, an architecture and a head."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from loadstone.architectures import Architecture, Head, architecture_of, find_head, head_for
+from loadstone.backend import Backend, get_backend
+from loadstone.config import Config
+from loadstone.errors import ArchitectureError
+from loadstone.planning.dtype import DTypePolicy
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Which class to load into.
+
+    Attributes:
+        backend: The framework.
+        architecture: The model type.
+        head: The task.
+        model_class: The backend's class, or the caller's subclass of it.
+    """
+
+    backend: Backend
+    architecture: Architecture
+    head: Head
+    model_class: type
+
+    def build(
+        self,
+        config: Config,
+        policy: DTypePolicy,
+        *,
+        attn_implementation: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return a model of this class without memory."""
+        return self.backend.build(
+            self.model_class,
+            config,
+            dtype=policy.build,
+            attn_implementation=attn_implementation,
+            options=options,
+        )
+
+
+def choose_target(
+    config: Config, task: str | None, model_class: type | str | None, backend: str | None
+) -> Target:
+    """Return the class to load a configuration into.
+
+    Raises:
+        ArchitectureError: If the class is of another model type, or there is none for the task.
+    """
+    if isinstance(model_class, type):
+        chosen = get_backend(model_class.backend_name)  # type: ignore[attr-defined]
+        architecture, head = model_class.architecture_and_head()  # type: ignore[attr-defined]
+        if architecture.model_type != config.model_type:
+            raise ArchitectureError(
+                f"{model_class.__name__} cannot hold a checkpoint of model type {config.model_type!r}",
+                expected=repr(architecture.model_type),
+                hint="load it with an Auto class",
+            )
+        return Target(backend=chosen, architecture=architecture, head=head, model_class=model_class)
+    chosen = get_backend(backend)
+    architecture = architecture_of(config)
+    head = _named_head(architecture, config, model_class) if task is None else head_for(architecture, task)
+    return Target(
+        backend=chosen,
+        architecture=architecture,
+        head=head,
+        model_class=chosen.model_class(architecture, head),
+    )
+
+
+def _named_head(architecture: Architecture, config: Config, class_name: str | None) -> Head:
+    """Return the head of a class name, or else of the first class that the configuration names."""
+    names = [class_name] if class_name else [*(config.architectures or []), architecture.heads[0].class_name]
+    for name in names:
+        found = find_head(name)
+        if found is not None and found[0].model_type == architecture.model_type:
+            return found[1]
+    raise ArchitectureError(
+        f"{architecture.model_type!r} has no class {class_name}",
+        expected=", ".join(head.class_name for head in architecture.heads),
+    )
