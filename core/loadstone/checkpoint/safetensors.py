@@ -161,11 +161,12 @@ class _Header:
 
     def _parse(self, header: bytes) -> dict[str, Any]:
         # Counted before parsing: each tensor needs a brace and four colons, each text of metadata a colon.
-        if header.count(b"{") > MAX_TENSORS + 2 or header.count(b":") > 5 * MAX_TENSORS:
+        tensors = header.count(b"{") - 1 - (_METADATA.encode() in header)
+        if tensors > MAX_TENSORS or header.count(b":") > 5 * MAX_TENSORS:
             self._fail(
                 "holds too many tensors",
                 expected=f"at most {MAX_TENSORS:,} in a file",
-                found=f"about {header.count(b'{'):,}",
+                found=f"about {tensors:,}, in {header.count(b':'):,} entries",
                 hint="save the tensors in more shards",
             )
         if not header.startswith(b"{"):
