@@ -1,0 +1,1 @@
+"""TensorFlow backend of loadstone: Keras 3 models."""

@@ -1,0 +1,145 @@
+"""The backend contract in TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from tensorflow.python.client import device_lib
+
+from loadstone.backend import Backend, Capabilities, Device, Parameter
+from loadstone.config import Config
+from loadstone.errors import BackendError, PlacementError
+from loadstone.read.tensor import HostTensor
+from loadstone_tensorflow.framework import keras, tf
+from loadstone_tensorflow.layers import RotaryEmbedding, without_memory
+from loadstone_tensorflow.modeling import attribute_of, device_name, named_layers, named_parameters, submodule
+
+# A tensor at any other address makes TensorFlow abort the process at the first operation that reads it.
+ALIGNMENT = 64
+
+DTYPES = frozenset(
+    {"float64", "float32", "float16", "bfloat16"}
+    | {"int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"}
+)
+
+
+class TensorFlowBackend(Backend):
+    """TensorFlow: variables alias host memory that is aligned to 64 bytes."""
+
+    name = "tensorflow"
+    capabilities = Capabilities(alignment=ALIGNMENT, aliases=True, dtypes=DTYPES)
+
+    def devices(self) -> tuple[Device, ...]:
+        """Return the GPUs, then the CPUs; what TensorFlow's allocator may use is all that a GPU has here."""
+        page = os.sysconf("SC_PAGE_SIZE")
+        free, total = (os.sysconf(name) * page for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
+        hosts = [
+            Device(name=device_name(device.name), is_host=True, free=free, total=total)
+            for device in tf.config.list_logical_devices("CPU")
+        ]
+        return (*_gpus(), *hosts)
+
+    def device(self, requested: object) -> Device:
+        """Return a device from a name ("GPU:0", "/GPU:0", "cpu") or a `tf.config.LogicalDevice`; None is the first."""
+        known = {device.name: device for device in self.devices()}
+        if requested is None:
+            return next(iter(known.values()))
+        given = str(getattr(requested, "name", requested))
+        try:
+            name = device_name(given if given.startswith("/") else f"/device:{given.upper()}")
+        except ValueError as error:
+            raise PlacementError(f"TensorFlow knows no device {requested!r}") from error
+        if name not in known:
+            raise PlacementError(f"there is no device {name!r} here", expected=f"one of: {', '.join(known)}")
+        return known[name]
+
+    def build(
+        self,
+        model_class: type,
+        config: Config,
+        *,
+        dtype: str,
+        attn_implementation: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Build with variables that have no value; Keras shows them and the layers by their names in checkpoints."""
+        with without_memory(dtype):
+            model = model_class(config, **(options or {}))
+        if attn_implementation is not None:
+            model.set_attn_implementation(attn_implementation)
+        for name, variable in named_parameters(model):
+            variable._path = name.replace(".", "/")
+            variable._name = name.rpartition(".")[2]
+        for path, layer in named_layers(model):
+            layer.name = path.rpartition(".")[2] or layer.name
+        return model
+
+    def parameters(self, model: keras.Model) -> dict[str, Parameter]:
+        """List the variables by walking the model's attributes."""
+        return {
+            name: Parameter(name=name, shape=tuple(variable.shape), dtype=variable.dtype)
+            for name, variable in named_parameters(model)
+        }
+
+    def put(self, model: keras.Model, name: str, tensor: HostTensor, device: Device) -> None:
+        """Fill a variable; on the CPU it shares the tensor's memory.
+
+        Inside the scope of a `tf.distribute` strategy the strategy decides where the variable lives.
+        """
+        with tf.device(device.name):
+            submodule(model, name).fill(_as_tensorflow(tensor))
+
+    def tie(self, model: keras.Model, name: str, to: str) -> None:
+        """Make both layers hold one variable."""
+        path, _, leaf = name.rpartition(".")
+        layer, variable = submodule(model, path), submodule(model, to)
+        attribute = attribute_of(layer, leaf)
+        layer._untrack_variable(getattr(layer, attribute))
+        setattr(layer, attribute, variable)
+
+    def compute(self, model: keras.Model, device: Device) -> tuple[str, ...]:
+        """Name the rotary frequencies: constants that the layers computed when they were made."""
+        return tuple(
+            f"{name}.inv_freq" for name, layer in named_layers(model) if isinstance(layer, RotaryEmbedding)
+        )
+
+    def finish(self, model: keras.Model, *, training: bool) -> None:
+        """Check that every variable has a value. A Keras model has no mode: each call says whether it trains."""
+        left = [name for name, variable in named_parameters(model) if not variable.is_filled]
+        if left:
+            raise BackendError(f"{len(left)} parameter(s) have no value", problems=left)
+
+    def read(self, model: keras.Model, name: str) -> HostTensor:
+        """Return a variable's bytes: its own memory on the CPU, a copy of it elsewhere."""
+        with tf.device("CPU:0"):
+            value = tf.convert_to_tensor(submodule(model, name).value)
+            data = np.asarray(memoryview(tf.bitcast(value, tf.uint8)))
+        return HostTensor(name=name, dtype=value.dtype.name, shape=tuple(value.shape), data=data.reshape(-1))
+
+
+def _gpus() -> list[Device]:
+    found = []
+    for device in device_lib.list_local_devices():
+        if device.device_type == "GPU":
+            name = device_name(device.name)
+            used = tf.config.experimental.get_memory_info(name)["current"]
+            found.append(
+                Device(name=name, is_host=False, free=device.memory_limit - used, total=device.memory_limit)
+            )
+    return found
+
+
+def _as_tensorflow(tensor: HostTensor) -> Any:
+    """Return the tensor on the CPU, sharing its memory where the address and the permissions suit TensorFlow."""
+    array = tensor.numpy()
+    if tensor.dtype == "bfloat16":  # numpy exports none of its own
+        array = array.view(np.uint16)
+    with tf.device("CPU:0"):
+        if tensor.address % ALIGNMENT or not array.flags.writeable or not array.size:
+            value = tf.constant(array)
+        else:
+            value = tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+        return tf.bitcast(value, tf.bfloat16) if tensor.dtype == "bfloat16" else value

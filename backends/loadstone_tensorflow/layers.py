@@ -1,0 +1,313 @@
+"""Layers that models are made of: Keras layers with the checkpoint's names and shapes, built without drawing weights.
+
+B batch, T query tokens, S key tokens, H heads, K key-value heads, D head size, C hidden size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from loadstone.architectures import RopeSpec
+from loadstone_tensorflow.framework import keras, tf
+
+Tensor = tf.Tensor
+Size = int | Tensor
+
+
+def _in_float32(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return the function computed in float32 and rounded once, as other frameworks do inside their kernels."""
+
+    def computed(x: Tensor) -> Tensor:
+        return tf.cast(function(tf.cast(x, tf.float32)), x.dtype)
+
+    return computed
+
+
+ACTIVATIONS = {
+    "silu": _in_float32(lambda x: x * tf.sigmoid(x)),
+    "gelu": _in_float32(lambda x: tf.nn.gelu(x, approximate=False)),
+    "gelu_tanh": _in_float32(lambda x: tf.nn.gelu(x, approximate=True)),
+    "relu": tf.nn.relu,
+    "tanh": tf.tanh,
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """How new layers are made: the dtypes of their parameters and of what they compute."""
+
+    policy: keras.DTypePolicy
+
+
+_build: ContextVar[Build | None] = ContextVar("build", default=None)
+
+
+def is_building() -> bool:
+    """Return whether a model is being built without memory; then nobody draws weights."""
+    return _build.get() is not None
+
+
+@contextlib.contextmanager
+def without_memory(dtype: str) -> Iterator[None]:
+    """Build layers whose parameters have a shape, a dtype and no value.
+
+    They compute in the dtype of their parameters, unless the user's global policy mixes this dtype with another.
+    """
+    chosen = keras.config.dtype_policy()
+    policy = chosen if chosen.variable_dtype == dtype else keras.DTypePolicy(dtype)
+    token = _build.set(Build(policy=policy))
+    try:
+        yield
+    finally:
+        _build.reset(token)
+
+
+def policy() -> keras.DTypePolicy | None:
+    """Return what new layers are made with; None is Keras's global choice."""
+    build = _build.get()
+    return build.policy if build else None
+
+
+class Parameter(keras.Variable):
+    """A Keras variable that has no value before it is filled, and then shares the value's memory.
+
+    Keras would keep such a variable in a global list, and compute with its initializer until it has a value.
+    """
+
+    def _initialize_with_initializer(self, initializer: Callable[..., Tensor]) -> None:
+        self._value = None
+        if not is_building():
+            super()._initialize_with_initializer(initializer)
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether it has a value."""
+        return self._value is not None
+
+    def fill(self, value: Tensor) -> None:
+        """Take a tensor as the value, its dtype and shape included, and share its memory.
+
+        A variable that has a value of the same kind keeps its identity, so that compiled functions see the new one.
+        """
+        held = self._value
+        if held is not None and held.dtype == value.dtype and held.shape == value.shape:
+            held.assign(value)
+            return
+        self._value = None
+        self._dtype = value.dtype.name
+        self._shape = tuple(value.shape)
+        self._ndim = len(self._shape)
+        self._initialize(value)
+
+
+def parameter(*shape: int) -> Parameter:
+    """Return a parameter whose values are not yet drawn."""
+    chosen = policy() or keras.config.dtype_policy()
+    return Parameter("zeros", shape=shape, dtype=chosen.variable_dtype)
+
+
+class Layer(keras.layers.Layer):
+    """A Keras layer that has all its parameters from the start and is called as the plain function that it is.
+
+    What Keras does around a call (converting inputs, mixing dtypes) it does once, around the model's.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(dtype=policy())
+        self.built = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute."""
+        return self.call(*args, **kwargs)
+
+
+class Linear(Layer):
+    """x weight' + bias; the weight is (out, in), as checkpoints hold it."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = parameter(out_features, in_features)
+        self.bias = parameter(out_features) if bias else None
+
+    def call(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        *leading, width = sizes(x)
+        y = tf.matmul(tf.reshape(x, (-1, width)), self.weight.value, transpose_b=True)
+        if self.bias is not None:
+            y = tf.nn.bias_add(y, self.bias.value)
+        return tf.reshape(y, (*leading, self.out_features))
+
+
+class Embedding(Layer):
+    """Rows of a table."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.weight = parameter(num_embeddings, embedding_dim)
+
+    def call(self, ids: Tensor) -> Tensor:
+        """(B, T) -> (B, T, C)."""
+        return tf.gather(self.weight.value, ids)
+
+
+class LayerNorm(Layer):
+    """Layer norm, computed in float32. Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = parameter(size)
+        self.bias = parameter(size)
+
+    def call(self, x: Tensor) -> Tensor:
+        """Normalise the last axis of `x`."""
+        y = tf.cast(x, tf.float32)
+        y = y - tf.reduce_mean(y, axis=-1, keepdims=True)
+        y = y * tf.math.rsqrt(tf.reduce_mean(tf.square(y), axis=-1, keepdims=True) + self.eps)
+        weight, bias = (tf.cast(p.value, tf.float32) for p in (self.weight, self.bias))
+        return tf.cast(y * weight + bias, x.dtype)
+
+
+class RMSNorm(Layer):
+    """Root mean square norm, computed in float32. Source: Zhang and Sennrich 2019, arXiv:1910.07467."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = parameter(size)
+
+    def call(self, x: Tensor) -> Tensor:
+        """Normalise the last axis of `x`."""
+        y = tf.cast(x, tf.float32)
+        y = y * tf.math.rsqrt(tf.reduce_mean(tf.square(y), axis=-1, keepdims=True) + self.eps)
+        return self.weight.value * tf.cast(y, x.dtype)
+
+
+class RotaryEmbedding(Layer):
+    """Cosines and sines of rotary positions. Its frequencies are a float32 constant whatever the model's dtype."""
+
+    def __init__(self, rope: RopeSpec) -> None:
+        super().__init__()
+        self.rope = rope
+        self.inv_freq = np.array(rope.inverse_frequencies, np.float32)
+
+    def call(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine for `positions` (B, T), each (B, 1, T, D), in the dtype of `x`."""
+        angles = tf.cast(positions, tf.float32)[:, None, :, None] * self.inv_freq  # (B, 1, T, D/2)
+        angles = tf.concat((angles, angles), axis=-1)
+        scale = self.rope.attention_scaling
+        return tf.cast(tf.cos(angles) * scale, x.dtype), tf.cast(tf.sin(angles) * scale, x.dtype)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dropout:
+    """Zeroes a part of its input in training; it has no state, TensorFlow's global seed rules it."""
+
+    rate: float
+
+    def __call__(self, x: Tensor, training: bool) -> Tensor:
+        """Drop entries of `x` with probability `rate` and scale up the others."""
+        return tf.nn.dropout(x, self.rate) if training and self.rate else x
+
+
+def sizes(x: Tensor) -> list[Size]:
+    """Return the sizes of the axes: numbers where they are known, scalar tensors where they are not."""
+    known: list[int | None] = x.shape.as_list()
+    if None not in known:
+        return known
+    dynamic = tf.unstack(tf.shape(x))
+    return [d if k is None else k for k, d in zip(known, dynamic, strict=True)]
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate `x` (B, H, T, D) by the angles whose cosines and sines are given."""
+    first, second = tf.split(x, 2, axis=-1)
+    return x * cos + tf.concat((-second, first), axis=-1) * sin
+
+
+def split_heads(x: Tensor, head_dim: int) -> Tensor:
+    """(B, T, H*D) -> (B, H, T, D)."""
+    batch, tokens, width = sizes(x)
+    return tf.transpose(tf.reshape(x, (batch, tokens, width // head_dim, head_dim)), (0, 2, 1, 3))
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, H, T, D) -> (B, T, H*D)."""
+    batch, heads, tokens, head_dim = sizes(x)
+    return tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (batch, tokens, heads * head_dim))
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    *,
+    scale: float,
+    dropout: Dropout,
+    training: bool,
+) -> tuple[Tensor, Tensor]:
+    """Attend: softmax(q k' * scale + mask) v.
+
+    Args:
+        q: (B, H, T, D).
+        k: (B, K, S, D); K divides H.
+        v: (B, K, S, D).
+        mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere.
+        scale: Factor on the scores.
+        dropout: Applied to the weights in training.
+        training: Whether this is training.
+
+    Returns:
+        The mix (B, H, T, D), and the weights (B, H, T, S).
+    """
+    batch, heads, queries, head_dim = sizes(q)
+    groups, keys = sizes(k)[1:3]
+    # The H / K heads that share keys are neighbours: side by side they are one longer list of queries.
+    grouped = tf.reshape(q, (batch, groups, -1, head_dim))  # (B, K, H/K*T, D)
+    scores = tf.matmul(grouped, k, transpose_b=True) * scale
+    scores = tf.reshape(scores, (batch, heads, queries, keys))  # (B, H, T, S)
+    if mask is not None:
+        scores = tf.where(mask, scores, scores.dtype.min)
+    weights = tf.cast(tf.nn.softmax(tf.cast(scores, tf.float32)), q.dtype)
+    weights = dropout(weights, training)
+    mixed = tf.matmul(tf.reshape(weights, (batch, groups, -1, keys)), v)  # (B, K, H/K*T, D)
+    return tf.reshape(mixed, (batch, heads, queries, head_dim)), weights
+
+
+def causal_mask(
+    padding: Tensor | None, *, first: Size, queries: Size, keys: Size, window: int | None = None
+) -> Tensor:
+    """Return where each of `queries` tokens may look among `keys` tokens.
+
+    Args:
+        padding: (B, S), zero where a key is padding, or None.
+        first: Place of the first query among the keys.
+        queries: T.
+        keys: S; those after a query are invisible to it, so that they may be slots not yet filled.
+        window: How many tokens back a query sees, itself included, or None.
+
+    Returns:
+        True where it may look, (B or 1, 1, T, S).
+    """
+    key = tf.range(keys)
+    query = (tf.range(queries) + first)[:, None]
+    allowed = key <= query  # (T, S)
+    if window is not None:
+        allowed = allowed & (key > query - window)
+    if padding is None:
+        return allowed[None, None]
+    # A padding token sees itself, so that no row looks nowhere.
+    return (allowed & tf.cast(padding, tf.bool)[:, None, :] | (key == query))[:, None]
+
+
+def padding_mask(padding: Tensor | None) -> Tensor | None:
+    """(B, S), zero where a key is padding -> True where any query may look, (B, 1, 1, S); None stays None."""
+    return None if padding is None else tf.cast(padding, tf.bool)[:, None, None, :]

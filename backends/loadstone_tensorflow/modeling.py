@@ -1,0 +1,306 @@
+"""The base class of all TensorFlow models: an ordinary `keras.Model` that can load, save and generate."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import optree
+
+from loadstone.architectures import architecture_of
+from loadstone.config import Config
+from loadstone.errors import ArgumentError
+from loadstone.generation import GenerationConfig
+from loadstone.outputs import ModelOutput
+from loadstone.pretrained import Pretrained
+from loadstone_tensorflow.framework import keras, tf
+from loadstone_tensorflow.generation import Generator, generate
+from loadstone_tensorflow.layers import Embedding, Parameter, is_building, policy
+
+Tensor = tf.Tensor
+ATTENTION = ("sdpa", "eager")
+
+
+def _fields(output: ModelOutput) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[str, ...]]:
+    return output.to_tuple(), tuple(output), tuple(output)
+
+
+# Keras walks outputs with optree, in a namespace of its own; TensorFlow takes any mapping.
+optree.register_pytree_node(
+    ModelOutput,
+    _fields,
+    lambda names, values: ModelOutput(zip(names, values, strict=True)),
+    namespace="keras",
+)
+
+
+def checkpoint_name(attribute: str) -> str:
+    """Return the checkpoint's name for an attribute.
+
+    Keras reserves `layers`, `output`, `input`, `path` and others: there the attribute takes a trailing underscore.
+    """
+    return attribute.removesuffix("_")
+
+
+def children(layer: keras.layers.Layer | list[Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the checkpoint's name and value of each parameter and each layer that a layer, or a list of such, holds."""
+    held = enumerate(layer) if isinstance(layer, list) else vars(layer).items()
+    for attribute, value in held:
+        name = str(attribute)
+        if isinstance(value, Parameter | keras.layers.Layer | list) and not name.startswith("_"):
+            yield checkpoint_name(name), value
+
+
+def attribute_of(layer: keras.layers.Layer, name: str) -> str:
+    """Return the attribute that holds the child of that checkpoint name.
+
+    Raises:
+        ArgumentError: If there is none.
+    """
+    for attribute in (name, f"{name}_"):
+        if attribute in vars(layer):
+            return attribute
+    known = ", ".join(known for known, _ in children(layer))
+    raise ArgumentError(f"{type(layer).__name__} holds no {name!r}", expected=f"one of: {known}")
+
+
+def child(layer: keras.layers.Layer | list[Any], name: str) -> Any:
+    """Return the child of that checkpoint name."""
+    return layer[int(name)] if isinstance(layer, list) else getattr(layer, attribute_of(layer, name))
+
+
+def submodule(model: keras.Model, path: str) -> Any:
+    """Return the layer at a path of checkpoint names; "" is the model itself."""
+    return functools.reduce(child, path.split(".") if path else (), model)
+
+
+def named_parameters(
+    layer: keras.layers.Layer | list[Any], prefix: str = ""
+) -> Iterator[tuple[str, Parameter]]:
+    """Yield every parameter under its checkpoint name, a layer's own before its children's; tied ones under each name."""
+    found = list(children(layer))
+    yield from ((prefix + name, value) for name, value in found if isinstance(value, Parameter))
+    for name, value in found:
+        if not isinstance(value, Parameter):
+            yield from named_parameters(value, f"{prefix}{name}.")
+
+
+def named_layers(layer: keras.layers.Layer | list[Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every layer under its path of checkpoint names, itself first."""
+    if not isinstance(layer, list):
+        yield path, layer
+    for name, value in children(layer):
+        if not isinstance(value, Parameter):
+            yield from named_layers(value, f"{path}.{name}" if path else name)
+
+
+class _DrawnWhenCalled(type):
+    """Makes `TFLlamaModel(config)` a model with fresh weights, drawn as `from_config` draws them."""
+
+    def __call__(cls, config: Config, **options: Any) -> Any:
+        if is_building():
+            model = super().__call__(config, **options)
+            model.options = options
+            return model
+        dtype = keras.config.dtype_policy().variable_dtype
+        return cls.from_config(config, dtype=dtype, **options)  # type: ignore[attr-defined]
+
+
+class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
+    """Base of every TensorFlow model class.
+
+    A model is called with token ids, with a dict of inputs, or with keywords; arrays and lists will do for tensors.
+
+    Attributes:
+        config: What the model was built from.
+        spec: The same, with every quirk resolved; the modules read only this.
+        attn_implementation: "sdpa" or "eager", for other backends' sake: TensorFlow computes both the same way.
+        generator: The compiled loops of `generate`.
+        input_axes: How many axes token ids have.
+        options: The keyword arguments that it was built with.
+    """
+
+    backend_name: ClassVar[str] = "tensorflow"
+    input_axes: ClassVar[int] = 2
+    options: Mapping[str, Any]
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(dtype=policy())
+        self.config = config
+        self.spec = architecture_of(config).spec(config)
+        self.generation_config = GenerationConfig.from_model_config(config)
+        self.attn_implementation = ATTENTION[0]
+        self.load_report = None
+        self.generator = Generator(self)
+        self._convert_input_args = False  # `__call__` converts them
+        self.built = True
+
+    @tf.autograph.experimental.do_not_convert
+    def __call__(self, input_ids: Any = None, *positional: Any, **named: Any) -> Any:
+        """Run the model; `forward` tells the arguments."""
+        inputs, options = _arranged(type(self), (input_ids, *positional), named)
+        return super().__call__(inputs, **options)
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None, **options: Any) -> Any:
+        """Run the model as Keras calls it: the tensors in one dict, everything else beside it."""
+        return self.forward(**inputs, **options, training=bool(training))
+
+    def forward(self, input_ids: Tensor | None = None, *, training: bool = False, **inputs: Any) -> Any:
+        """Run the model; each class tells its arguments."""
+        raise NotImplementedError
+
+    @property
+    def device(self) -> str:
+        """Where the first parameter is, e.g. "CPU:0"."""
+        return device_name(self.weights[0].value.device)
+
+    @property
+    def base_model(self) -> PreTrainedModel:
+        """The model without its task head; the model itself where it has none."""
+        found: PreTrainedModel = submodule(self, self.architecture_and_head()[1].prefix)
+        return found
+
+    def num_parameters(self, only_trainable: bool = False) -> int:
+        """Return how many numbers the parameters hold; tied ones count once."""
+        held = self.trainable_weights if only_trainable else self.weights
+        return sum(parameter.shape.num_elements() for parameter in held)
+
+    def set_attn_implementation(self, name: str) -> None:
+        """Accept "sdpa" or "eager"; TensorFlow computes both the same way.
+
+        Raises:
+            ArgumentError: If it is neither.
+        """
+        if name not in ATTENTION:
+            raise ArgumentError(f"unknown attn_implementation {name!r}", expected=" or ".join(ATTENTION))
+        for layer in self._flatten_layers():
+            if isinstance(layer, PreTrainedModel):
+                layer.attn_implementation = name
+
+    def result(self, return_dict: bool | None, **fields: Any) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields that are not None, as a ModelOutput or, with `return_dict=False`, a tuple."""
+        found = ModelOutput(**fields)
+        wanted = self.config.return_dict if return_dict is None else return_dict
+        return found if wanted else found.to_tuple()
+
+    def wants(self, name: str, given: bool | None) -> bool:
+        """Return what a call says of an output flag, or else the configuration."""
+        return bool(getattr(self.config, name)) if given is None else given
+
+    def embed(self, table: Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """Return the embeddings (B, T, C) of exactly one of the two inputs."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ArgumentError("pass exactly one of input_ids and inputs_embeds")
+        if inputs_embeds is not None:
+            return tf.cast(inputs_embeds, self.compute_dtype)
+        return table(input_ids)
+
+    def get_input_embeddings(self) -> Embedding:
+        """Return the layer that looks tokens up."""
+        architecture, head = self.architecture_and_head()
+        path = ".".join(part for part in (head.prefix, architecture.embedding) if part)
+        found: Embedding = submodule(self, path)
+        return found
+
+    def get_output_embeddings(self) -> keras.layers.Layer | None:
+        """Return the layer that scores every token of the vocabulary, or None."""
+        output = self.architecture_and_head()[1].output
+        return submodule(self, output) if output else None
+
+    def generate(self, input_ids: Any = None, **arguments: Any) -> Tensor:
+        """Continue prompts; `loadstone_tensorflow.generation.generate` tells the arguments."""
+        return generate(self, input_ids, **arguments)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
+        """Return the loss that `fit` lowers: the compiled one, else the model's own, for labels among its inputs."""
+        if self._compile_loss is None and "loss" in y_pred:
+            # Keras adds gradients up over replicas, and each has the mean of its own part of the batch.
+            return (
+                tf.add_n([y_pred["loss"], *self.losses]) / tf.distribute.get_strategy().num_replicas_in_sync
+            )
+        return super().compute_loss(x, y, _predictions(y_pred, y), sample_weight, training)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Update the compiled metrics and return their results."""
+        return super().compute_metrics(x, y, _predictions(y_pred, y), sample_weight)
+
+    def export(
+        self,
+        filepath: Any,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Export for inference, as `keras.Model.export`; without a signature: ids and mask of any batch and length."""
+        if input_signature is None:
+            shape = (None,) * self.input_axes
+            names = ("input_ids", "attention_mask")
+            input_signature = [{name: tf.TensorSpec(shape, tf.int32, name=name) for name in names}]
+        super().export(filepath, format, verbose=verbose, input_signature=input_signature, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what Keras makes the model from again."""
+        return {"config": self.config.to_dict(), "dtype": self.variable_dtype, "options": dict(self.options)}
+
+    @classmethod
+    def from_config(cls, config: Config | Mapping[str, Any], **arguments: Any) -> Any:
+        """Return a model with fresh weights, from a configuration or from what `get_config` returned."""
+        if isinstance(config, Config):
+            return super().from_config(config, **arguments)
+        described = cls.architecture_and_head()[0].config.from_dict(config["config"])
+        return super().from_config(described, dtype=config["dtype"], **config["options"])
+
+
+def device_name(name: str) -> str:
+    """Return the short name of a TensorFlow device: "/job:localhost/replica:0/task:0/device:CPU:0" is "CPU:0"."""
+    spec = tf.DeviceSpec.from_string(name)
+    return f"{spec.device_type}:{spec.device_index or 0}"
+
+
+@functools.cache
+def _positional(model_class: type[PreTrainedModel]) -> tuple[str, ...]:
+    parameters = inspect.signature(model_class.forward).parameters.values()
+    return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self")
+
+
+def _arranged(
+    model_class: type[PreTrainedModel], positional: tuple[Any, ...], named: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments of a call by name: what Keras shall see as tensors, and the rest; absent ones left out."""
+    first, *more = positional
+    if isinstance(first, Mapping):
+        given = dict(first)
+    elif isinstance(first, tuple):
+        given = dict(zip(_positional(model_class), (*first, *more), strict=False))
+    else:
+        given = dict(zip(_positional(model_class), positional, strict=False))
+    given.update(named)
+    inputs, options = {}, {}
+    for name, value in given.items():
+        if isinstance(value, list | np.ndarray):
+            inputs[name] = tf.convert_to_tensor(value)
+        elif isinstance(value, tuple) or tf.is_tensor(value) or isinstance(value, keras.KerasTensor):
+            inputs[name] = value
+        elif value is not None:
+            options[name] = value
+    return inputs, options
+
+
+def _predictions(output: Any, targets: Any) -> Any:
+    """Return what compiled losses and metrics compare with the targets: the fields of the same names, or the first."""
+    if not isinstance(output, ModelOutput):
+        return output
+    if isinstance(targets, Mapping):
+        return {name: output[name] for name in targets}
+    return next(value for name, value in output.items() if name != "loss")

@@ -1,0 +1,498 @@
+"""BERT in TensorFlow.
+
+B batch, T tokens, H heads, D head size, C hidden size, V vocabulary, L labels, N choices.
+Source: Devlin et al. 2018, https://arxiv.org/abs/1810.04805.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loadstone.architectures import EncoderSpec
+from loadstone.config import Config
+from loadstone.outputs import ModelOutput
+from loadstone_tensorflow.framework import tf
+from loadstone_tensorflow.layers import (
+    ACTIVATIONS,
+    Dropout,
+    Embedding,
+    Layer,
+    LayerNorm,
+    Linear,
+    attention,
+    merge_heads,
+    padding_mask,
+    parameter,
+    sizes,
+    split_heads,
+)
+from loadstone_tensorflow.losses import class_loss, sequence_loss, span_loss, token_loss
+from loadstone_tensorflow.modeling import PreTrainedModel
+
+Tensor = tf.Tensor
+Output = ModelOutput | tuple[Any, ...]
+
+
+class BertEmbeddings(Layer):
+    """Words, positions and token types, added and normalised."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.word_embeddings = Embedding(spec.vocab_size, spec.hidden_size)
+        self.position_embeddings = Embedding(spec.max_positions, spec.hidden_size)
+        self.token_type_embeddings = Embedding(spec.type_vocab_size, spec.hidden_size)
+        self.LayerNorm = LayerNorm(spec.hidden_size, spec.norm_eps)
+        self.dropout = Dropout(spec.hidden_dropout)
+
+    def call(
+        self, words: Tensor, token_type_ids: Tensor | None, position_ids: Tensor | None, training: bool
+    ) -> Tensor:
+        """Word embeddings (B, T, C) and ids (B, T) -> (B, T, C)."""
+        if position_ids is None:
+            position_ids = tf.range(sizes(words)[1])[None]
+        if token_type_ids is None:
+            token_type_ids = tf.zeros((1, 1), tf.int32)
+        x = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
+        return self.dropout(self.LayerNorm(x), training)
+
+
+class BertSelfAttention(Layer):
+    """Attention of all tokens to all tokens."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.head_dim = spec.hidden_size // spec.num_heads
+        self.query = Linear(spec.hidden_size, spec.hidden_size)
+        self.key = Linear(spec.hidden_size, spec.hidden_size)
+        self.value = Linear(spec.hidden_size, spec.hidden_size)
+        self.dropout = Dropout(spec.attention_dropout)
+
+    def call(self, x: Tensor, mask: Tensor | None, training: bool) -> tuple[Tensor, Tensor]:
+        """(B, T, C) -> (B, T, C), and the weights (B, H, T, T)."""
+        q, k, v = (split_heads(project(x), self.head_dim) for project in (self.query, self.key, self.value))
+        mixed, weights = attention(
+            q, k, v, mask, scale=self.head_dim**-0.5, dropout=self.dropout, training=training
+        )
+        return merge_heads(mixed), weights
+
+
+class BertResidual(Layer):
+    """A projection, added to the block's input and normalised."""
+
+    def __init__(self, spec: EncoderSpec, in_features: int) -> None:
+        super().__init__()
+        self.dense = Linear(in_features, spec.hidden_size)
+        self.LayerNorm = LayerNorm(spec.hidden_size, spec.norm_eps)
+        self.dropout = Dropout(spec.hidden_dropout)
+
+    def call(self, x: Tensor, residual: Tensor, training: bool) -> Tensor:
+        """(B, T, in_features) and (B, T, C) -> (B, T, C)."""
+        return self.LayerNorm(self.dropout(self.dense(x), training) + residual)
+
+
+class BertAttention(Layer):
+    """Self-attention and its residual."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.self = BertSelfAttention(spec)
+        self.output_ = BertResidual(spec, spec.hidden_size)
+
+    def call(self, x: Tensor, mask: Tensor | None, training: bool) -> tuple[Tensor, Tensor]:
+        """(B, T, C) -> (B, T, C), and the weights."""
+        mixed, weights = self.self(x, mask, training)
+        return self.output_(mixed, x, training), weights
+
+
+class BertIntermediate(Layer):
+    """The widening half of the feed-forward."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.dense = Linear(spec.hidden_size, spec.intermediate_size)
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def call(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, intermediate)."""
+        return self.activation(self.dense(x))
+
+
+class BertLayer(Layer):
+    """Attention and feed-forward, each normalised after it is added to its input."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.attention = BertAttention(spec)
+        self.intermediate = BertIntermediate(spec)
+        self.output_ = BertResidual(spec, spec.intermediate_size)
+
+    def call(self, x: Tensor, mask: Tensor | None, training: bool) -> tuple[Tensor, Tensor]:
+        """(B, T, C) -> (B, T, C), and the attention weights."""
+        x, weights = self.attention(x, mask, training)
+        return self.output_(self.intermediate(x), x, training), weights
+
+
+class BertEncoder(Layer):
+    """The stack of layers."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.layer = [BertLayer(spec) for _ in range(spec.num_layers)]
+
+    def call(
+        self, x: Tensor, mask: Tensor | None, training: bool, want_weights: bool
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """(B, T, C) -> the last state, all states from the input on, and all attention weights where wanted."""
+        states, weights = [x], []
+        for layer in self.layer:
+            x, attended = layer(x, mask, training)
+            states.append(x)
+            if want_weights:  # they are large: nothing else shall hold them
+                weights.append(attended)
+        return x, states, weights
+
+
+class BertPooler(Layer):
+    """tanh(dense(first token))."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.dense = Linear(spec.hidden_size, spec.hidden_size)
+
+    def call(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, C)."""
+        return tf.tanh(self.dense(x[:, 0]))
+
+
+class TFBertModel(PreTrainedModel):
+    """The encoder without a head: token ids to hidden states."""
+
+    spec: EncoderSpec
+
+    def __init__(self, config: Config, add_pooling_layer: bool = True) -> None:
+        super().__init__(config)
+        self.embeddings = BertEmbeddings(self.spec)
+        self.encoder = BertEncoder(self.spec)
+        self.pooler = BertPooler(self.spec) if add_pooling_layer else None
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        training: bool = False,
+    ) -> Output:
+        """Run the encoder.
+
+        Args:
+            input_ids: (B, T).
+            attention_mask: (B, T), zero at padding.
+            token_type_ids: (B, T); zeros where absent.
+            position_ids: (B, T); counted from 0 where absent.
+            inputs_embeds: (B, T, C) in place of `input_ids`.
+            output_attentions: Return the weights of each layer, (B, H, T, T).
+            output_hidden_states: Return the embeddings and each layer's output, (B, T, C).
+            return_dict: False returns a tuple.
+            training: Apply dropout.
+
+        Returns:
+            `last_hidden_state` (B, T, C), `pooler_output` (B, C), `hidden_states`, `attentions`.
+        """
+        words = self.embed(self.embeddings.word_embeddings, input_ids, inputs_embeds)
+        x = self.embeddings(words, token_type_ids, position_ids, training)
+        want_weights = self.wants("output_attentions", output_attentions)
+        x, states, weights = self.encoder(x, padding_mask(attention_mask), training, want_weights)
+        return self.result(
+            return_dict,
+            last_hidden_state=x,
+            pooler_output=None if self.pooler is None else self.pooler(x),
+            hidden_states=tuple(states) if self.wants("output_hidden_states", output_hidden_states) else None,
+            attentions=tuple(weights) if want_weights else None,
+        )
+
+
+class BertTransform(Layer):
+    """What the masked-token head does before it scores."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.dense = Linear(spec.hidden_size, spec.hidden_size)
+        self.LayerNorm = LayerNorm(spec.hidden_size, spec.norm_eps)
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def call(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        return self.LayerNorm(self.activation(self.dense(x)))
+
+
+class BertPredictions(Layer):
+    """Scores of every token of the vocabulary at each position."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.transform = BertTransform(spec)
+        self.decoder = Linear(spec.hidden_size, spec.vocab_size)
+        self.bias = parameter(spec.vocab_size)  # stored beside the decoder's own, which is tied to it
+
+    def call(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, V)."""
+        return self.decoder(self.transform(x))
+
+
+class BertHeads(Layer):
+    """The heads of pre-training, under the name that checkpoints have for them."""
+
+    def __init__(
+        self, spec: EncoderSpec, *, predictions: bool = False, seq_relationship: bool = False
+    ) -> None:
+        super().__init__()
+        if predictions:
+            self.predictions = BertPredictions(spec)
+        if seq_relationship:
+            self.seq_relationship = Linear(spec.hidden_size, 2)
+
+
+class TFBertForPreTraining(PreTrainedModel):
+    """The encoder with both heads of pre-training."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.bert = TFBertModel(config)
+        self.cls = BertHeads(self.spec, predictions=True, seq_relationship=True)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        next_sentence_label: Tensor | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Score masked tokens and whether the second sentence follows; inputs as `TFBertModel.forward`.
+
+        Args:
+            labels: (B, T) token ids, -100 where ignored.
+            next_sentence_label: (B,), 0 where it follows, 1 where it does not.
+
+        Returns:
+            `loss`, `prediction_logits` (B, T, V), `seq_relationship_logits` (B, 2), `hidden_states`, `attentions`.
+        """
+        base = self.bert(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        logits = self.cls.predictions(base.last_hidden_state)
+        related = self.cls.seq_relationship(base.pooler_output)
+        loss = None
+        if labels is not None and next_sentence_label is not None:
+            loss = token_loss(logits, labels) + class_loss(related, next_sentence_label)
+        return self.result(
+            return_dict, loss=loss, prediction_logits=logits, seq_relationship_logits=related, **_rest(base)
+        )
+
+
+class TFBertForMaskedLM(PreTrainedModel):
+    """The encoder with a head that fills in masked tokens."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.bert = TFBertModel(config, add_pooling_layer=False)
+        self.cls = BertHeads(self.spec, predictions=True)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Score every token of the vocabulary; inputs as `TFBertModel.forward`, `labels` (B, T), -100 where ignored.
+
+        Returns:
+            `loss`, `logits` (B, T, V), `hidden_states`, `attentions`.
+        """
+        base = self.bert(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        logits = self.cls.predictions(base.last_hidden_state)
+        loss = None if labels is None else token_loss(logits, labels)
+        return self.result(return_dict, loss=loss, logits=logits, **_rest(base))
+
+
+class TFBertForNextSentencePrediction(PreTrainedModel):
+    """The encoder with a head that tells whether the second sentence follows the first."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.bert = TFBertModel(config)
+        self.cls = BertHeads(self.spec, seq_relationship=True)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Classify pairs; inputs as `TFBertModel.forward`, `labels` (B,), 0 where the second sentence follows.
+
+        Returns:
+            `loss`, `logits` (B, 2), `hidden_states`, `attentions`.
+        """
+        base = self.bert(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        logits = self.cls.seq_relationship(base.pooler_output)
+        loss = None if labels is None else class_loss(logits, labels)
+        return self.result(return_dict, loss=loss, logits=logits, **_rest(base))
+
+
+class TFBertForSequenceClassification(PreTrainedModel):
+    """The encoder with a head that classifies a sequence by its pooled first token."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.bert = TFBertModel(config)
+        self.dropout = Dropout(self.spec.classifier.dropout)
+        self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        training: bool = False,
+        **inputs: Any,
+    ) -> Output:
+        """Classify; inputs as `TFBertModel.forward`, `labels` (B,) classes or values, or (B, L) for several.
+
+        Returns:
+            `loss`, `logits` (B, L), `hidden_states`, `attentions`.
+        """
+        base = self.bert(
+            input_ids, attention_mask, token_type_ids, return_dict=True, training=training, **inputs
+        )
+        logits = self.classifier(self.dropout(base.pooler_output, training))
+        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        return self.result(return_dict, loss=loss, logits=logits, **_rest(base))
+
+
+class TFBertForTokenClassification(PreTrainedModel):
+    """The encoder with a head that classifies each token."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.bert = TFBertModel(config, add_pooling_layer=False)
+        self.dropout = Dropout(self.spec.classifier.dropout)
+        self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        training: bool = False,
+        **inputs: Any,
+    ) -> Output:
+        """Classify each token; inputs as `TFBertModel.forward`, `labels` (B, T) with -100 where ignored.
+
+        Returns:
+            `loss`, `logits` (B, T, L), `hidden_states`, `attentions`.
+        """
+        base = self.bert(
+            input_ids, attention_mask, token_type_ids, return_dict=True, training=training, **inputs
+        )
+        logits = self.classifier(self.dropout(base.last_hidden_state, training))
+        loss = None if labels is None else token_loss(logits, labels)
+        return self.result(return_dict, loss=loss, logits=logits, **_rest(base))
+
+
+class TFBertForQuestionAnswering(PreTrainedModel):
+    """The encoder with a head that scores where an answer starts and ends."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.bert = TFBertModel(config, add_pooling_layer=False)
+        self.qa_outputs = Linear(self.spec.hidden_size, 2)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Score each token as start and as end; inputs as `TFBertModel.forward`, positions (B,).
+
+        Returns:
+            `loss`, `start_logits` (B, T), `end_logits` (B, T), `hidden_states`, `attentions`.
+        """
+        base = self.bert(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        starts, ends = tf.unstack(self.qa_outputs(base.last_hidden_state), axis=-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = span_loss(starts, ends, start_positions, end_positions)
+        return self.result(return_dict, loss=loss, start_logits=starts, end_logits=ends, **_rest(base))
+
+
+class TFBertForMultipleChoice(PreTrainedModel):
+    """The encoder with a head that scores each of several continuations."""
+
+    input_axes = 3
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.bert = TFBertModel(config)
+        self.dropout = Dropout(self.spec.classifier.dropout)
+        self.classifier = Linear(self.spec.hidden_size, 1)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        training: bool = False,
+        **inputs: Any,
+    ) -> Output:
+        """Choose; inputs as `TFBertModel.forward` with an axis N of choices after B, `labels` (B,).
+
+        Returns:
+            `loss`, `logits` (B, N), `hidden_states`, `attentions`.
+        """
+        named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        given = {name: value for name, value in (named | inputs).items() if value is not None}
+        choices = next(sizes(value)[1] for value in given.values() if tf.is_tensor(value))
+        flat = {name: _merge_choices(v) if tf.is_tensor(v) else v for name, v in given.items()}  # (B*N, ...)
+        base = self.bert(return_dict=True, training=training, **flat)
+        logits = tf.reshape(self.classifier(self.dropout(base.pooler_output, training)), (-1, choices))
+        loss = None if labels is None else class_loss(logits, labels)
+        return self.result(return_dict, loss=loss, logits=logits, **_rest(base))
+
+
+def _merge_choices(x: Tensor) -> Tensor:
+    batch, choices, *rest = sizes(x)
+    return tf.reshape(x, (batch * choices, *rest))
+
+
+def _rest(base: ModelOutput) -> dict[str, Any]:
+    return {name: base[name] for name in ("hidden_states", "attentions") if name in base}
