@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -68,9 +68,9 @@ class TorchBackend(Backend):
     def parameters(self, model: nn.Module) -> dict[str, Parameter]:
         """List what `state_dict` would hold."""
         found = {}
-        for prefix, module in model.named_modules(remove_duplicate=False):
+        for path, module in _walk(model):
             for leaf, value in _persistent(module):
-                name = f"{prefix}.{leaf}" if prefix else leaf
+                name = path + leaf
                 found[name] = Parameter(
                     name=name, shape=tuple(value.shape), dtype=NAMES[value.dtype], identity=id(value)
                 )
@@ -100,16 +100,21 @@ class TorchBackend(Backend):
     def compute(self, model: nn.Module, device: Device) -> tuple[str, ...]:
         """Fill the rotary frequencies."""
         names = []
-        for name, module in model.named_modules():
+        for path, module in _walk(model):
             if isinstance(module, RotaryEmbedding):
                 module.compute(torch.device(device.name))
-                names.append(f"{name}.inv_freq" if name else "inv_freq")
+                names.append(f"{path}inv_freq")
         return tuple(names)
 
     def finish(self, model: nn.Module, *, training: bool) -> None:
         """Check that nothing is left on the meta device, and set the mode."""
-        left = [name for name, p in model.named_parameters() if p.is_meta]
-        left += [name for name, b in model.named_buffers() if b.is_meta]
+        left = [
+            path + leaf
+            for path, module in _walk(model)
+            for held in (module._parameters, module._buffers)
+            for leaf, value in held.items()
+            if value is not None and value.is_meta
+        ]
         if left:
             raise BackendError(f"{len(left)} parameter(s) or buffer(s) have no memory", problems=left)
         model.train(training)
@@ -128,9 +133,24 @@ def _persistent(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return [(n, v) for n, v in [*module._parameters.items(), *buffers] if v is not None]
 
 
+def _walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield every module under each of its names, a dot at its end, in the order of `named_modules`.
+
+    Nested generators as there take seconds for 100,000 modules.
+    """
+    pending = [("", model)]
+    while pending:
+        path, module = pending.pop()
+        yield path, module
+        children = [(f"{path}{name}.", child) for name, child in module._modules.items() if child is not None]
+        pending += reversed(children)
+
+
 def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    path, _, leaf = name.rpartition(".")
-    return model.get_submodule(path), leaf
+    *path, leaf = name.split(".")
+    for segment in path:
+        model = model._modules[segment]  # type: ignore[assignment]
+    return model, leaf
 
 
 def _as_torch(tensor: HostTensor) -> torch.Tensor:

@@ -131,10 +131,22 @@ class RotaryEmbedding(nn.Module):
     def forward(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosine and sine for `positions` (B, T), each (B, 1, T, D), in the dtype of `x`."""
         with torch.autocast(device_type=x.device.type, enabled=False):
-            angles = positions[:, None, :, None].float() * self.inv_freq.to(x.device)  # (B, 1, T, D/2)
+            frequencies = self._frequencies(positions).to(x.device)
+            angles = positions[:, None, :, None].float() * frequencies  # (B, 1, T, D/2)
             angles = torch.cat((angles, angles), dim=-1)
             scale = self.rope.attention_scaling
             return (angles.cos() * scale).to(x.dtype), (angles.sin() * scale).to(x.dtype)
+
+    def _frequencies(self, positions: Tensor) -> Tensor:
+        """Return radians per position, (D/2,), for a sequence that reaches the largest of `positions`."""
+        rope = self.rope
+        if rope.beyond is not None:
+            beyond = torch.tensor(rope.beyond, dtype=torch.float32, device=self.inv_freq.device)
+            return torch.where(positions.max() + 1 > rope.limit, beyond, self.inv_freq)
+        if rope.growth is not None:
+            exponents = torch.tensor(rope.growth.exponents, dtype=torch.float32, device=self.inv_freq.device)
+            return 1.0 / rope.growth.base((positions.max() + 1).clamp(min=rope.growth.limit)) ** exponents
+        return self.inv_freq
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -216,8 +228,9 @@ def causal_mask(
         allowed = allowed & (key > query - window)
     if padding is None:
         return allowed[None, None]
-    # A padding token sees itself, so that no row is empty: an empty softmax is not a number.
-    return (allowed & padding[:, None, :].bool() | (key == query))[:, None]
+    seen = allowed & padding[:, None, :].bool()  # (B, T, S)
+    # Padding before the first token would see nothing, and an empty softmax is not a number: it sees itself.
+    return (seen | ~seen.any(-1, keepdim=True) & (key == query))[:, None]
 
 
 def padding_mask(padding: Tensor | None) -> Tensor | None:

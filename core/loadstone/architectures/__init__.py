@@ -15,7 +15,7 @@ from loadstone.architectures._registry import (
     head_for,
     model_types,
 )
-from loadstone.architectures._rope import RopeSpec, rope_spec
+from loadstone.architectures._rope import RopeGrowth, RopeSpec, rope_spec
 from loadstone.architectures._spec import (
     ClassifierSpec,
     DecoderSpec,
@@ -31,6 +31,7 @@ __all__ = [
     "DecoderSpec",
     "EncoderSpec",
     "Head",
+    "RopeGrowth",
     "RopeSpec",
     "Tie",
     "activation",

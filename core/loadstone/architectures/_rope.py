@@ -4,7 +4,9 @@ Frequencies are computed here, once for all frameworks, with each operation roun
 implementations do it in float32 arrays.
 
 Sources: Su et al. 2021, https://arxiv.org/abs/2104.09864; linear scaling: Chen et al. 2023,
-https://arxiv.org/abs/2306.15595; llama3: the Llama 3.1 model card's reference code.
+https://arxiv.org/abs/2306.15595; dynamic: bloc97 and emozilla 2023, "NTK-aware scaled RoPE"; yarn: Peng et al. 2023,
+https://arxiv.org/abs/2309.00071; longrope: Ding et al. 2024, https://arxiv.org/abs/2402.13753; llama3: the Llama 3.1
+model card's reference code.
 """
 
 from __future__ import annotations
@@ -22,16 +24,42 @@ Frequencies = tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RopeGrowth:
+    """Frequencies that fall as a sequence grows beyond `limit` tokens: those of a larger base.
+
+    The base is `theta * (factor * tokens / limit - (factor - 1)) ** (rotated / (rotated - 2))`; frequency `i` is
+    `base ** -exponents[i]`.
+    """
+
+    limit: int
+    theta: float
+    factor: float
+    rotated: int
+    exponents: Frequencies
+
+    def base(self, tokens: Any) -> Any:
+        """Return the base for a sequence of `tokens`, a number or a framework's scalar that is at least `limit`."""
+        stretched = self.factor * tokens / self.limit - (self.factor - 1)
+        return self.theta * stretched ** (self.rotated / (self.rotated - 2))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RopeSpec:
     """Rotary position embedding of one model.
 
     Attributes:
         inverse_frequencies: Radians per position, one per pair of rotated channels: `[D // 2]` float32 values.
         attention_scaling: Factor on cosine and sine.
+        beyond: Frequencies of a sequence of more than `limit` tokens, where they are others.
+        limit: See `beyond`.
+        growth: How they change with the length of a sequence, where they do.
     """
 
     inverse_frequencies: Frequencies
     attention_scaling: float = 1.0
+    beyond: Frequencies | None = None
+    limit: int = 0
+    growth: RopeGrowth | None = None
 
 
 def rope_parameters(config: Config) -> dict[str, Any]:
@@ -67,9 +95,10 @@ def rope_spec(config: Config, *, head_dim: int) -> RopeSpec:
             hint=nearest(str(kind), _SCALINGS),
         )
     parameters.setdefault("original_max_position_embeddings", config.max_position_embeddings)
-    rotated = int(head_dim * parameters.get("partial_rotary_factor", 1.0))
+    parameters["max_position_embeddings"] = config.max_position_embeddings
+    parameters["rotated"] = int(head_dim * parameters.get("partial_rotary_factor", 1.0))
     try:
-        return _SCALINGS[kind](_plain(float(parameters["rope_theta"]), rotated), parameters)
+        return _SCALINGS[kind](_plain(float(parameters["rope_theta"]), parameters["rotated"]), parameters)
     except KeyError as error:
         raise ConfigError(
             f"rope type {kind!r} needs the parameter {error.args[0]!r}",
@@ -82,9 +111,12 @@ def _float32(value: float) -> float:
     return float(struct.unpack("f", struct.pack("f", value))[0])
 
 
+def _exponents(rotated: int) -> Frequencies:
+    return tuple(_float32(i / rotated) for i in range(0, rotated, 2))
+
+
 def _plain(theta: float, rotated: int) -> Frequencies:
-    exponents = (_float32(_float32(i) / rotated) for i in range(0, rotated, 2))
-    return tuple(_float32(1.0 / _float32(theta**exponent)) for exponent in exponents)
+    return tuple(_float32(1.0 / _float32(theta**exponent)) for exponent in _exponents(rotated))
 
 
 def _default(frequencies: Frequencies, parameters: Mapping[str, Any]) -> RopeSpec:
@@ -113,8 +145,82 @@ def _llama3(frequencies: Frequencies, parameters: Mapping[str, Any]) -> RopeSpec
     return RopeSpec(inverse_frequencies=tuple(scaled(f) for f in frequencies))
 
 
+def _dynamic(frequencies: Frequencies, parameters: Mapping[str, Any]) -> RopeSpec:
+    growth = RopeGrowth(
+        limit=parameters["max_position_embeddings"],
+        theta=float(parameters["rope_theta"]),
+        factor=float(parameters["factor"]),
+        rotated=parameters["rotated"],
+        exponents=_exponents(parameters["rotated"]),
+    )
+    return RopeSpec(inverse_frequencies=frequencies, growth=growth)
+
+
+def _yarn(frequencies: Frequencies, parameters: Mapping[str, Any]) -> RopeSpec:
+    original = parameters["original_max_position_embeddings"]
+    factor = parameters["factor"] or parameters["max_position_embeddings"] / original
+    low, high = _yarn_range(parameters, original)
+    blended = []
+    for channel, frequency in enumerate(frequencies):
+        ramp = _float32(min(1.0, max(0.0, (channel - low) / (high - low))))
+        stretched = _float32(1.0 / _float32(factor * _float32(1.0 / frequency)))
+        blended.append(_float32(_float32(stretched * ramp) + _float32(frequency * _float32(1 - ramp))))
+    scaling = parameters.get("attention_factor")
+    return RopeSpec(
+        inverse_frequencies=tuple(blended),
+        attention_scaling=_yarn_scaling(factor, parameters) if scaling is None else float(scaling),
+    )
+
+
+def _yarn_range(parameters: Mapping[str, Any], original: int) -> tuple[float, float]:
+    """Return the channels between which yarn goes over from the plain frequencies to the stretched ones."""
+    rotated, theta = parameters["rotated"], parameters["rope_theta"]
+
+    def channel(rotations: float) -> float:
+        return float(rotated * math.log(original / (rotations * 2 * math.pi)) / (2 * math.log(theta)))
+
+    low = channel(parameters.get("beta_fast") or 32)
+    high = channel(parameters.get("beta_slow") or 1)
+    if parameters.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, rotated - 1)
+    return low, high if high != low else high + 0.001
+
+
+def _yarn_scaling(factor: float, parameters: Mapping[str, Any]) -> float:
+    def scale(weight: float) -> float:
+        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+    one, all_dimensions = parameters.get("mscale"), parameters.get("mscale_all_dim")
+    return scale(one) / scale(all_dimensions) if one and all_dimensions else scale(1.0)
+
+
+def _longrope(frequencies: Frequencies, parameters: Mapping[str, Any]) -> RopeSpec:
+    original = parameters["original_max_position_embeddings"]
+    factor = parameters.get("factor") or parameters["max_position_embeddings"] / original
+    scaling = parameters.get("attention_factor")
+    if scaling is None:
+        scaling = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+
+    def divided(by: list[float]) -> Frequencies:
+        return tuple(
+            _float32(1.0 / _float32(_float32(b) * _float32(1.0 / f)))
+            for b, f in zip(by, frequencies, strict=True)
+        )
+
+    return RopeSpec(
+        inverse_frequencies=divided(parameters["short_factor"]),
+        attention_scaling=float(scaling),
+        beyond=divided(parameters["long_factor"]),
+        limit=original,
+    )
+
+
 _SCALINGS: dict[str, Callable[[Frequencies, Mapping[str, Any]], RopeSpec]] = {
     "default": _default,
     "linear": _linear,
+    "dynamic": _dynamic,
+    "yarn": _yarn,
+    "longrope": _longrope,
     "llama3": _llama3,
 }
