@@ -83,9 +83,10 @@ class TorchBackend(Backend):
         if not device.is_host:
             value = value.to(device.name)
         old = module._parameters.get(leaf)
-        if old is not None and not old.is_meta:
+        if old is not None and old.shape == value.shape and not old.is_meta:
             old.data = value
         elif old is not None:
+            _resize(module, value)
             trains = old.requires_grad and value.is_floating_point()
             module._parameters[leaf] = nn.Parameter(value, requires_grad=trains)
         else:
@@ -151,6 +152,14 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     for segment in path:
         model = model._modules[segment]  # type: ignore[assignment]
     return model, leaf
+
+
+def _resize(module: nn.Module, value: torch.Tensor) -> None:
+    """Keep what a layer says of itself true to its weight."""
+    if isinstance(module, nn.Embedding):
+        module.num_embeddings = len(value)
+    elif isinstance(module, nn.Linear):
+        module.out_features = len(value)
 
 
 def _as_torch(tensor: HostTensor) -> torch.Tensor:

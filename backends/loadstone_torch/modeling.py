@@ -109,6 +109,28 @@ class PreTrainedModel(nn.Module, Pretrained, metaclass=_DrawnWhenCalled):
         output = self.architecture_and_head()[1].output
         return self.get_submodule(output) if output else None
 
+    def set_input_embeddings(self, embeddings: nn.Module) -> None:
+        """Replace the layer that looks tokens up."""
+        architecture, head = self.architecture_and_head()
+        self.set_submodule(".".join(part for part in (head.prefix, architecture.embedding) if part), embeddings)
+
+    def set_output_embeddings(self, embeddings: nn.Module) -> None:
+        """Replace the layer that scores every token of the vocabulary.
+
+        Raises:
+            ArgumentError: If the model has none.
+        """
+        output = self.architecture_and_head()[1].output
+        if not output:
+            raise ArgumentError(f"{type(self).__name__} scores no vocabulary")
+        self.set_submodule(output, embeddings)
+
     def generate(self, input_ids: Tensor | None = None, **arguments: Any) -> Tensor:
-        """Continue prompts; `loadstone_torch.generation.generate` tells the arguments."""
+        """Continue prompts; `loadstone_torch.generation.generate` tells the arguments.
+
+        Raises:
+            ArgumentError: If the model has no head for it, or an argument is unknown.
+        """
+        if self.architecture_and_head()[1].task != "CausalLM":
+            raise ArgumentError(f"{type(self).__name__} cannot generate", hint="load it with AutoModelForCausalLM")
         return generate(self, input_ids, **arguments)

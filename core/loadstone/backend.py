@@ -122,7 +122,8 @@ class Backend(abc.ABC):
         """Make `tensor` the value of the parameter `name`, on `device`.
 
         On the host the memory is aliased where `capabilities` says so, and the tensor's dtype is kept. A parameter
-        that has memory already stays the same object, for the optimisers and ties that know it.
+        that has memory already stays the same object, for the optimisers and ties that know it, unless the tensor's
+        shape is another: then the layer is resized, and ties are made anew by the caller.
         """
 
     @abc.abstractmethod

@@ -77,3 +77,31 @@ class Pretrained:
         from loadstone.save import save_pretrained
 
         save_pretrained(self, save_directory, max_shard_size=max_shard_size, variant=variant)
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> Any:
+        """Give the embedding and the output layer another number of rows, in place.
+
+        Args:
+            new_num_tokens: Rows to have; None: as many as now.
+            pad_to_multiple_of: Round that number up.
+            mean_resizing: A new row is the mean of the old ones; else zeros.
+
+        Returns:
+            The layer that looks tokens up.
+        """
+        from loadstone.resize import resize_token_embeddings
+
+        rows = self.config.get_text_config().vocab_size if new_num_tokens is None else new_num_tokens
+        if pad_to_multiple_of:
+            rows = -(-rows // pad_to_multiple_of) * pad_to_multiple_of
+        resize_token_embeddings(self, rows, mean_resizing=mean_resizing)
+        return self.get_input_embeddings()
+
+    def get_input_embeddings(self) -> Any:
+        """Return the layer that looks tokens up."""
+        raise NotImplementedError
