@@ -5,6 +5,7 @@ import hashlib
 import logging
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from loopback_store import GOOD_TOKEN
@@ -110,6 +111,17 @@ def test_a_missing_subfolder_suggests_the_nearest(hub):
         resolve(NAME, subfolder="onxn")
 
 
+@pytest.mark.parametrize("offline", [False, True])
+@pytest.mark.parametrize("subfolder", ["../other", "/etc", "onnx/../.."])
+def test_a_subfolder_cannot_leave_the_repository(hub, subfolder, offline):
+    hub.add_repo(NAME, FILES)
+    resolve(NAME).fetch(["onnx/model.onnx"])
+    with pytest.raises(SourceError, match="is refused") as caught:
+        resolve(NAME, subfolder=subfolder, local_files_only=offline)
+    assert caught.value.where == "subfolder"
+    assert list(resolve(NAME, subfolder="./onnx/a/", local_files_only=False).files) == ["b.txt"]
+
+
 # Revisions
 
 
@@ -176,8 +188,9 @@ def test_a_missing_file_suggests_the_nearest_and_costs_no_request(hub):
     hub.add_repo(NAME, FILES)
     snapshot = resolve(NAME)
     before = len(hub.requests)
-    with pytest.raises(SourceError, match=r"did you mean model\.safetensors"):
+    with pytest.raises(SourceError, match=r"did you mean model\.safetensors") as caught:
         snapshot.fetch(["config.json", "model.safetensor"])
+    assert caught.value.where == f"{hub.endpoint}/{NAME}/tree/{snapshot.commit}"
     assert len(hub.requests) == before
 
 
@@ -288,6 +301,8 @@ def test_a_range_sends_exactly_its_bytes(hub):
     assert snapshot.read_range("config.json", len(CONFIG), 0) == b""
     assert hub.bytes_sent("model.safetensors") == 25
     assert hub.bytes_sent("config.json") == 1
+    # Compressed, the file would have other offsets.
+    assert {request.encoding for request in hub.log("GET", "/resolve/")} == {"identity"}
     assert not (hub.home / "hub").exists()
 
 
@@ -388,10 +403,11 @@ def test_a_server_that_is_no_hub_is_found_out(hub):
         resolve(NAME)
 
 
-def test_a_refused_request_gives_the_hubs_reason(hub):
+@pytest.mark.parametrize("status", [400, 403, 418])
+def test_a_refused_request_gives_the_hubs_reason(hub, status):
     hub.add_repo(NAME, FILES)
-    hub.answer_with(418)
-    with pytest.raises(SourceError, match="HTTP 418: trouble was ordered") as caught:
+    hub.answer_with(status)
+    with pytest.raises(SourceError, match=f"HTTP {status}: trouble was ordered") as caught:
         resolve(NAME)
     assert not isinstance(caught.value, HubUnreachableError)
 
@@ -492,6 +508,30 @@ def test_a_hub_that_goes_away_between_listing_and_fetching_is_named(hub, monkeyp
         snapshot.read_range("model.safetensors", 0, 8)
     with pytest.raises(HubUnreachableError):
         snapshot.fetch(["config.json"])
+
+
+def test_a_session_that_another_thread_closed_counts_as_a_broken_connection(hub):
+    from huggingface_hub import get_session
+
+    repository = Repository(name=NAME, revision="main", cache=RepositoryCache.of(NAME, hub.home))
+    session = get_session()
+    session.close()
+    with pytest.raises(HubUnreachableError, match="has been closed"), plain_errors(repository):
+        session.get(hub.endpoint)
+
+
+def test_an_answer_without_a_commit_is_found_out(hub, monkeypatch):
+    hub.add_repo(NAME, FILES)
+    snapshot = resolve(NAME)
+    monkeypatch.setattr("loopback_http.Exchange.send_header", _without_commit)
+    with pytest.raises(SourceError, match="does not answer as the Hub does"):
+        snapshot.read_text("config.json")
+
+
+def _without_commit(exchange, key, value):
+    """Send a header, as a proxy does that drops those it does not know."""
+    if key != "X-Repo-Commit":
+        BaseHTTPRequestHandler.send_header(exchange, key, value)
 
 
 def test_a_refusal_does_not_fall_back_to_the_cache(hub):

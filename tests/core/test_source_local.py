@@ -168,8 +168,9 @@ def test_a_link_that_leaves_the_download_cache_is_refused(cached, tmp_path, subf
         resolve(cached, subfolder=subfolder)
 
 
-def test_a_link_to_another_repository_of_the_cache_is_refused(cached):
-    other = cached.parents[2] / "models--org--other" / "blobs"
+@pytest.mark.parametrize("name", ["models--org--other", "models--org--name-too"])
+def test_a_link_to_another_repository_of_the_cache_is_refused(cached, name):
+    other = cached.parents[2] / name / "blobs"
     other.mkdir(parents=True)
     (other / "etag").write_text("private")
     (cached / "model.safetensors").symlink_to(other / "etag")

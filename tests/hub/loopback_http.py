@@ -28,6 +28,7 @@ class Request:
         method: The HTTP method.
         path: The path with its query.
         range: The Range header, or None.
+        encoding: The Accept-Encoding header, or None.
         token: The token sent, or None.
         status: The status answered.
         sent: Bytes of body sent, headers not counted.
@@ -37,6 +38,7 @@ class Request:
     method: str
     path: str
     range: str | None
+    encoding: str | None
     token: str | None
     status: int = 0
     sent: int = 0
@@ -92,9 +94,9 @@ class Site(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, name: str, hub: Any, answers: Iterable[Callable[..., None]]) -> None:
+    def __init__(self, name: str, host: str, hub: Any, answers: Iterable[Callable[..., None]]) -> None:
         super().__init__(("127.0.0.1", 0), Exchange)
-        self.name, self.hub = name, hub
+        self.name, self.host, self.hub = name, host, hub
         self.routes: list[Route] = [entry for answer in answers for entry in answer.routes]
         self.connections: set[socket.socket] = set()
         self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -102,7 +104,7 @@ class Site(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"http://{self.host}:{self.server_address[1]}"
 
     def stop(self) -> None:
         self.shutdown()
@@ -149,6 +151,7 @@ class Exchange(BaseHTTPRequestHandler):
             method=self.command,
             path=self.path,
             range=self.headers.get("Range"),
+            encoding=self.headers.get("Accept-Encoding"),
             token=authorization.removeprefix("Bearer ") or None,
         )
         self.server.hub.requests.append(self.request_record)

@@ -53,8 +53,9 @@ class LoopbackHub:
 
     def start(self) -> None:
         """Listen on two free ports of the loopback interface."""
-        self._hub = Site("hub", self, [*HUB_ANSWERS, *loopback_upload.HUB_ANSWERS])
-        self._cdn = Site("cdn", self, [get_object, *loopback_upload.CDN_ANSWERS])
+        # Two names, so that a client that compares hosts without ports tells them apart too.
+        self._hub = Site("hub", "127.0.0.1", self, [*HUB_ANSWERS, *loopback_upload.HUB_ANSWERS])
+        self._cdn = Site("cdn", "localhost", self, [get_object, *loopback_upload.CDN_ANSWERS])
 
     def stop(self) -> None:
         """Go away in the middle of things: connections break, new ones are refused. May be called twice."""

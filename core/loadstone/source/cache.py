@@ -58,7 +58,9 @@ class RepositoryCache:
         if COMMIT.fullmatch(revision):
             return revision
         reference = self._reference(revision)
-        commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else ""
+        commit = (
+            reference.read_text(encoding="ascii", errors="replace").strip() if reference.is_file() else ""
+        )
         return commit if COMMIT.fullmatch(commit) else None
 
     def remember(self, revision: str, commit: str) -> None:

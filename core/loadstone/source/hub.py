@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from loadstone.errors import ArgumentError, SourceError, nearest
 from loadstone.source.cache import COMMIT
-from loadstone.source.hub_errors import HubUnreachableError, Repository, plain_errors
+from loadstone.source.hub_errors import HubUnreachableError, Repository, no_hub, plain_errors
 from loadstone.source.hub_range import read_hub_range
 from loadstone.source.local import FolderSnapshot, list_folder, read_span
 from loadstone.source.names import safe_name
@@ -102,6 +102,9 @@ class HubSnapshot(Snapshot):
             hint="load once more with force_download=True",
         )
 
+    def _place(self) -> object:
+        return f"{self.repository.url}/tree/{self.commit}/{self.subfolder}".rstrip("/")
+
     def _in_repository(self, file: SourceFile) -> str:
         return f"{self.subfolder}/{file.name}" if self.subfolder else file.name
 
@@ -155,9 +158,9 @@ def open_repository(
     try:
         return _open_online(repository, subfolder, force_download)
     except HubUnreachableError as error:
-        cached = (
-            None if force_download else _open_cached(repository, subfolder, "the Hub could not be reached")
-        )
+        if force_download:
+            raise
+        cached = _open_cached(repository, subfolder, reason="the Hub could not be reached")
         if cached is None:
             raise
         logger.warning("%s\nUsing commit %s from the download cache instead.", error.what, cached.commit)
@@ -177,13 +180,7 @@ def _open_online(repository: Repository, subfolder: str, force_download: bool) -
         )
         entries = _entries(api, info, repository)
     if info.sha is None or not COMMIT.fullmatch(info.sha):
-        raise SourceError(
-            "The server does not answer as the Hub does.",
-            where=repository.url,
-            expected="the commit of a revision, 40 hexadecimal digits",
-            found=repr(info.sha),
-            hint="check HF_ENDPOINT",
-        )
+        raise no_hub(repository.url, expected="the commit of a revision", found=repr(info.sha))
     root = repository.cache.snapshot(info.sha) / subfolder
     return HubSnapshot(
         location=repository.name,
@@ -237,12 +234,7 @@ def _source_file(
 ) -> SourceFile:
     size = entry.lfs.size if entry.lfs else entry.size
     if size is None:
-        raise SourceError(
-            "The server does not tell the sizes of files.",
-            where=f"{repository.url}: {name}",
-            expected="a size in bytes, as the Hub gives it",
-            hint="check HF_ENDPOINT",
-        )
+        raise no_hub(f"{repository.url}: {name}", expected="the size of every file", found="no size")
     path = cached / name if cached else None
     return SourceFile(
         name=name,

@@ -72,9 +72,6 @@ def _tell(repository: Repository, name: str | None, error: BaseException) -> Sou
     from huggingface_hub import errors
 
     where = f"{repository.url}: {name}" if name else repository.url
-    wrapped = isinstance(error, (errors.LocalEntryNotFoundError, ValueError))
-    if wrapped and error.__cause__ is not None:
-        return _tell(repository, name, error.__cause__)
     if isinstance(error, errors.GatedRepoError):
         return _gated(repository, where, error.response.status_code)
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -85,10 +82,21 @@ def _tell(repository: Repository, name: str | None, error: BaseException) -> Sou
         return _no_entry(repository, where, name)
     if isinstance(error, errors.HfHubHTTPError):
         return _refused(where, error.response.status_code, error.server_message)
+    wrapper = isinstance(error, (errors.LocalEntryNotFoundError, ValueError))
+    if wrapper and error.__cause__ is not None:
+        return _tell(repository, name, error.__cause__)
     if isinstance(error, errors.LocalTokenNotFoundError):
         return _no_token(where)
-    if isinstance(error, (_http_error(), errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError)):
+    # A connection that fails in one thread closes the session that the client shares between all of them.
+    closed = isinstance(error, RuntimeError) and "client has been closed" in str(error)
+    if closed or isinstance(
+        error, (_http_error(), errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError)
+    ):
         return _unreachable(repository, error)
+    if isinstance(error, errors.FileMetadataError):
+        return no_hub(
+            where, expected="a commit and an ETag with every file", found=str(error).splitlines()[0]
+        )
     return _storage(where, error) if isinstance(error, OSError) else None
 
 
@@ -99,7 +107,18 @@ def _unreachable(repository: Repository, error: BaseException) -> HubUnreachable
         where=repository.url,
         expected="an answer, or a copy in the download cache",
         found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'}",
-        hint="check the network, the proxy and HF_ENDPOINT, then load again; what has arrived is kept",
+        hint="check the network, the proxy and HF_ENDPOINT, then load again; files that have arrived are kept",
+    )
+
+
+def no_hub(where: str, *, expected: str, found: str) -> SourceError:
+    """Make the error for a server that does not speak the Hub's language."""
+    return SourceError(
+        "The server does not answer as the Hub does.",
+        where=where,
+        expected=expected,
+        found=found,
+        hint="check HF_ENDPOINT and the proxy",
     )
 
 
@@ -159,7 +178,7 @@ def _refused(where: str, status: int, reason: str | None) -> SourceError:
             where=where,
             expected="HTTP 200 or 206",
             found=found,
-            hint="load again later; what has arrived is kept",
+            hint="load again later; files that have arrived are kept",
         )
     return SourceError(
         "The Hub refused a request.",

@@ -126,11 +126,15 @@ class Snapshot(ABC):
     def _read(self, file: SourceFile, offset: int, length: int) -> bytes:
         """Return bytes of a listed file; `length` is positive and the range lies within its size."""
 
+    def _place(self) -> object:
+        """Say where the files are, for a message."""
+        return self.root or self.location
+
     def _missing(self, name: str) -> SourceError:
         """Make the error for a name that is not listed."""
         return SourceError(
             f"'{self.location}' has no file '{name}'.",
-            where=self.root or self.location,
+            where=self._place(),
             found=summary(self.files),
             hint=nearest(name, self.files) or "check the name, and `subfolder` if the file lies deeper",
         )
