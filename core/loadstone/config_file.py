@@ -7,6 +7,7 @@ from typing import Any
 
 from loadstone.architectures import architecture_for, architecture_of
 from loadstone.arguments import parse_arguments, split_rest
+from loadstone.checkpoint.switch import settle
 from loadstone.config import CONFIG_NAME, Config, parse_config_json
 from loadstone.errors import ConfigError
 from loadstone.source import Snapshot, resolve
@@ -17,7 +18,7 @@ Name = str | os.PathLike[str]
 def load_config(pretrained_model_name_or_path: Name, **arguments: Any) -> Config:
     """Load a configuration; `AutoConfig.from_pretrained` tells the arguments and errors."""
     given, rest = parse_arguments(arguments)
-    config = read_config(resolve(pretrained_model_name_or_path, **given.source()))
+    config = read_config(settle(resolve(pretrained_model_name_or_path, **given.source())))
     fields, _ = split_rest(rest, config=config, head=architecture_of(config).heads[0])
     config.update(fields)
     return config

@@ -12,6 +12,7 @@ from loadstone.arguments import LoadArguments, split_rest
 from loadstone.backend import Device
 from loadstone.checkpoint.index import TensorIndex
 from loadstone.checkpoint.open import open_checkpoint
+from loadstone.checkpoint.switch import settle
 from loadstone.config import Config
 from loadstone.config_file import read_config
 from loadstone.planning.dtype import DTypePolicy, dtype_policy
@@ -61,7 +62,7 @@ def prepare(
     backend: str | None,
 ) -> Prepared:
     """Decide everything about a load: source -> config -> index -> model without memory -> plan -> device."""
-    snapshot = resolve(name, **given.source())
+    snapshot = settle(resolve(name, **given.source()))
     file_config = _config(snapshot, given)
     target = choose_target(file_config, task, model_class, backend)
     fields, options = split_rest(rest, config=file_config, head=target.head)
@@ -109,7 +110,7 @@ def _config(snapshot: Snapshot, given: LoadArguments) -> Config:
         return read_config(snapshot)
     if isinstance(given.config, Config):
         return copy.deepcopy(given.config)
-    return read_config(resolve(given.config, **given.source()))
+    return read_config(settle(resolve(given.config, **given.source())))
 
 
 def identities_of(snapshot: Snapshot) -> dict[str, tuple[int, int, int]]:

@@ -10,6 +10,7 @@ import pytest
 from checkpoint_files import Loaded, arrays, load, names_in, save, write_foreign
 
 from loadstone.checkpoint import disk
+from loadstone.config_file import load_config
 from loadstone.errors import SourceError
 
 OLD_CONFIG, NEW_CONFIG, THIRD_CONFIG = '{"is": "old"}', '{"is": "new"}', '{"is": "third"}'
@@ -148,7 +149,6 @@ def test_a_save_killed_at_any_system_call_leaves_the_old_checkpoint_or_the_new_o
         save(folder, arrays(3), config=THIRD_CONFIG, max_shard_size=MANY if call % 2 else ONE)
         assert load(folder) == third
         assert_tidy(folder)
-        shutil.rmtree(folder)
     assert states == sorted(states), "once new, the folder never is old again"
     assert not states[0] and states[-1]
     assert states.count(False) > 10 and states.count(True) > 5
@@ -182,13 +182,12 @@ def test_a_save_killed_while_it_finishes_a_killed_save_leaves_a_whole_checkpoint
     assert old in [state for _, state in half_done]
     for first, state in (half_done[0], half_done[len(half_done) // 2], half_done[-1]):
         for call in range(1, 200):
-            folder = tmp_path / "second"
+            folder = tmp_path / f"{first.name}-{call}"
             shutil.copytree(first, folder)
             died = killed_before(
                 call, functools.partial(save, folder, arrays(3), config=THIRD_CONFIG, max_shard_size=ONE)
             )
             assert load(folder) in (state, third)
-            shutil.rmtree(folder)
             if not died:
                 break
         assert not died
@@ -215,6 +214,22 @@ def test_saving_the_same_content_again_may_be_killed_too(tmp_path):
         assert found in (old, new)
         states.append(found == new)
     assert states == sorted(states) and states[-1] and not states[0]
+
+
+def test_a_configuration_is_loaded_from_the_save_of_the_weights(tmp_path):
+    """AutoConfig settles the folder too: config.json may still be the old one when the weights are new."""
+    old, new = '{"model_type": "llama", "vocab_size": 111}', '{"model_type": "llama", "vocab_size": 222}'
+    save(tmp_path / "old", arrays(1), config=old, max_shard_size=MANY)
+    differing, call, died = 0, 0, True
+    while died:
+        call += 1
+        folder = tmp_path / f"killed-{call}"
+        shutil.copytree(tmp_path / "old", folder)
+        died = killed_before(call, functools.partial(save, folder, arrays(2), config=new))
+        size = load_config(folder).vocab_size
+        assert size == (222 if load(folder).tensors == Loaded.of(arrays(2), "").tensors else 111)
+        differing += str(size) not in (folder / "config.json").read_text()
+    assert differing >= 3, "states in which the file of that name is not the one that counts"
 
 
 def test_a_variant_is_switched_without_touching_the_others(tmp_path):
