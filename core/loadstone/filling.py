@@ -10,6 +10,7 @@ from typing import Any
 
 from loadstone.arguments import LoadArguments
 from loadstone.checkpoint.open import open_checkpoint
+from loadstone.checkpoint.safetensors import check_with_library
 from loadstone.create import put_fresh
 from loadstone.errors import ChangedFileError
 from loadstone.generation import GENERATION_CONFIG_NAME, GenerationConfig
@@ -77,6 +78,7 @@ def _settled(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path]
             where=prepared.snapshot.location,
             hint="load again with force_download=True",
         )
+    check_with_library(paths.values())
     return identities
 
 
