@@ -96,7 +96,9 @@ class TorchBackend(Backend):
         """Make both modules hold one `nn.Parameter`."""
         module, leaf = _owner(model, name)
         other, other_leaf = _owner(model, to)
-        module._parameters[leaf] = other._parameters[other_leaf]
+        shared = other._parameters[other_leaf]
+        module._parameters[leaf] = shared
+        _resize(module, shared)
 
     def compute(self, model: nn.Module, device: Device) -> tuple[str, ...]:
         """Fill the rotary frequencies."""
@@ -154,11 +156,11 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     return model, leaf
 
 
-def _resize(module: nn.Module, value: torch.Tensor) -> None:
+def _resize(module: nn.Module, value: torch.Tensor | None) -> None:
     """Keep what a layer says of itself true to its weight."""
-    if isinstance(module, nn.Embedding):
+    if value is not None and isinstance(module, nn.Embedding):
         module.num_embeddings = len(value)
-    elif isinstance(module, nn.Linear):
+    elif value is not None and isinstance(module, nn.Linear):
         module.out_features = len(value)
 
 

