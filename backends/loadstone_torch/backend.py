@@ -68,11 +68,13 @@ class TorchBackend(Backend):
     def parameters(self, model: nn.Module) -> dict[str, Parameter]:
         """List what `state_dict` would hold."""
         found = {}
+        shapes: dict[torch.Size, tuple[int, ...]] = {}  # a few between thousands of parameters
         for path, module in _walk(model):
             for leaf, value in _persistent(module):
-                name = path + leaf
+                name, shape = path + leaf, value.shape
+                shape = shapes.setdefault(shape, tuple(shape))
                 found[name] = Parameter(
-                    name=name, shape=tuple(value.shape), dtype=NAMES[value.dtype], identity=id(value)
+                    name=name, shape=shape, dtype=NAMES[value.dtype], identity=id(value)
                 )
         return found
 

@@ -31,6 +31,15 @@ class Build:
 
     device: str | None = None
     dtype: torch.dtype | None = None
+    shapes: dict[tuple[int, ...], Tensor] = dataclasses.field(default_factory=dict)
+
+    def empty(self, shape: tuple[int, ...]) -> Tensor:
+        """Return a tensor of undefined values; without memory, all of a shape are one."""
+        if self.device != "meta":
+            return torch.empty(shape, device=self.device, dtype=self.dtype)
+        if shape not in self.shapes:
+            self.shapes[shape] = torch.empty(shape, device=self.device, dtype=self.dtype)
+        return self.shapes[shape]
 
 
 _build: ContextVar[Build | None] = ContextVar("build", default=None)
@@ -54,7 +63,7 @@ def without_memory(dtype: torch.dtype) -> Iterator[None]:
 def parameter(*shape: int) -> nn.Parameter:
     """Return a parameter whose values are not yet drawn."""
     build = _build.get() or Build()
-    return nn.Parameter(torch.empty(shape, device=build.device, dtype=build.dtype))
+    return nn.Parameter(build.empty(shape))
 
 
 class Linear(nn.Linear):

@@ -112,7 +112,9 @@ class PreTrainedModel(nn.Module, Pretrained, metaclass=_DrawnWhenCalled):
     def set_input_embeddings(self, embeddings: nn.Module) -> None:
         """Replace the layer that looks tokens up."""
         architecture, head = self.architecture_and_head()
-        self.set_submodule(".".join(part for part in (head.prefix, architecture.embedding) if part), embeddings)
+        self.set_submodule(
+            ".".join(part for part in (head.prefix, architecture.embedding) if part), embeddings
+        )
 
     def set_output_embeddings(self, embeddings: nn.Module) -> None:
         """Replace the layer that scores every token of the vocabulary.
@@ -132,5 +134,7 @@ class PreTrainedModel(nn.Module, Pretrained, metaclass=_DrawnWhenCalled):
             ArgumentError: If the model has no head for it, or an argument is unknown.
         """
         if self.architecture_and_head()[1].task != "CausalLM":
-            raise ArgumentError(f"{type(self).__name__} cannot generate", hint="load it with AutoModelForCausalLM")
+            raise ArgumentError(
+                f"{type(self).__name__} cannot generate", hint="load it with AutoModelForCausalLM"
+            )
         return generate(self, input_ids, **arguments)

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from loadstone.dtypes import canonical
-from loadstone.errors import ConfigError, nearest
+from loadstone.dtypes import DTYPES, canonical
+from loadstone.errors import ArgumentError, ConfigError, nearest
 
 CONFIG_NAME = "config.json"
 
@@ -93,6 +93,7 @@ class Config:
                 continue
             values.setdefault(self._key_in(values, name), copy.deepcopy(value))
         self._hold(values, where=type(self).__name__)
+        self._values.pop("num_labels", None)  # `id2label` says it; only a file's own key is kept
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: object = "config", **overrides: Any) -> Self:
@@ -133,7 +134,6 @@ class Config:
 
     def _hold(self, values: dict[str, Any], *, where: object) -> None:
         values.pop("model_type", None)
-        num_labels = values.pop("num_labels", None)
         object.__setattr__(self, "_values", {})
         problems = []
         for key, value in values.items():
@@ -141,22 +141,28 @@ class Config:
                 self._values[key] = self._checked(key, value)
             except ConfigError as error:
                 problems.append(error.what)
-        if num_labels is not None and not isinstance(num_labels, int):
-            problems.append(f"num_labels: expected int, found {num_labels!r}")
         if problems:
             raise ConfigError(
-                f"{len(problems)} field(s) of the configuration have a wrong type",
+                f"{len(problems)} field(s) of the configuration hold what they cannot",
                 where=where,
                 problems=problems,
-                hint="correct the file, or pass the right value as a keyword argument",
+                hint="correct the file, or pass a configuration of your own as config=",
             )
-        if num_labels is not None and self._values.get("id2label") is None:
-            self.num_labels = num_labels
+        number = self._values.get("num_labels")
+        if number is not None and self._values.get("id2label") is None:
+            self.num_labels = number
 
     def update(self, values: Mapping[str, Any]) -> None:
-        """Set several keys; each is checked as an attribute assignment would be."""
+        """Set several keys; each is checked as an attribute assignment would be.
+
+        A key that only the nested `text_config` holds is set there.
+        """
         for name, value in values.items():
-            setattr(self, name, value)
+            nested = self._values.get("text_config")
+            if nested is not None and name in nested and name not in self._values:
+                nested[name] = self._checked(name, value)
+            else:
+                setattr(self, name, value)
 
     def _key_in(self, values: Mapping[str, Any], name: str) -> str:
         """Return the spelling under which `values` holds the declared key `name`; else the declared one."""
@@ -165,16 +171,18 @@ class Config:
         return next((s for s, key in self.spellings.items() if key == name and s in values), name)
 
     def _checked(self, name: str, value: Any) -> Any:
-        declared = self._fields.get(self.spellings.get(name, name))
-        if declared is None or value is None:
+        key = self.spellings.get(name, name)
+        if value is None:
+            return None
+        if key == "num_labels" and (not _fits(value, int) or value < 1):
+            raise ConfigError(f"num_labels: expected a positive int, found {value!r}")
+        if key not in self._fields:
             return value
-        if self.spellings.get(name, name) == "dtype":
-            return canonical(value)
-        if name == "id2label" and isinstance(value, dict):
-            return {_as_int(key): label for key, label in value.items()}
-        if not _fits(value, declared[0]):
-            raise ConfigError(f"{name}: expected {_type_name(declared[0])}, found {value!r}")
-        return value
+        if key == "dtype":
+            return _dtype_name(name, value)
+        if not _fits(value, self._fields[key][0]):
+            raise ConfigError(f"{name}: expected {_type_name(self._fields[key][0])}, found {value!r}")
+        return _with_int_keys(value) if key == "id2label" else value
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_values":
@@ -211,6 +219,9 @@ class Config:
 
     @num_labels.setter
     def num_labels(self, number: int) -> None:
+        self._checked("num_labels", number)
+        if "num_labels" in self._values:
+            self._values["num_labels"] = number
         if self._values.get("id2label") is not None and len(self._values["id2label"]) == number:
             return
         self._values["id2label"] = {i: f"LABEL_{i}" for i in range(number)}
@@ -288,8 +299,22 @@ def _declared(cls: type[Config]) -> dict[str, tuple[Any, object]]:
     return fields
 
 
-def _as_int(key: object) -> Any:
-    return int(key) if isinstance(key, str) and key.lstrip("-").isdigit() else key
+def _dtype_name(field: str, value: object) -> str:
+    try:
+        return canonical(value)
+    except ArgumentError as error:
+        near = nearest(str(value), DTYPES)
+        raise ConfigError(
+            f"{field}: expected the name of a dtype, found {value!r}" + (f"; {near}" if near else "")
+        ) from error
+
+
+def _with_int_keys(labels: dict[Any, str]) -> dict[Any, str]:
+    """Return `id2label` as it is used: JSON has no numbers for keys. One that has others too stays as it came."""
+    try:
+        return {int(key): label for key, label in labels.items()}
+    except ValueError:
+        return labels
 
 
 def _fits(value: object, hint: Any) -> bool:

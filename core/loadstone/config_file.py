@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
-from loadstone.architectures import architecture_for, architecture_of
+from loadstone.architectures import Architecture, architecture_for, architecture_of
 from loadstone.arguments import parse_arguments, split_rest
+from loadstone.checkpoint.absent import adapter_alone
 from loadstone.checkpoint.switch import settle
 from loadstone.config import CONFIG_NAME, Config, parse_config_json
 from loadstone.errors import ConfigError
 from loadstone.source import Snapshot, resolve
+from loadstone.source.snapshot import summary
 
 Name = str | os.PathLike[str]
 
@@ -21,6 +24,8 @@ def load_config(pretrained_model_name_or_path: Name, **arguments: Any) -> Config
     config = read_config(settle(resolve(pretrained_model_name_or_path, **given.source())))
     fields, _ = split_rest(rest, config=config, head=architecture_of(config).heads[0])
     config.update(fields)
+    if given.dtype not in (None, "auto"):
+        config.update({"dtype": given.dtype})
     return config
 
 
@@ -31,10 +36,10 @@ def read_config(snapshot: Snapshot) -> Config:
         ConfigError: If config.json is absent, not JSON, of no known model type, or of wrong types.
     """
     if not snapshot.has(CONFIG_NAME):
-        raise ConfigError(
+        raise adapter_alone(snapshot.files, [CONFIG_NAME], where=snapshot.location) or ConfigError(
             "there is no config.json",
             where=snapshot.location,
-            found=", ".join(sorted(snapshot.files)[:6]) or "an empty folder",
+            found=summary(snapshot.files),
             hint="name the folder or repository that holds config.json, or pass subfolder=",
         )
     where = f"{snapshot.location}/{CONFIG_NAME}"
@@ -48,4 +53,16 @@ def read_config(snapshot: Snapshot) -> Config:
             found=f"keys {', '.join(sorted(values)[:6])}" if model_type is None else repr(model_type),
             hint="add the model_type, or pass config=",
         )
-    return architecture_for(model_type).config.from_dict(values, where=where)
+    return _architecture(model_type, values, where=where).config.from_dict(values, where=where)
+
+
+def _architecture(model_type: str, values: Mapping[str, Any], *, where: object) -> Architecture:
+    try:
+        return architecture_for(model_type)
+    except ConfigError as error:
+        hint = error.hint
+        if "auto_map" in values:
+            hint = (
+                "the checkpoint brings code of its own, which is never run; a plugin can add the model type"
+            )
+        raise ConfigError(error.what, where=where, expected=error.expected, hint=hint) from error

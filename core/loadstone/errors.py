@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 MAX_LINES = 15
+MAX_LINE = 600
 
 
 class LoadstoneError(Exception):
@@ -48,17 +49,23 @@ class LoadstoneError(Exception):
         return _rebuild, (type(self), self.what, *facts)
 
     def _render(self) -> str:
-        lines = [self.what]
+        lines = [_one_line(self.what)]
         facts = (("where", self.where), ("expected", self.expected), ("found", self.found))
-        lines += [f"  {label}: {value}" for label, value in facts if value is not None]
+        lines += [f"  {label}: {_one_line(value)}" for label, value in facts if value is not None]
         room = MAX_LINES - len(lines) - (self.hint is not None)
         shown = self.problems if len(self.problems) <= room else self.problems[: room - 1]
-        lines += [f"  - {problem}" for problem in shown]
+        lines += [f"  - {_one_line(problem)}" for problem in shown]
         if len(shown) < len(self.problems):
             lines.append(f"  ... and {len(self.problems) - len(shown)} more (see `.problems` on this error)")
         if self.hint is not None:
-            lines.append(f"  next: {self.hint}")
+            lines.append(f"  next: {_one_line(self.hint)}")
         return "\n".join(lines)
+
+
+def _one_line(value: object) -> str:
+    """Return a fact as one line of bounded length: a file may have brought it."""
+    text = " ".join(str(value).splitlines())
+    return text if len(text) <= MAX_LINE else f"{text[: MAX_LINE // 2]} ... {text[-MAX_LINE // 2 :]}"
 
 
 def _rebuild(

@@ -55,7 +55,7 @@ def read_parameters(prepared: Prepared, given: LoadArguments) -> tuple[LoadPlan,
     paths = prepared.snapshot.fetch(prepared.index.files)
     traffic = Traffic()
     with OpenFiles(paths, _settled(prepared, given, paths)) as files:
-        requests = list(_requests(prepared, given, paths))
+        requests = _requests(prepared, given, paths)
         tensors = read_tensors(files, requests, alignment=backend.capabilities.alignment, traffic=traffic)
         with byte_bar(total=prepared.index.nbytes, what="Loading") as advance:
             for tensor in tensors:
@@ -88,13 +88,14 @@ def _requests(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path
         for name, path in paths.items()
     }
     aliases = prepared.target.backend.capabilities.aliases or not prepared.device.is_host
-    taken: set[str] = set()
+    shared, taken = set(prepared.index.aliases.values()), set[str]()
     for assignment in prepared.plan.reads():
         info = assignment.source
         assert info is not None
         # Two parameters that are not tied must not share memory, even where one tensor is stored for both.
         mappable = may_map[info.file] and aliases and info.name not in taken
-        taken.add(info.name)
+        if info.name in shared:
+            taken.add(info.name)
         yield Request(name=assignment.name, info=info, dtype=assignment.dtype, mappable=mappable)
 
 

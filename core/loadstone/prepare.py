@@ -11,9 +11,9 @@ from typing import Any
 from loadstone.arguments import LoadArguments, split_rest
 from loadstone.backend import Device
 from loadstone.checkpoint.index import TensorIndex
-from loadstone.checkpoint.open import open_checkpoint
+from loadstone.checkpoint.open import find_weights, open_checkpoint
 from loadstone.checkpoint.switch import settle
-from loadstone.config import Config
+from loadstone.config import CONFIG_NAME, Config
 from loadstone.config_file import read_config
 from loadstone.planning.dtype import DTypePolicy, dtype_policy
 from loadstone.planning.match import match
@@ -107,6 +107,8 @@ def prepare(
 
 def _config(snapshot: Snapshot, given: LoadArguments) -> Config:
     if given.config is None:
+        if not snapshot.has(CONFIG_NAME):
+            find_weights(snapshot, variant=given.variant)  # where there are none either, its error says more
         return read_config(snapshot)
     if isinstance(given.config, Config):
         return copy.deepcopy(given.config)

@@ -21,6 +21,7 @@ from loadstone.architectures._spec import (
     DecoderSpec,
     EncoderSpec,
     activation,
+    check_sizes,
     classifier_spec,
     divides,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "architecture_for",
     "architecture_of",
     "architectures",
+    "check_sizes",
     "classifier_spec",
     "divides",
     "find_config",

@@ -22,6 +22,11 @@ class Tie:
     to: str
     when: str = "tie_word_embeddings"
 
+    def holds(self, config: Config) -> bool:
+        """Return what a configuration says of it; where it does not say, its nested `text_config` may."""
+        said = config if self.when in set(config) else config.get_text_config()
+        return not self.when or bool(getattr(said, self.when))
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
@@ -48,7 +53,7 @@ class Head:
 
     def ties_of(self, config: Config) -> dict[str, str]:
         """Return parameter -> the parameter that it is, as a configuration has it."""
-        return {tie.name: tie.to for tie in self.ties if not tie.when or getattr(config, tie.when)}
+        return {tie.name: tie.to for tie in self.ties if tie.holds(config)}
 
     def base_name(self, parameter: str) -> str:
         """Return a parameter's name without the prefix of the base model."""
@@ -121,4 +126,9 @@ def generalise(name: str) -> str:
         >>> generalise("layers.10.mlp.up_proj.weight")
         'layers.{}.mlp.up_proj.weight'
     """
-    return ".".join("{}" if segment.isdigit() else segment for segment in name.split("."))
+    return ".".join("{}" if _is_number(segment) else segment for segment in name.split("."))
+
+
+def _is_number(segment: str) -> bool:
+    # A file may hold digits that `int` does not take, or too many of them.
+    return segment.isdigit() and segment.isascii() and len(segment) <= 9

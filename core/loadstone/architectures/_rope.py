@@ -22,6 +22,10 @@ from loadstone.errors import ConfigError, nearest
 
 Frequencies = tuple[float, ...]
 
+# Parameters of any type that must be numbers above zero.
+_POSITIVE = frozenset({"rope_theta", "factor", "low_freq_factor", "high_freq_factor", "attention_factor"})
+_POSITIVE |= {"beta_fast", "beta_slow", "original_max_position_embeddings", "partial_rotary_factor"}
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RopeGrowth:
@@ -68,7 +72,8 @@ def rope_parameters(config: Config) -> dict[str, Any]:
     transformers 5 writes them as `rope_parameters`; transformers 4 as `rope_theta` beside `rope_scaling`, whose type is
     called `rope_type` or `type`.
     """
-    scaling = dict(config.rope_parameters or config.rope_scaling or {})
+    given = config.rope_parameters or config.rope_scaling or {}
+    scaling = {key: value for key, value in given.items() if value is not None}
     legacy_type = scaling.pop("type", None)
     scaling.setdefault("rope_type", legacy_type or "default")
     scaling.setdefault("rope_theta", config.rope_theta)
@@ -83,19 +88,20 @@ def rope_spec(config: Config, *, head_dim: int) -> RopeSpec:
         head_dim: Channels of one attention head.
 
     Raises:
-        ConfigError: If the type is unknown or lacks a parameter.
+        ConfigError: If the type is unknown, lacks a parameter or has one that cannot be.
     """
     parameters = rope_parameters(config)
-    kind = parameters["rope_type"]
+    kind = str(parameters["rope_type"])
     if kind not in _SCALINGS:
         raise ConfigError(
             f"unknown rope type {kind!r}",
             where="rope_parameters.rope_type",
             expected=f"one of: {', '.join(_SCALINGS)}",
-            hint=nearest(str(kind), _SCALINGS),
+            hint=nearest(kind, _SCALINGS),
         )
     parameters.setdefault("original_max_position_embeddings", config.max_position_embeddings)
     parameters["max_position_embeddings"] = config.max_position_embeddings
+    _check_numbers(kind, parameters)
     parameters["rotated"] = int(head_dim * parameters.get("partial_rotary_factor", 1.0))
     try:
         return _SCALINGS[kind](_plain(float(parameters["rope_theta"]), parameters["rotated"]), parameters)
@@ -103,8 +109,31 @@ def rope_spec(config: Config, *, head_dim: int) -> RopeSpec:
         raise ConfigError(
             f"rope type {kind!r} needs the parameter {error.args[0]!r}",
             where="rope_parameters (or rope_scaling)",
-            found=sorted(parameters),
+            found=", ".join(map(str, parameters)),
+            hint="add it to config.json, or correct the rope_type",
         ) from error
+    except (TypeError, ValueError, ArithmeticError) as error:
+        listed = [f"{key}={value!r}" for key, value in parameters.items()]
+        raise _impossible(kind, [f"{error}: {', '.join(listed)}"]) from error
+
+
+def _check_numbers(kind: str, parameters: Mapping[str, Any]) -> None:
+    wrong = [
+        f"{key}: expected a positive number, found {value!r}"
+        for key, value in parameters.items()
+        if key in _POSITIVE and not (type(value) in (int, float) and 0 < value < math.inf)
+    ]
+    if wrong:
+        raise _impossible(kind, wrong)
+
+
+def _impossible(kind: str, problems: list[str]) -> ConfigError:
+    return ConfigError(
+        f"rope type {kind!r} cannot be computed from its parameters",
+        where="rope_parameters (or rope_scaling)",
+        problems=problems,
+        hint="correct config.json",
+    )
 
 
 def _float32(value: float) -> float:

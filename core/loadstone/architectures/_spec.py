@@ -8,6 +8,9 @@ from loadstone.architectures._rope import RopeSpec
 from loadstone.config import Config
 from loadstone.errors import ConfigError, nearest
 
+MAX_SIZE = 10_000_000
+"""The largest size that is believed; the largest vocabularies have a few hundred thousand words."""
+
 # Name in config.json -> the function's one name here.
 ACTIVATIONS = {
     "silu": "silu",
@@ -124,6 +127,23 @@ def activation(name: str) -> str:
             hint=nearest(name, ACTIVATIONS),
         )
     return ACTIVATIONS[name]
+
+
+def check_sizes(config: Config, *names: str) -> None:
+    """Check that fields hold sizes that a model can have.
+
+    Raises:
+        ConfigError: If one does not; all are named at once.
+    """
+    found = {name: getattr(config, name) for name in names}
+    wrong = [name for name, size in found.items() if not 0 < size <= MAX_SIZE]
+    if wrong:
+        raise ConfigError(
+            "the configuration describes a model that cannot be",
+            where=type(config).__name__,
+            problems=[f"{name}: expected 1 to {MAX_SIZE:,}, found {found[name]!r}" for name in wrong],
+            hint="correct config.json, or pass the right size as a keyword argument",
+        )
 
 
 def divides(config: Config, whole: str, parts: str) -> int:

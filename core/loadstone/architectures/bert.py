@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loadstone.architectures._records import Architecture, Head, Tie
-from loadstone.architectures._spec import EncoderSpec, activation, classifier_spec, divides
+from loadstone.architectures._spec import EncoderSpec, activation, check_sizes, classifier_spec, divides
 from loadstone.config import Config
 from loadstone.errors import ConfigError
 
@@ -31,9 +31,21 @@ class BertConfig(Config):
     add_cross_attention: bool = False
 
 
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+
+
 def encoder_spec(config: Config) -> EncoderSpec:
     """Resolve a BERT configuration."""
     config = config.get_text_config()
+    check_sizes(config, *SIZES)
     divides(config, "hidden_size", "num_attention_heads")
     _refuse_what_no_checkpoint_uses(config)
     dropout = config.classifier_dropout

@@ -9,7 +9,7 @@ from typing import Any
 
 from loadstone.architectures._records import Architecture, Head, Tie
 from loadstone.architectures._rope import rope_spec
-from loadstone.architectures._spec import DecoderSpec, activation, classifier_spec, divides
+from loadstone.architectures._spec import DecoderSpec, activation, check_sizes, classifier_spec, divides
 from loadstone.config import Config, derived
 
 
@@ -42,9 +42,21 @@ class LlamaConfig(Config):
     hidden_dropout: float | None = None
 
 
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+)
+
+
 def decoder_spec(config: Config) -> DecoderSpec:
     """Resolve a Llama configuration."""
     config = config.get_text_config()
+    check_sizes(config, *SIZES)
     divides(config, "num_attention_heads", "num_key_value_heads")
     dropout = next((d for d in (config.classifier_dropout, config.hidden_dropout) if d is not None), 0.1)
     return DecoderSpec(

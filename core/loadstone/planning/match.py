@@ -165,7 +165,8 @@ class _Matcher:
                 assignments[name] = Assignment(name=name, state="tied", shape=parameter.shape, to=ties[name])
                 continue
             info = found.get(stored_under.get(name, name))
-            assignments[name] = self._one(parameter, info, may_be_new, ignore_mismatched_sizes)
+            assignment = self._one(parameter, info, may_be_new, ignore_mismatched_sizes)
+            assignments[assignment.name] = assignment
         return assignments, compare
 
     def _may_be_new(self, found: Mapping[str, TensorInfo]) -> dict[str, str]:
@@ -183,31 +184,29 @@ class _Matcher:
     def _one(
         self, parameter: Parameter, info: TensorInfo | None, may_be_new: Mapping[str, str], ignore_sizes: bool
     ) -> Assignment:
-        name, shape = parameter.name, parameter.shape
-        fresh = Assignment(
-            name=name, state="new", dtype=self.policy.build, shape=shape, why=may_be_new.get(name, "")
-        )
+        name, shape, build = parameter.name, parameter.shape, self.policy.build
         if info is None:
             if name not in may_be_new:
                 self.missing.append(name)
-            return fresh
+            return Assignment(name=name, state="new", dtype=build, shape=shape, why=may_be_new.get(name, ""))
         if info.shape != shape:
             if ignore_sizes:
-                return _fresh_for_size(fresh, info)
+                why = f"ignore_mismatched_sizes: stored as {list(info.shape)}"
+                return Assignment(name=name, state="new", dtype=build, shape=shape, why=why)
             self.problems.append(
                 f"{info.file}: {info.name}: expected shape {list(shape)}, found {list(info.shape)}"
             )
         target = self.policy.target(self.names.base(name), info.dtype, parameter.dtype)
         self._check_dtype(info, target)
         state: ParameterState = "loaded" if target == info.dtype else "cast"
-        return Assignment(name=name, state=state, dtype=target, shape=shape, source=info)
+        if info.name == name:
+            name = info.name  # the report keeps one string of two equal ones
+        return Assignment(name=name, state=state, dtype=target, shape=info.shape, source=info)
 
     def _check_dtype(self, info: TensorInfo, target: str) -> None:
         place = f"{info.file}: {info.name}"
-        scale = next(
-            (s for s in (f"{info.name}_scale", f"{info.name}_scale_inv") if s in self.index.tensors), None
-        )
-        if scale is not None and DTYPES[info.dtype].bits < 16:
+        scale = self._scale_of(info) if DTYPES[info.dtype].bits < 16 else None
+        if scale is not None:
             self.problems.append(
                 f"{place}: {info.dtype} with a scale beside it ({scale}) is quantised; no plugin reads it yet"
             )
@@ -218,6 +217,10 @@ class _Matcher:
             )
         elif self.supported is not None and target not in self.supported:
             self.problems.append(f"{place}: {target} cannot be held by this backend")
+
+    def _scale_of(self, info: TensorInfo) -> str | None:
+        scales = (f"{info.name}_scale", f"{info.name}_scale_inv")
+        return next((scale for scale in scales if scale in self.index.tensors), None)
 
     def report_missing(self, found: Mapping[str, TensorInfo]) -> None:
         """Record the parameters that must have a tensor and have none."""
@@ -231,10 +234,7 @@ class _Matcher:
             self.problems.append(f"{label}: missing, expected shape {shapes}{hint}")
 
     def _tie_note(self, name: str, found: Mapping[str, TensorInfo]) -> str:
-        denied = any(
-            tie.when and not getattr(self.config, tie.when) and name in (tie.name, tie.to)
-            for tie in self.head.ties
-        )
+        denied = any(not tie.holds(self.config) and name in (tie.name, tie.to) for tie in self.head.ties)
         return "; config.json says tie_word_embeddings=false" if denied else ""
 
     def account(self, found: Mapping[str, TensorInfo], surplus: Surplus) -> dict[str, Stored]:
@@ -257,8 +257,3 @@ class _Matcher:
         if self.missing:
             return "fetch the checkpoint again, correct config.json, or rename with key_mapping="
         return "correct config.json or pass the right value; ignore_mismatched_sizes=True or strict=False let some pass"
-
-
-def _fresh_for_size(fresh: Assignment, info: TensorInfo) -> Assignment:
-    why = f"ignore_mismatched_sizes: stored as {list(info.shape)}"
-    return Assignment(name=fresh.name, state="new", dtype=fresh.dtype, shape=fresh.shape, why=why)

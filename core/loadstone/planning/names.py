@@ -47,7 +47,10 @@ class NameMap:
         return _strip(self._renamed[stored], self.prefix)
 
     def _prevailing(self, architecture: Architecture, stored: set[str]) -> str:
-        base = [self.base(name) for name in self._parameters if name.startswith(_dotted(self.head.prefix))]
+        own = [name for name in self._parameters if name.startswith(_dotted(self.head.prefix))]
+        if all(name in stored for name in own):
+            return self.head.prefix
+        base = [self.base(name) for name in own]
         candidates = sorted(architecture.base_prefixes, key=lambda prefix: prefix != self.head.prefix)
         return max(candidates, key=lambda prefix: sum(_dotted(prefix) + name in stored for name in base))
 
