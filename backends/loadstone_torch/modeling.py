@@ -60,8 +60,7 @@ class PreTrainedModel(nn.Module, Pretrained, metaclass=_DrawnWhenCalled):
     @property
     def base_model(self) -> nn.Module:
         """The model without its task head; the model itself where it has none."""
-        prefix = self.architecture_and_head()[1].prefix
-        return self.get_submodule(prefix) if prefix else self
+        return self.get_submodule(self.base_prefix) if self.base_prefix else self
 
     def num_parameters(self, only_trainable: bool = False) -> int:
         """Return how many numbers the parameters hold; tied ones count once."""
@@ -112,7 +111,9 @@ class PreTrainedModel(nn.Module, Pretrained, metaclass=_DrawnWhenCalled):
     def set_input_embeddings(self, embeddings: nn.Module) -> None:
         """Replace the layer that looks tokens up."""
         architecture, head = self.architecture_and_head()
-        self.set_submodule(".".join(part for part in (head.prefix, architecture.embedding) if part), embeddings)
+        self.set_submodule(
+            ".".join(part for part in (head.prefix, architecture.embedding) if part), embeddings
+        )
 
     def set_output_embeddings(self, embeddings: nn.Module) -> None:
         """Replace the layer that scores every token of the vocabulary.
@@ -132,5 +133,7 @@ class PreTrainedModel(nn.Module, Pretrained, metaclass=_DrawnWhenCalled):
             ArgumentError: If the model has no head for it, or an argument is unknown.
         """
         if self.architecture_and_head()[1].task != "CausalLM":
-            raise ArgumentError(f"{type(self).__name__} cannot generate", hint="load it with AutoModelForCausalLM")
+            raise ArgumentError(
+                f"{type(self).__name__} cannot generate", hint="load it with AutoModelForCausalLM"
+            )
         return generate(self, input_ids, **arguments)

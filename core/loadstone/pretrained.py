@@ -46,6 +46,22 @@ class Pretrained:
                 return found
         raise ArchitectureError(f"no architecture has a class {cls.__name__}")
 
+    @property
+    def base_prefix(self) -> str:
+        """Where the base model sits in this one; "" for the base model itself."""
+        return self.architecture_and_head()[1].prefix
+
+    @classmethod
+    def build_base(cls, config: Config, **options: Any) -> Any:
+        """Return the base model of a configuration, of the class that its architecture has in this framework."""
+        from loadstone.architectures import architecture_of
+        from loadstone.backend import get_backend
+
+        architecture = architecture_of(config)
+        return get_backend(cls.backend_name).model_class(architecture, architecture.heads[0])(
+            config, **options
+        )
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **arguments: Any) -> Self:
         """Load a checkpoint into this class; `loadstone.load.from_pretrained` tells the arguments and errors.

@@ -1,4 +1,4 @@
-"""Llama in PyTorch, and the decoders that share its shape.
+"""Llama in PyTorch, and the decoders that share its shape: what sets them apart is in the spec.
 
 B batch, T query tokens, S key tokens, H heads, K key-value heads, D head size, C hidden size, V vocabulary.
 Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971.
@@ -61,40 +61,66 @@ class LlamaAttention(nn.Module):
         self.k_proj = Linear(spec.hidden_size, keys, bias=spec.attention_bias)
         self.v_proj = Linear(spec.hidden_size, keys, bias=spec.attention_bias)
         self.o_proj = Linear(queries, spec.hidden_size, bias=spec.output_bias)
+        if spec.qk_norm:
+            self.q_norm = RMSNorm(spec.head_dim, spec.norm_eps)
+            self.k_norm = RMSNorm(spec.head_dim, spec.norm_eps)
 
     def forward(
         self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, eager: bool
     ) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the weights (B, H, T, S) where eager."""
-        q = rotate(split_heads(self.q_proj(x), self.spec.head_dim), *rotary)  # (B, H, T, D)
-        k = rotate(split_heads(self.k_proj(x), self.spec.head_dim), *rotary)  # (B, K, T, D)
+        q = split_heads(self.q_proj(x), self.spec.head_dim)  # (B, H, T, D)
+        k = split_heads(self.k_proj(x), self.spec.head_dim)  # (B, K, T, D)
         v = split_heads(self.v_proj(x), self.spec.head_dim)  # (B, K, T, D)
+        if self.spec.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = rotate(q, *rotary), rotate(k, *rotary)
         if cache is not None:
             k, v = cache.update(k, v, self.layer)  # (B, K, S, D)
         dropout = self.spec.attention_dropout if self.training else 0.0
         mixed, weights = attention(
-            q, k, v, mask, scale=self.spec.attention_scale, dropout=dropout, eager=eager
+            q,
+            k,
+            v,
+            mask,
+            scale=self.spec.attention_scale,
+            dropout=dropout,
+            softcap=self.spec.attention_softcap,
+            eager=eager,
         )
         return self.o_proj(merge_heads(mixed)), weights
 
 
 class LlamaDecoderLayer(nn.Module):
-    """Attention and feed-forward, each normalised before and added to its input."""
+    """Attention and feed-forward, each normalised before, in a sandwich also after, and added to its input."""
 
     def __init__(self, spec: DecoderSpec, layer: int) -> None:
         super().__init__()
+        self.sandwich = spec.sandwich_norms
         self.self_attn = LlamaAttention(spec, layer)
         self.mlp = LlamaMLP(spec)
-        self.input_layernorm = RMSNorm(spec.hidden_size, spec.norm_eps)
-        self.post_attention_layernorm = RMSNorm(spec.hidden_size, spec.norm_eps)
+        self.input_layernorm = norm(spec)
+        self.post_attention_layernorm = norm(spec)
+        if spec.sandwich_norms:
+            self.pre_feedforward_layernorm = norm(spec)
+            self.post_feedforward_layernorm = norm(spec)
 
     def forward(
         self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, eager: bool
     ) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the attention weights where eager."""
         mixed, weights = self.self_attn(self.input_layernorm(x), rotary, mask, cache, eager)
+        if self.sandwich:
+            x = x + self.post_attention_layernorm(mixed)
+            fed: Tensor = self.mlp(self.pre_feedforward_layernorm(x))
+            return x + self.post_feedforward_layernorm(fed), weights
         x = x + mixed
         return x + self.mlp(self.post_attention_layernorm(x)), weights
+
+
+def norm(spec: DecoderSpec) -> RMSNorm:
+    """Return a norm over the hidden size."""
+    return RMSNorm(spec.hidden_size, spec.norm_eps, spec.norm_offset)
 
 
 class LlamaModel(PreTrainedModel):
@@ -107,7 +133,7 @@ class LlamaModel(PreTrainedModel):
         spec = self.spec
         self.embed_tokens = Embedding(spec.vocab_size, spec.hidden_size, padding_idx=spec.pad_token_id)
         self.layers = nn.ModuleList(LlamaDecoderLayer(spec, i) for i in range(spec.num_layers))
-        self.norm = RMSNorm(spec.hidden_size, spec.norm_eps)
+        self.norm = norm(spec)
         self.rotary_emb = RotaryEmbedding(spec.rope)
 
     def forward(
@@ -139,6 +165,8 @@ class LlamaModel(PreTrainedModel):
             `last_hidden_state` (B, T, C), `past_key_values`, `hidden_states`, `attentions`.
         """
         x = self.embed(self.embed_tokens, input_ids, inputs_embeds)
+        if inputs_embeds is None and self.spec.embedding_scale != 1.0:
+            x = x * torch.tensor(self.spec.embedding_scale, dtype=x.dtype)
         cache = past_key_values
         if cache is None and self.wants("use_cache", use_cache):
             cache = Cache()
@@ -174,7 +202,7 @@ class LlamaForCausalLM(PreTrainedModel):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.model = LlamaModel(config)
+        self.model = self.build_base(config)
         self.lm_head = Linear(self.spec.hidden_size, self.spec.vocab_size, bias=False)
 
     def forward(
@@ -199,6 +227,8 @@ class LlamaForCausalLM(PreTrainedModel):
         base = self.model(input_ids, attention_mask, return_dict=True, **inputs)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(base.last_hidden_state[:, kept])
+        if (cap := self.spec.logit_softcap) is not None:
+            logits = cap * torch.tanh(logits / cap)
         loss = None if labels is None else causal_lm_loss(logits, labels)
         return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
 
@@ -208,7 +238,7 @@ class LlamaForSequenceClassification(PreTrainedModel):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.model = LlamaModel(config)
+        self.model = self.build_base(config)
         self.score = Linear(self.spec.hidden_size, self.spec.classifier.num_labels, bias=False)
 
     def forward(
@@ -251,7 +281,7 @@ class LlamaForTokenClassification(PreTrainedModel):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.model = LlamaModel(config)
+        self.model = self.build_base(config)
         self.dropout = nn.Dropout(self.spec.classifier.dropout)
         self.score = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
 
@@ -280,7 +310,7 @@ class LlamaForQuestionAnswering(PreTrainedModel):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.transformer = LlamaModel(config)
+        self.add_module(self.base_prefix, self.build_base(config))
         self.qa_outputs = Linear(self.spec.hidden_size, 2)
 
     def forward(
@@ -298,7 +328,7 @@ class LlamaForQuestionAnswering(PreTrainedModel):
         Returns:
             `loss`, `start_logits` (B, T), `end_logits` (B, T), and what `LlamaModel.forward` returns.
         """
-        base = self.transformer(input_ids, attention_mask, return_dict=True, **inputs)
+        base = self.base_model(input_ids, attention_mask, return_dict=True, **inputs)
         starts, ends = self.qa_outputs(base.last_hidden_state).unbind(-1)
         loss = None
         if start_positions is not None and end_positions is not None:
@@ -308,3 +338,95 @@ class LlamaForQuestionAnswering(PreTrainedModel):
 
 def _rest(base: ModelOutput) -> dict[str, Any]:
     return {name: value for name, value in base.items() if name != "last_hidden_state"}
+
+
+class MistralModel(LlamaModel):
+    """Mistral without a head."""
+
+
+class MistralForCausalLM(LlamaForCausalLM):
+    """Mistral with a head that scores the next token."""
+
+
+class MistralForSequenceClassification(LlamaForSequenceClassification):
+    """Mistral with a head that classifies a sequence."""
+
+
+class MistralForTokenClassification(LlamaForTokenClassification):
+    """Mistral with a head that classifies each token."""
+
+
+class MistralForQuestionAnswering(LlamaForQuestionAnswering):
+    """Mistral with a head that scores where an answer starts and ends."""
+
+
+class GemmaModel(LlamaModel):
+    """Gemma without a head."""
+
+
+class GemmaForCausalLM(LlamaForCausalLM):
+    """Gemma with a head that scores the next token."""
+
+
+class GemmaForSequenceClassification(LlamaForSequenceClassification):
+    """Gemma with a head that classifies a sequence."""
+
+
+class GemmaForTokenClassification(LlamaForTokenClassification):
+    """Gemma with a head that classifies each token."""
+
+
+class Gemma2Model(LlamaModel):
+    """Gemma 2 without a head."""
+
+
+class Gemma2ForCausalLM(LlamaForCausalLM):
+    """Gemma 2 with a head that scores the next token."""
+
+
+class Gemma2ForSequenceClassification(LlamaForSequenceClassification):
+    """Gemma 2 with a head that classifies a sequence."""
+
+
+class Gemma2ForTokenClassification(LlamaForTokenClassification):
+    """Gemma 2 with a head that classifies each token."""
+
+
+class Qwen2Model(LlamaModel):
+    """Qwen 2 without a head."""
+
+
+class Qwen2ForCausalLM(LlamaForCausalLM):
+    """Qwen 2 with a head that scores the next token."""
+
+
+class Qwen2ForSequenceClassification(LlamaForSequenceClassification):
+    """Qwen 2 with a head that classifies a sequence."""
+
+
+class Qwen2ForTokenClassification(LlamaForTokenClassification):
+    """Qwen 2 with a head that classifies each token."""
+
+
+class Qwen2ForQuestionAnswering(LlamaForQuestionAnswering):
+    """Qwen 2 with a head that scores where an answer starts and ends."""
+
+
+class Qwen3Model(LlamaModel):
+    """Qwen 3 without a head."""
+
+
+class Qwen3ForCausalLM(LlamaForCausalLM):
+    """Qwen 3 with a head that scores the next token."""
+
+
+class Qwen3ForSequenceClassification(LlamaForSequenceClassification):
+    """Qwen 3 with a head that classifies a sequence."""
+
+
+class Qwen3ForTokenClassification(LlamaForTokenClassification):
+    """Qwen 3 with a head that classifies each token."""
+
+
+class Qwen3ForQuestionAnswering(LlamaForQuestionAnswering):
+    """Qwen 3 with a head that scores where an answer starts and ends."""
