@@ -83,14 +83,17 @@ class TorchBackend(Backend):
         if not device.is_host:
             value = value.to(device.name)
         old = module._parameters.get(leaf)
-        if old is not None and old.shape == value.shape and not old.is_meta:
-            old.data = value
-        elif old is not None:
-            _resize(module, value)
-            trains = old.requires_grad and value.is_floating_point()
-            module._parameters[leaf] = nn.Parameter(value, requires_grad=trains)
-        else:
+        if old is None:
             module._buffers[leaf] = value
+            return
+        resized = old.shape != value.shape
+        if not old.is_meta and not resized:
+            old.data = value
+            return
+        trains = old.requires_grad and value.is_floating_point()
+        module._parameters[leaf] = nn.Parameter(value, requires_grad=trains)
+        if resized:
+            _resize(module, value)
 
     def tie(self, model: nn.Module, name: str, to: str) -> None:
         """Make both modules hold one `nn.Parameter`."""
@@ -165,8 +168,8 @@ def _resize(module: nn.Module, value: torch.Tensor | None) -> None:
 
 
 def _as_torch(tensor: HostTensor) -> torch.Tensor:
-    if not tensor.nbytes:
+    if not len(tensor.data):
         return torch.empty(tensor.shape, dtype=TORCH_DTYPES[tensor.dtype])
     # torch warns of a read-only buffer that it could write to; ours are private copies or copy-on-write.
     data = tensor.data if tensor.data.flags.writeable else np.array(tensor.data)
-    return torch.from_numpy(data).view(TORCH_DTYPES[tensor.dtype]).view(tensor.shape)
+    return torch.frombuffer(data, dtype=TORCH_DTYPES[tensor.dtype]).view(tensor.shape)

@@ -11,6 +11,8 @@ from typing import Any
 from loadstone.arguments import parse_arguments
 from loadstone.backend import get_backend
 from loadstone.checkpoint.open import open_checkpoint
+from loadstone.checkpoint.switch import settle
+from loadstone.collector import paused_collector
 from loadstone.filling import fill, read_parameters
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
@@ -77,8 +79,9 @@ def from_pretrained(
     """
     started = time.perf_counter()
     given, rest = parse_arguments(arguments)
-    prepared = prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend)
-    model, report = fill(prepared, given)
+    with paused_collector():
+        prepared = prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend)
+        model, report = fill(prepared, given)
     model.load_report = dataclasses.replace(report, seconds=time.perf_counter() - started)
     _warn(model.load_report)
     return (model, model.load_report.loading_info()) if given.output_loading_info else model
@@ -109,7 +112,8 @@ def plan(
         ```
     """
     given, rest = parse_arguments(arguments)
-    return report_of(prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend))
+    with paused_collector():
+        return report_of(prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend))
 
 
 def load_into(
@@ -133,7 +137,7 @@ def load_into(
     """
     backend = get_backend(model.backend_name)
     architecture, head = model.architecture_and_head()
-    snapshot = resolve(folder)
+    snapshot = settle(resolve(folder))
     identities = identities_of(snapshot)
     index = open_checkpoint(snapshot, use_safetensors=use_safetensors)
     policy = DTypePolicy(build="float32", keeps="model", float32=(), origin="model")

@@ -57,6 +57,12 @@ def test_an_alias_names_a_stored_tensor_and_is_not_stored(tmp_path):
     assert index.metadata == {"format": "pt", "stored": "other", "note": "nothing of that name"}
 
 
+def test_the_format_is_no_alias(tmp_path):
+    header = {"__metadata__": {"format": "pt"}, "pt": entry([2], 0, 8)}
+    index = opened(tmp_path, {"model.safetensors": raw(header, bytes(8))})
+    assert (index.aliases, index.metadata) == ({}, {"format": "pt"})
+
+
 def test_an_alias_may_name_a_tensor_of_another_shard(tmp_path):
     files = {
         "model.safetensors.index.json": index_of({"a": "1.safetensors", "b": "2.safetensors"}),

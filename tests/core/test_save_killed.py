@@ -1,5 +1,6 @@
 """A save that is killed before any of its system calls, or that meets a full disk, leaves one whole checkpoint."""
 
+import contextlib
 import errno
 import functools
 import os
@@ -214,6 +215,44 @@ def test_saving_the_same_content_again_may_be_killed_too(tmp_path):
         assert found in (old, new)
         states.append(found == new)
     assert states == sorted(states) and states[-1] and not states[0]
+
+
+def test_a_save_that_fails_at_the_switch_may_be_killed_while_it_cleans_up(tmp_path, monkeypatch):
+    """With the same content again, the journal already counts there; it must be the first to go."""
+    save(tmp_path / "old", arrays(1), config=NEW_CONFIG, other_files=GENERATION)
+    (tmp_path / "old" / "config.json").write_text(OLD_CONFIG)
+    (tmp_path / "old" / "generation_config.json").write_text("{}")
+    old = Loaded.of(arrays(1), OLD_CONFIG, "{}")
+    new = Loaded.of(arrays(1), NEW_CONFIG, GENERATION["generation_config.json"])
+
+    def attempt(folder, after):
+        """Save; the rename that is the switch fails, and the process dies before the n-th call after it."""
+
+        def fail_at_the_switch(name, arguments):
+            watched.last, watched.at_last = len(watched.calls) + after, die
+            raise OSError(errno.EIO, os.strerror(errno.EIO), "somewhere")
+
+        watched = disk.os = Interrupted(switch, fail_at_the_switch)
+        with contextlib.suppress(SourceError):
+            save(folder, arrays(1), config=NEW_CONFIG, other_files=GENERATION)
+
+    shutil.copytree(tmp_path / "old", tmp_path / "whole")
+    whole = Interrupted(0, None)
+    monkeypatch.setattr(disk, "os", whole)
+    save(tmp_path / "whole", arrays(1), config=NEW_CONFIG, other_files=GENERATION)
+    target = tmp_path / "whole" / "model.safetensors"
+    switch = 1 + next(
+        i for i, (name, paths) in enumerate(whole.calls) if name == "replace" and paths[1] == target
+    )
+    for after in range(1, 20):
+        folder = tmp_path / f"killed-{after}"
+        shutil.copytree(tmp_path / "old", folder)
+        died = killed_before(None, functools.partial(attempt, folder, after))
+        assert load(folder) in (old, new), f"killed before call {after} of the cleaning"
+        if not died:
+            break
+    assert not died and after > 5
+    assert load(folder) == old
 
 
 def test_a_configuration_is_loaded_from_the_save_of_the_weights(tmp_path):

@@ -39,7 +39,7 @@ class TensorIndex:
     Attributes:
         tensors: Name -> where it lies.
         aliases: Name -> the stored tensor that holds the same parameter (safetensors `__metadata__`).
-        metadata: `__metadata__` without the aliases.
+        metadata: `__metadata__` without the aliases and without what our own saves note there.
         files: Names of the files that hold the tensors, in order.
         format: "safetensors".
     """

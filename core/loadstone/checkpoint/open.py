@@ -149,7 +149,12 @@ def _join(headers: Mapping[str, Header]) -> TensorIndex:
     for _, metadata in headers.values():
         entries = metadata | entries
     # transformers notes a shared tensor that it left out as {left out: stored}, among the other texts.
-    aliases = {key: text for key, text in entries.items() if text in tensors and key not in tensors}
+    # `format` is no tensor, even where one is called "pt".
+    aliases = {
+        key: text
+        for key, text in entries.items()
+        if text in tensors and key not in tensors and key != "format"
+    }
     return TensorIndex(
         tensors=tensors,
         aliases=aliases,

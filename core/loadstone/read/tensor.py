@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from loadstone.dtypes import nbytes, to_numpy
+from loadstone.dtypes import to_numpy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ class HostTensor:
     @property
     def nbytes(self) -> int:
         """Its size in bytes."""
-        return nbytes(self.dtype, self.shape)
+        return self.data.nbytes
 
     @property
     def address(self) -> int:

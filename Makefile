@@ -1,0 +1,62 @@
+# Each target makes .venv where there is none and installs what it needs; a second call installs nothing.
+
+SHELL := bash
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL = $(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable
+
+# Folders of tests to run, all where none is named: make test SUITES="core torch"
+SUITES ?=
+
+.PHONY: help demo test check bench format clean
+.NOTPARALLEL: # two installations into one environment would disturb each other
+
+help:
+	@echo "make demo     load a small checkpoint in PyTorch, and let it write"
+	@echo "make test     run all tests, each backend's with its framework alone"
+	@echo "make check    lint, formatting, types"
+	@echo "make bench    measure against transformers"
+	@echo "make format   format the code"
+	@echo "make clean    remove everything that the others made"
+
+demo: .venv/.demo
+	$(BIN)/loadstone demo
+
+test: .venv/.test
+	$(BIN)/python tests/run.py $(SUITES)
+
+check: .venv/.check
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: .venv/.test
+	$(BIN)/python -m tests.benchmarks
+
+format: .venv/.check
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf .venv .cache .peers build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.made:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	touch $@
+
+.venv/.demo: .venv/.made pyproject.toml tests/constraints.txt
+	@echo "Installing loadstone with PyTorch"
+	$(INSTALL) '.[torch]'
+	touch $@
+
+.venv/.test: .venv/.made pyproject.toml tests/constraints.txt
+	@echo "Installing loadstone with every framework, and transformers to compare with"
+	$(INSTALL) '.[torch,tensorflow,flax]' --group test
+	touch $@
+
+.venv/.check: .venv/.made pyproject.toml tests/constraints.txt
+	@echo "Installing loadstone, ruff and mypy"
+	$(INSTALL) . --group check
+	touch $@

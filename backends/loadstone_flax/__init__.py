@@ -1,0 +1,1 @@
+"""Flax (nnx) backend of loadstone."""

@@ -1,0 +1,151 @@
+"""The backend contract in Flax."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from loadstone.backend import Backend, Capabilities, Device, Parameter
+from loadstone.config import Config
+from loadstone.dtypes import DTYPES, canonical
+from loadstone.errors import BackendError, PlacementError
+from loadstone.read.tensor import HostTensor
+from loadstone_flax.layers import named_parameters, submodule, without_memory
+from loadstone_flax.modeling import PreTrainedModel
+
+# JAX makes 64-bit numbers 32-bit ones in silence, unless it is told otherwise for the whole process.
+_BITS = (8, 16, 32, 64) if jax.config.jax_enable_x64 else (8, 16, 32)
+JAX_DTYPES = {
+    name: getattr(jnp, name) for name, d in DTYPES.items() if d.bits in _BITS and hasattr(jnp, name)
+}
+
+
+class FlaxBackend(Backend):
+    """Flax: parameters alias host memory at addresses that are multiples of 64."""
+
+    name = "flax"
+    capabilities = Capabilities(alignment=64, aliases=True, dtypes=frozenset(JAX_DTYPES))
+
+    def devices(self) -> tuple[Device, ...]:
+        """Return the accelerators of JAX's default platform, then the CPU."""
+        return tuple(_described(device) for device in dict.fromkeys(_spellings().values()))
+
+    def device(self, requested: object) -> Device:
+        """Return a device from a `jax.Device`, a platform ("gpu"), or its name ("cuda:0"); None is JAX's default."""
+        if requested is None:
+            return _described(_default_device())
+        wanted = _name(requested) if isinstance(requested, jax.Device) else str(requested)
+        if wanted not in _spellings():
+            names = ", ".join(device.name for device in self.devices())
+            raise PlacementError(f"there is no device {requested!r} here", expected=f"one of: {names}")
+        return _described(_spellings()[wanted])
+
+    def build(
+        self,
+        model_class: type,
+        config: Config,
+        *,
+        dtype: str,
+        attn_implementation: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Build with shapes in the place of arrays."""
+        with without_memory(JAX_DTYPES[dtype]):
+            model = model_class(config, **(options or {}))
+        if attn_implementation is not None:
+            model.set_attn_implementation(attn_implementation)
+        return model
+
+    def parameters(self, model: nnx.Module) -> dict[str, Parameter]:
+        """List the variables of the model's modules."""
+        return {
+            name: Parameter(name=name, shape=tuple(variable.shape), dtype=canonical(variable.dtype))
+            for name, variable in named_parameters(model)
+        }
+
+    def put(self, model: nnx.Module, name: str, tensor: HostTensor, device: Device) -> None:
+        """Set a parameter; on the CPU it shares the tensor's memory, which nobody may write to any more."""
+        array = tensor.numpy()
+        array.flags.writeable = False
+        wanted = _spellings()[device.name]
+        # An array on the default device is left free to follow those that it meets, as JAX's own are.
+        value = jax.device_put(array, None if wanted == _default_device() else wanted)
+        if value.dtype != array.dtype:
+            raise BackendError(
+                f"JAX would hold {name} as {value.dtype}",
+                expected=str(array.dtype),
+                hint="set jax_enable_x64 before loading, or pass dtype=",
+            )
+        _variable(model, name).set_value(value)
+
+    def tie(self, model: nnx.Module, name: str, to: str) -> None:
+        """Make both modules hold one `nnx.Param`."""
+        path, _, leaf = name.rpartition(".")
+        setattr(submodule(model, path), leaf, _variable(model, to))
+
+    def compute(self, model: nnx.Module, device: Device) -> tuple[str, ...]:
+        """Do nothing: rope tables are constants of the compiled program, and dropout is seeded by `model.train()`."""
+        return ()
+
+    def finish(self, model: PreTrainedModel, *, training: bool) -> None:
+        """Check that every parameter has memory, set the mode, and seed dropout in training mode."""
+        left = [name for name, p in named_parameters(model) if not isinstance(p.get_value(), jax.Array)]
+        if left:
+            raise BackendError(f"{len(left)} parameter(s) have no memory", problems=left)
+        if training:
+            model.train()
+
+    def read(self, model: nnx.Module, name: str) -> HostTensor:
+        """Return a parameter's bytes: its own memory on the CPU, a copy of it elsewhere."""
+        value = np.ascontiguousarray(_variable(model, name).get_value())
+        data = value.reshape(-1).view(np.uint8)
+        return HostTensor(name=name, dtype=canonical(value.dtype), shape=value.shape, data=data)
+
+
+def _variable(model: nnx.Module, name: str) -> nnx.Variable[Any]:
+    found: nnx.Variable[Any] = submodule(model, name)
+    return found
+
+
+def _default_device() -> jax.Device:
+    named = jax.config.jax_default_device
+    if named is None:
+        return jax.local_devices()[0]
+    return named if isinstance(named, jax.Device) else jax.local_devices(backend=named)[0]
+
+
+@functools.cache
+def _spellings() -> dict[str, jax.Device]:
+    """Return every name of a device -> the device: those of JAX's default platform, and the host's last."""
+    found: dict[str, jax.Device] = {}
+    devices = dict.fromkeys([*jax.local_devices(), *jax.local_devices(backend="cpu")])
+    for device in sorted(devices, key=lambda device: device.platform == "cpu"):
+        name = _name(device)
+        for spelling in (name, f"{device.platform}:{device.id}", name.partition(":")[0], device.platform):
+            found.setdefault(spelling, device)
+    return found
+
+
+def _name(device: jax.Device) -> str:
+    if device.platform == "cpu" and device.id == 0:
+        return "cpu"
+    # A GPU calls itself "cuda:0"; what other devices call themselves is no name.
+    return str(device) if device.platform == "gpu" else f"{device.platform}:{device.id}"
+
+
+def _described(device: jax.Device) -> Device:
+    if device.platform == "cpu":
+        page = os.sysconf("SC_PAGE_SIZE")
+        free, total = (os.sysconf(name) * page for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
+    else:
+        memory = device.memory_stats() or {}
+        total = memory.get("bytes_limit", 0)
+        free = total - memory.get("bytes_in_use", 0)
+    return Device(name=_name(device), is_host=device.platform == "cpu", free=free, total=total)

@@ -1,0 +1,209 @@
+"""Generation: one token after the other, with a key-value cache, all of it in one compiled program."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from loadstone.errors import ArgumentError
+from loadstone.generation import resolve_generation
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class Cache:
+    """Keys and values of the tokens seen, per layer: each (B, S, K, D).
+
+    A cache grows with each update, and a program that takes it is compiled anew for each size. One with reserved
+    slots keeps its size: then S counts empty slots too, `length` those that are filled, and a token too many makes
+    every later output not-a-number.
+    """
+
+    def __init__(self, layers: list[tuple[Array, Array]] | None = None, length: Array | None = None) -> None:
+        self.layers = layers or []
+        self.length = length
+
+    def update(self, k: Array, v: Array, layer: int) -> tuple[Array, Array]:
+        """Append keys and values (B, T, K, D) of new tokens to a layer and return all of that layer's."""
+        if layer == len(self.layers):
+            self.layers.append((k, v))
+        elif self.length is None:
+            old_k, old_v = self.layers[layer]
+            self.layers[layer] = jnp.concatenate((old_k, k), axis=1), jnp.concatenate((old_v, v), axis=1)
+        else:
+            self.layers[layer] = self._written(k, v, *self.layers[layer])
+        return self.layers[layer]
+
+    def _written(self, k: Array, v: Array, old_k: Array, old_v: Array) -> tuple[Array, Array]:
+        # JAX would move a write beyond the end back to the last slots: make it seen.
+        fits = self.length + k.shape[1] <= old_k.shape[1]
+        k, v = (jnp.where(fits, new, jnp.nan).astype(new.dtype) for new in (k, v))
+        write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=self.length, axis=1)
+        return write(old_k, k), write(old_v, v)
+
+    def advance(self, tokens: int) -> None:
+        """Count the tokens that all layers have been updated with."""
+        if self.length is not None:
+            self.length = self.length + tokens
+
+    def reserve(self, tokens: int) -> Cache:
+        """Return a cache with empty slots for as many more tokens, which will not grow."""
+        behind = ((0, 0), (0, tokens), (0, 0), (0, 0))
+        layers = [(jnp.pad(k, behind), jnp.pad(v, behind)) for k, v in self.layers]
+        return Cache(layers, jnp.asarray(self.get_seq_length(), jnp.int32))
+
+    def get_seq_length(self) -> Any:
+        """Return how many tokens are held."""
+        return self.get_size() if self.length is None else self.length
+
+    def get_size(self) -> int:
+        """Return S, empty slots included."""
+        return self.layers[0][0].shape[1] if self.layers else 0
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, layer: int) -> tuple[Array, Array]:
+        return self.layers[layer]
+
+    def __iter__(self) -> Iterator[tuple[Array, Array]]:
+        return iter(self.layers)
+
+    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], None]:
+        """Return the children by name, as `jax.tree` asks."""
+        key = jax.tree_util.GetAttrKey
+        return ((key("layers"), self.layers), (key("length"), self.length)), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, children: tuple[Any, Any]) -> Cache:
+        """Return a cache of these children, as `jax.tree` asks."""
+        layers, length = children
+        cache = object.__new__(cls)
+        cache.layers, cache.length = layers, length
+        return cache
+
+
+def generate(
+    model: Any,
+    input_ids: Any = None,
+    *,
+    attention_mask: Any = None,
+    inputs: Any = None,
+    use_cache: bool = True,
+    **arguments: Any,
+) -> Array:
+    """Continue prompts greedily.
+
+    One program is compiled for each shape of prompt and number of new tokens, and kept.
+
+    Args:
+        model: A causal language model.
+        input_ids: (B, T); shorter prompts are padded on the left.
+        attention_mask: (B, T), zero at padding; None: nothing is padding.
+        inputs: The same as `input_ids`.
+        use_cache: Keep keys and values; False computes every token again at each step.
+        **arguments: `max_new_tokens`, `max_length`, `eos_token_id` (one or several), `pad_token_id`; where absent,
+            generation_config.json decides.
+
+    Returns:
+        Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
+
+    Raises:
+        ArgumentError: If an argument is unknown, or the prompt leaves no room.
+    """
+    ids = input_ids if input_ids is not None else inputs
+    if ids is None:
+        raise ArgumentError("generate() needs input_ids", expected="token ids (B, T)")
+    ids = np.asarray(ids)
+    plan = resolve_generation(model.generation_config, arguments, prompt_length=ids.shape[1])
+    grown, end = _continue(
+        model,
+        ids.astype(np.int32),
+        None if attention_mask is None else np.asarray(attention_mask).astype(np.int32),
+        np.asarray(plan.eos_token_ids, np.int32),
+        np.int32(plan.pad_token_id),
+        new_tokens=plan.max_new_tokens,
+        use_cache=use_cache,
+    )
+    # Cut on the host: on the device, each length would be a program of its own.
+    return jnp.asarray(np.asarray(grown)[:, : int(end)])
+
+
+@functools.partial(jax.jit, static_argnames=("new_tokens", "use_cache"))
+def _continue(
+    model: Any,
+    ids: Array,
+    mask: Array | None,
+    eos: Array,
+    pad: Array,
+    *,
+    new_tokens: int,
+    use_cache: bool,
+) -> tuple[Array, Array]:
+    """Return the prompts (B, T) with room for `new_tokens`, filled, and where the last token ends."""
+    prompt = ids.shape[1]
+    ids = jnp.pad(ids, ((0, 0), (0, new_tokens)))
+    mask = None if mask is None else jnp.pad(mask, ((0, 0), (0, new_tokens)), constant_values=1)
+    step = _with_cache if use_cache else _without_cache
+
+    def append(end: Array, ids: Array, running: Array, logits: Array) -> tuple[Array, Array, Array]:
+        chosen = jnp.where(running, logits.argmax(-1).astype(ids.dtype), pad)
+        ids = jax.lax.dynamic_update_slice_in_dim(ids, chosen[:, None], end, axis=1)
+        return end + 1, ids, running & ~jnp.isin(chosen, eos)
+
+    def more(state: tuple[Any, ...]) -> Array:
+        end, _, running, _ = state
+        return (end < prompt + new_tokens) & running.any()
+
+    def body(state: tuple[Any, ...]) -> tuple[Any, ...]:
+        end, ids, running, cache = state
+        logits, cache = step(model, ids, mask, cache, end - 1, 1)
+        return *append(end, ids, running, logits), cache
+
+    logits, cache = step(model, ids, mask, None, 0, prompt)
+    running = jnp.ones(len(ids), bool)
+    cache = None if cache is None else cache.reserve(new_tokens)
+    state = *append(jnp.int32(prompt), ids, running, logits), cache
+    end, ids, *_ = jax.lax.while_loop(more, body, state)
+    return ids, end
+
+
+def _with_cache(
+    model: Any, ids: Array, mask: Array | None, cache: Cache | None, start: int | Array, tokens: int
+) -> tuple[Array, Cache]:
+    """Return the logits (B, V) that follow `tokens` tokens from `start` on, and a cache that holds these too."""
+    cut = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=tokens, axis=1)
+    output = model.forward(
+        input_ids=cut(ids),
+        attention_mask=mask if mask is None or cache is not None else mask[:, :tokens],
+        position_ids=None if mask is None else cut(_positions(mask)),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        return_dict=True,
+    )
+    return output.logits[:, -1], output.past_key_values
+
+
+def _without_cache(
+    model: Any, ids: Array, mask: Array | None, cache: None, start: int | Array, tokens: int
+) -> tuple[Array, None]:
+    """Return the same logits, every token computed; `cache` stays None."""
+    output = model.forward(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=None if mask is None else _positions(mask),
+        use_cache=False,
+        logits_to_keep=jnp.atleast_1d(start + tokens - 1),
+        return_dict=True,
+    )
+    return output.logits[:, -1], cache
+
+
+def _positions(mask: Array) -> Array:
+    return (mask.cumsum(-1) - 1).clip(0)

@@ -1,0 +1,249 @@
+"""Layers that models are made of: nnx modules whose parameters have the names and shapes of checkpoints.
+
+B batch, T query tokens, S key tokens, H heads, K key-value heads, G queries per key head, D head size, C hidden size.
+Heads lie behind tokens, (B, T, H, D), as JAX has them: splitting and merging them moves nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from loadstone.architectures import RopeSpec
+
+ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+}
+
+_dtype: ContextVar[Any] = ContextVar("dtype", default=None)
+
+
+def is_building() -> bool:
+    """Return whether a model is being built without memory; then nobody draws weights."""
+    return _dtype.get() is not None
+
+
+@contextlib.contextmanager
+def without_memory(dtype: Any) -> Iterator[None]:
+    """Build layers whose parameters are shapes of `dtype`."""
+    token = _dtype.set(dtype)
+    try:
+        yield
+    finally:
+        _dtype.reset(token)
+
+
+def parameter(*shape: int) -> nnx.Param[Any]:
+    """Return a parameter without memory: a shape and a dtype in the place of its value."""
+    return nnx.Param(jax.ShapeDtypeStruct(shape, _dtype.get() or jnp.float32))
+
+
+def stack(count: int, make: Callable[[], nnx.Module]) -> nnx.List[Any]:
+    """Return `count` blocks like the one that `make` returns.
+
+    nnx checks each attribute that a constructor sets; so one block is constructed and the others are copies.
+    """
+    leaves, structure = jax.tree.flatten(make())
+    return nnx.List([jax.tree.unflatten(structure, leaves) for _ in range(count)])
+
+
+def named_modules(module: nnx.Module, prefix: str = "") -> Iterator[tuple[str, nnx.Module]]:
+    """Yield a module as `prefix` and all modules below it by their names in checkpoints."""
+    yield prefix, module
+    for name, child in vars(module).items():
+        if isinstance(child, nnx.Module):
+            yield from named_modules(child, f"{prefix}.{name}" if prefix else name)
+
+
+def named_parameters(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable[Any]]]:
+    """Yield what checkpoints hold by its names there, a tied parameter under each of its names."""
+    for prefix, owner in named_modules(module):
+        for leaf, value in vars(owner).items():
+            if isinstance(value, nnx.Variable):
+                yield f"{prefix}.{leaf}" if prefix else leaf, value
+
+
+def submodule(module: nnx.Module, path: str) -> Any:
+    """Return the module below `module` that checkpoints call `path`; "" is itself."""
+    return functools.reduce(getattr, path.split("."), module) if path else module
+
+
+def contract(equation: str, a: Array, b: Array) -> Array:
+    """Return an einsum of `a` and `b` in the dtype of `a`; half precision accumulates in float32, as in PyTorch."""
+    wide = jnp.promote_types(a.dtype, jnp.float32)
+    return jnp.einsum(equation, a, b, preferred_element_type=wide).astype(a.dtype)
+
+
+class Linear(nnx.Module):
+    """A linear map whose weight is [out, in], as checkpoints store it."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        self.weight = parameter(out_features, in_features)
+        self.bias = parameter(out_features) if bias else None
+
+    def __call__(self, x: Array) -> Array:
+        """(..., in) -> (..., out)."""
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        last = (((x.ndim - 1,), (1,)), ((), ()))
+        y = jax.lax.dot_general(x, self.weight[...], last, preferred_element_type=wide)
+        if self.bias is not None:
+            y = y + self.bias[...]
+        return y.astype(x.dtype)
+
+
+class Embedding(nnx.Module):
+    """A table of vectors; an id beyond its end gives not-a-number."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+        self.weight = parameter(num_embeddings, embedding_dim)
+
+    def __call__(self, ids: Array) -> Array:
+        """(...) -> (..., C)."""
+        return jnp.take(self.weight[...], ids, axis=0, mode="fill")
+
+
+class LayerNorm(nnx.Module):
+    """Layer norm, computed in float32. Source: Ba et al. 2016, arXiv:1607.06450."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        self.eps = eps
+        self.weight = parameter(size)
+        self.bias = parameter(size)
+
+    def __call__(self, x: Array) -> Array:
+        """Normalise the last axis of `x`."""
+        y = x.astype(jnp.float32)
+        y = y - y.mean(-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
+        return (y * self.weight[...] + self.bias[...]).astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """Root mean square norm, computed in float32. Source: Zhang and Sennrich 2019, arXiv:1910.07467."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        self.eps = eps
+        self.weight = parameter(size)
+
+    def __call__(self, x: Array) -> Array:
+        """Normalise the last axis of `x`."""
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
+        return self.weight[...] * y.astype(x.dtype)
+
+
+class Dropout(nnx.Dropout):
+    """`nnx.Dropout` that starts switched off; `model.train()` gives it its random numbers."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__(rate, deterministic=True)
+
+    @property
+    def drops(self) -> bool:
+        """Whether it does anything now."""
+        return self.rate > 0 and not self.deterministic
+
+
+class RotaryEmbedding(nnx.Module):
+    """Cosines and sines of rotary positions. Its frequencies are constants, float32 whatever the model is cast to."""
+
+    def __init__(self, rope: RopeSpec) -> None:
+        self.rope = rope
+
+    def __call__(self, x: Array, positions: Array) -> tuple[Array, Array]:
+        """Return cosine and sine for `positions` (B, T), each (B, T, 1, D), in the dtype of `x`."""
+        frequencies = jnp.asarray(self.rope.inverse_frequencies, jnp.float32)
+        angles = positions[:, :, None, None].astype(jnp.float32) * frequencies  # (B, T, 1, D/2)
+        angles = jnp.concatenate((angles, angles), axis=-1)
+        scale = self.rope.attention_scaling
+        return (jnp.cos(angles) * scale).astype(x.dtype), (jnp.sin(angles) * scale).astype(x.dtype)
+
+
+def rotate(x: Array, cos: Array, sin: Array) -> Array:
+    """Rotate `x` (B, T, H, D) by the angles whose cosines and sines are given."""
+    first, second = jnp.split(x, 2, axis=-1)
+    return x * cos + jnp.concatenate((-second, first), axis=-1) * sin
+
+
+def split_heads(x: Array, head_dim: int) -> Array:
+    """(B, T, H*D) -> (B, T, H, D)."""
+    return x.reshape(*x.shape[:-1], -1, head_dim)
+
+
+def merge_heads(x: Array) -> Array:
+    """(B, T, H, D) -> (B, T, H*D)."""
+    return x.reshape(*x.shape[:-2], -1)
+
+
+def attention(
+    q: Array, k: Array, v: Array, mask: Array | None, *, scale: float, dropout: Dropout, eager: bool = False
+) -> tuple[Array, Array | None]:
+    """Attend: softmax(q k' * scale + mask) v.
+
+    Args:
+        q: (B, T, H, D).
+        k: (B, S, K, D); K divides H.
+        v: (B, S, K, D).
+        mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere.
+        scale: Factor on the scores.
+        dropout: Drops weights.
+        eager: Compute the weights and return them.
+
+    Returns:
+        The mix (B, T, H, D), and the weights (B, H, T, S) where eager.
+    """
+    if not eager and not dropout.drops:
+        return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scale), None
+    batch, queries, heads, head_dim = q.shape
+    grouped = q.reshape(batch, queries, k.shape[2], -1, head_dim)  # (B, T, K, G, D)
+    scores = contract("btkgd,bskd->bkgts", grouped, k) * scale
+    scores = scores.reshape(batch, heads, queries, -1)  # (B, H, T, S)
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    weights = dropout(jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(q.dtype))
+    grouped = weights.reshape(batch, k.shape[2], -1, *weights.shape[2:])  # (B, K, G, T, S)
+    mixed = contract("bkgts,bskd->btkgd", grouped, v)
+    return mixed.reshape(q.shape), weights if eager else None
+
+
+def causal_mask(
+    padding: Array | None, *, seen: int | Array, queries: int, keys: int, window: int | None = None
+) -> Array:
+    """Return where each of `queries` tokens may look among `keys` tokens.
+
+    Args:
+        padding: (B, S), zero where a key is padding, or None.
+        seen: How many keys precede the first query.
+        queries: T.
+        keys: S; those behind the last query are slots of a cache that are still empty.
+        window: How many tokens back a query sees, itself included, or None.
+
+    Returns:
+        True where it may look, (B or 1, 1, T, S).
+    """
+    key = jnp.arange(keys)
+    query = (seen + jnp.arange(queries))[:, None]
+    allowed = key <= query  # (T, S)
+    if window is not None:
+        allowed = allowed & (key > query - window)
+    if padding is None:
+        return allowed[None, None]
+    # A padding token on the left sees nothing; `attention` then mixes all keys alike, and nobody sees what comes of it.
+    return (allowed & padding[:, None, :].astype(bool))[:, None]
+
+
+def padding_mask(padding: Array | None) -> Array | None:
+    """(B, S), zero where a key is padding -> True where any query may look, (B, 1, 1, S); None stays None."""
+    return None if padding is None else padding[:, None, None, :].astype(bool)

@@ -1,0 +1,313 @@
+"""The base class of all Flax models: an ordinary `nnx.Module` that can load, save and generate."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+import flax.errors
+import jax
+import numpy as np
+from flax import nnx
+from jax import Array
+
+from loadstone.architectures import architecture_of
+from loadstone.config import Config
+from loadstone.errors import ArgumentError
+from loadstone.generation import GenerationConfig
+from loadstone.outputs import ModelOutput
+from loadstone.pretrained import Pretrained
+from loadstone_flax.generation import Cache, generate
+from loadstone_flax.layers import Dropout, Embedding, is_building, named_modules, named_parameters, submodule
+
+ATTENTION = ("sdpa", "eager")
+SETTINGS = ("use_cache", "output_attentions", "output_hidden_states", "return_dict")
+
+jax.tree_util.register_pytree_with_keys(
+    ModelOutput,
+    lambda output: ([(jax.tree_util.DictKey(name), value) for name, value in output.items()], tuple(output)),
+    lambda names, values: ModelOutput(zip(names, values, strict=True)),
+    lambda output: (tuple(output.values()), tuple(output)),
+)
+
+
+class Facts:
+    """What a model knows of itself beside its arrays.
+
+    jax compares it to find the program that it compiled for a model, so what decides is that configurations are equal,
+    not that they are one object; a report decides nothing.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.generation_config = GenerationConfig.from_model_config(config)
+        self.load_report: Any = None
+
+    def __eq__(self, other: object) -> bool:
+        mine = (self.config, self.generation_config)
+        return isinstance(other, Facts) and mine == (other.config, other.generation_config)
+
+    def __hash__(self) -> int:
+        return hash(type(self.config))
+
+
+class _DrawnWhenCalled(type(nnx.Module)):  # type: ignore[misc]
+    """Makes `FlaxLlamaModel(config)` a model with fresh weights, drawn as `from_config` draws them."""
+
+    def __call__(cls, config: Config, **options: Any) -> Any:
+        if is_building():
+            return super().__call__(config, **options)
+        return cls.from_config(config, dtype="float32", **options)  # type: ignore[attr-defined]
+
+
+class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
+    """Base of every Flax model class.
+
+    Attributes:
+        config: What the model was built from.
+        spec: The same, with every quirk resolved; the modules read only this.
+        attn_implementation: "sdpa" or "eager"; `output_attentions` always computes eagerly.
+    """
+
+    backend_name: ClassVar[str] = "flax"
+
+    def __init__(self, config: Config) -> None:
+        self._facts = Facts(config)
+        self.spec = architecture_of(config).spec(config)
+        self.attn_implementation = ATTENTION[0]
+
+    def __call__(
+        self,
+        *inputs: Any,
+        params: Mapping[str, Array] | None = None,
+        dropout_rng: Array | None = None,
+        **named_inputs: Any,
+    ) -> ModelOutput | tuple[Any, ...]:
+        """Compute `forward`, compiled once for each shape of the inputs; it tells inputs and outputs.
+
+        Inside a program of the caller's own (`jax.jit`, `jax.grad`, ...) it becomes a part of that program.
+
+        Args:
+            *inputs: jax arrays, numpy arrays or lists, as `forward` takes them.
+            params: Parameters to compute with in place of the model's own, keyed as `model.params`.
+            dropout_rng: A key from which dropout draws in place of the model's own streams: the call is then a pure
+                function, as `jax.grad` needs it. In training mode only.
+            **named_inputs: Further inputs of `forward`.
+        """
+        model = self if params is None else self.with_params(params)
+        arrays, choices = _sorted_out(_named(type(self), inputs, named_inputs))
+        settings = tuple(bool(getattr(self.config, name)) for name in SETTINGS)
+        output, counts = _forward(model, arrays, dropout_rng, choices=choices, settings=settings)
+        if counts is not None:
+            self._count(counts)
+        return output
+
+    def forward(self, *inputs: Any, **named_inputs: Any) -> ModelOutput | tuple[Any, ...]:
+        """Compute, an operation at a time or as a part of the program that is being traced."""
+        raise NotImplementedError
+
+    def _count(self, counts: Any) -> None:
+        """Remember how many random numbers dropout has drawn."""
+        try:
+            nnx.update(self, counts)
+        except flax.errors.TraceContextError as error:
+            raise ArgumentError(
+                "dropout would draw from a model that the traced function does not own",
+                hint="pass dropout_rng=, or take the model as an argument of nnx.jit or nnx.grad, or call model.eval()",
+            ) from error
+
+    @property
+    def params(self) -> dict[str, Array]:
+        """The parameters by their names in checkpoints, a tied one once."""
+        return {name: variable.get_value() for name, variable in self._parameters()}
+
+    def with_params(self, params: Mapping[str, Array]) -> Self:
+        """Return a model like this one that computes with `params`, keyed as `model.params`.
+
+        Raises:
+            ArgumentError: If the names are not those of `model.params`.
+        """
+        names = {id(variable): name for name, variable in self._parameters()}
+        problems = [f"missing: {name}" for name in names.values() if name not in params]
+        problems += [f"unknown: {name}" for name in params if name not in set(names.values())]
+        if problems:
+            raise ArgumentError(f"params= does not fit {type(self).__name__}", problems=problems)
+
+        def given(leaf: Any) -> Any:
+            return leaf.replace(params[names[id(leaf)]]) if id(leaf) in names else leaf
+
+        return jax.tree.map(given, self, is_leaf=lambda leaf: id(leaf) in names)
+
+    def _parameters(self) -> Iterator[tuple[str, nnx.Variable[Any]]]:
+        """Yield each parameter once, under the name that the architecture ties the others to."""
+        tied = {tie.name for tie in self.architecture_and_head()[1].ties}
+        seen = set()
+        for name, variable in sorted(named_parameters(self), key=lambda item: item[0] in tied):
+            if id(variable) not in seen:
+                seen.add(id(variable))
+                yield name, variable
+
+    @property
+    def config(self) -> Config:
+        """The model's configuration."""
+        return self._facts.config
+
+    @config.setter
+    def config(self, config: Config) -> None:
+        self._facts.config = config
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """Its settings for `generate`."""
+        return self._facts.generation_config
+
+    @generation_config.setter
+    def generation_config(self, generation_config: GenerationConfig) -> None:
+        self._facts.generation_config = generation_config
+
+    @property
+    def load_report(self) -> Any:
+        """What became of every parameter and stored tensor; None for a model that was not loaded."""
+        return self._facts.load_report
+
+    @load_report.setter
+    def load_report(self, load_report: Any) -> None:
+        self._facts.load_report = load_report
+
+    @property
+    def device(self) -> jax.Device:
+        """Where the first parameter is."""
+        return next(iter(next(named_parameters(self))[1].get_value().devices()))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the first floating-point parameter."""
+        dtypes = (variable.dtype for _, variable in named_parameters(self))
+        return next(dtype for dtype in dtypes if jax.numpy.issubdtype(dtype, jax.numpy.floating))
+
+    @property
+    def base_model(self) -> nnx.Module:
+        """The model without its task head; the model itself where it has none."""
+        return submodule(self, self.architecture_and_head()[1].prefix)
+
+    def num_parameters(self) -> int:
+        """Return how many numbers the parameters hold; tied ones count once."""
+        return sum(variable.size for _, variable in self._parameters())
+
+    def train(self, **attributes: Any) -> None:
+        """Switch dropout on, as nnx does, and give it random numbers where it has none; `nnx.reseed` changes them."""
+        streams = nnx.Rngs(dropout=0)
+        for _, module in named_modules(self):
+            if isinstance(module, Dropout) and module.rate > 0 and module.rngs is None:
+                module.rngs = streams.dropout.fork()
+        super().train(**attributes)
+
+    def set_attn_implementation(self, name: str) -> None:
+        """Choose how attention is computed: "sdpa" or "eager".
+
+        Raises:
+            ArgumentError: If it is neither.
+        """
+        if name not in ATTENTION:
+            raise ArgumentError(f"unknown attn_implementation {name!r}", expected=" or ".join(ATTENTION))
+        for _, module in named_modules(self):
+            if isinstance(module, PreTrainedModel):
+                module.attn_implementation = name
+
+    def output(self, return_dict: bool | None, **fields: Any) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields that are not None, as a ModelOutput or, with `return_dict=False`, a tuple."""
+        found = ModelOutput(**fields)
+        wanted = self.config.return_dict if return_dict is None else return_dict
+        return found if wanted else found.to_tuple()
+
+    def wants(self, name: str, given: bool | None) -> bool:
+        """Return what a call says of an output flag, or else the configuration."""
+        return bool(getattr(self.config, name)) if given is None else given
+
+    def embed(self, table: Embedding, input_ids: Array | None, inputs_embeds: Array | None) -> Array:
+        """Return the embeddings (B, T, C) of exactly one of the two inputs."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ArgumentError("pass exactly one of input_ids and inputs_embeds")
+        return table(input_ids) if inputs_embeds is None else inputs_embeds
+
+    def get_input_embeddings(self) -> Embedding:
+        """Return the layer that looks tokens up."""
+        architecture, head = self.architecture_and_head()
+        return submodule(submodule(self, head.prefix), architecture.embedding)
+
+    def get_output_embeddings(self) -> nnx.Module | None:
+        """Return the layer that scores every token of the vocabulary, or None."""
+        output = self.architecture_and_head()[1].output
+        return submodule(self, output) if output else None
+
+    def generate(
+        self, input_ids: Any = None, *, params: Mapping[str, Array] | None = None, **arguments: Any
+    ) -> Array:
+        """Continue prompts; `loadstone_flax.generation.generate` tells the arguments, `__call__` tells `params`."""
+        return generate(self if params is None else self.with_params(params), input_ids, **arguments)
+
+
+@functools.partial(jax.jit, static_argnames=("choices", "settings"))
+def _forward(
+    model: PreTrainedModel,
+    arrays: dict[str, Any],
+    dropout_rng: Array | None,
+    *,
+    choices: tuple[tuple[str, Any], ...],
+    settings: tuple[bool, ...],
+) -> tuple[Any, Any]:
+    """Return the output of `forward`, and how often dropout has drawn, or None where it has not.
+
+    The model is an argument, flattened by jax: its arrays are the program's inputs, which it neither copies nor returns.
+    `settings` are those of the configuration that `forward` reads; they are here so that a change compiles anew.
+    """
+    dropouts = [m for _, m in named_modules(model) if isinstance(m, Dropout) and m.drops]
+    if dropout_rng is not None:
+        for index, dropout in enumerate(dropouts):
+            dropout.rngs = nnx.RngStream(jax.random.fold_in(dropout_rng, index), tag="dropout")
+    with full_precision():
+        output = model.forward(**arrays, **dict(choices))
+    counted = dropouts and dropout_rng is None
+    return output, nnx.state(model, nnx.RngCount) if counted else None
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Multiply float32 matrices as float32, as PyTorch does, where the caller has not asked JAX for something else."""
+    asked = jax.config.jax_default_matmul_precision
+    with jax.default_matmul_precision(asked or "highest"):
+        yield
+
+
+@functools.cache
+def _input_names(model_class: type) -> tuple[str, ...]:
+    parameters = list(inspect.signature(model_class.forward).parameters.values())[1:]
+    return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
+
+
+def _named(model_class: type, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all inputs of a call by name."""
+    names = _input_names(model_class)
+    if len(inputs) > len(names):
+        raise ArgumentError(
+            f"{model_class.__name__} takes {len(names)} inputs by position, found {len(inputs)}"
+        )
+    twice = [name for name in names[: len(inputs)] if name in named]
+    if twice:
+        raise ArgumentError(f"{model_class.__name__} was given {twice[0]} by position and by name")
+    return dict(zip(names, inputs, strict=False)) | dict(named)
+
+
+def _sorted_out(named: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[tuple[str, Any], ...]]:
+    """Return the inputs that are arrays, and those that choose what is computed (`use_cache=True`)."""
+    arrays: dict[str, Any] = {}
+    choices = []
+    for name, value in named.items():
+        if value is None or isinstance(value, bool | int | str):
+            choices.append((name, value))
+        else:
+            arrays[name] = value if isinstance(value, Cache | Array) else np.asarray(value)
+    return arrays, tuple(sorted(choices))

@@ -1,0 +1,472 @@
+"""BERT in Flax.
+
+B batch, T tokens, H heads, D head size, C hidden size, V vocabulary, L labels, N choices.
+Source: Devlin et al. 2018, https://arxiv.org/abs/1810.04805.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from loadstone.architectures import EncoderSpec
+from loadstone.config import Config
+from loadstone.outputs import ModelOutput
+from loadstone_flax.layers import (
+    ACTIVATIONS,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    Linear,
+    attention,
+    merge_heads,
+    padding_mask,
+    parameter,
+    split_heads,
+    stack,
+)
+from loadstone_flax.losses import cross_entropy, sequence_loss, span_loss, token_loss
+from loadstone_flax.modeling import PreTrainedModel
+
+Output = ModelOutput | tuple[Any, ...]
+
+
+class BertEmbeddings(nnx.Module):
+    """Words, positions and token types, added and normalised."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.word_embeddings = Embedding(spec.vocab_size, spec.hidden_size)
+        self.position_embeddings = Embedding(spec.max_positions, spec.hidden_size)
+        self.token_type_embeddings = Embedding(spec.type_vocab_size, spec.hidden_size)
+        self.LayerNorm = LayerNorm(spec.hidden_size, spec.norm_eps)
+        self.dropout = Dropout(spec.hidden_dropout)
+
+    def __call__(self, words: Array, token_type_ids: Array | None, position_ids: Array | None) -> Array:
+        """Word embeddings (B, T, C) and ids (B, T) -> (B, T, C)."""
+        if position_ids is None:
+            position_ids = jnp.arange(words.shape[1])[None]
+        if token_type_ids is None:
+            token_type_ids = jnp.zeros(words.shape[:2], jnp.int32)
+        x = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
+        return self.dropout(self.LayerNorm(x))
+
+
+class BertSelfAttention(nnx.Module):
+    """Attention of all tokens to all tokens."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.head_dim = spec.hidden_size // spec.num_heads
+        self.dropout = Dropout(spec.attention_dropout)
+        self.query = Linear(spec.hidden_size, spec.hidden_size)
+        self.key = Linear(spec.hidden_size, spec.hidden_size)
+        self.value = Linear(spec.hidden_size, spec.hidden_size)
+
+    def __call__(self, x: Array, mask: Array | None, eager: bool) -> tuple[Array, Array | None]:
+        """(B, T, C) -> (B, T, C), and the weights (B, H, T, T) where eager."""
+        q, k, v = (split_heads(project(x), self.head_dim) for project in (self.query, self.key, self.value))
+        mixed, weights = attention(
+            q, k, v, mask, scale=self.head_dim**-0.5, dropout=self.dropout, eager=eager
+        )
+        return merge_heads(mixed), weights
+
+
+class BertResidual(nnx.Module):
+    """A projection, added to the block's input and normalised."""
+
+    def __init__(self, spec: EncoderSpec, in_features: int) -> None:
+        self.dense = Linear(in_features, spec.hidden_size)
+        self.LayerNorm = LayerNorm(spec.hidden_size, spec.norm_eps)
+        self.dropout = Dropout(spec.hidden_dropout)
+
+    def __call__(self, x: Array, residual: Array) -> Array:
+        """(B, T, in_features) and (B, T, C) -> (B, T, C)."""
+        return self.LayerNorm(self.dropout(self.dense(x)) + residual)
+
+
+class BertAttention(nnx.Module):
+    """Self-attention and its residual."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.self = BertSelfAttention(spec)
+        self.output = BertResidual(spec, spec.hidden_size)
+
+    def __call__(self, x: Array, mask: Array | None, eager: bool) -> tuple[Array, Array | None]:
+        """(B, T, C) -> (B, T, C), and the weights where eager."""
+        mixed, weights = self.self(x, mask, eager)
+        return self.output(mixed, x), weights
+
+
+class BertIntermediate(nnx.Module):
+    """The widening half of the feed-forward."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.dense = Linear(spec.hidden_size, spec.intermediate_size)
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def __call__(self, x: Array) -> Array:
+        """(B, T, C) -> (B, T, intermediate)."""
+        return self.activation(self.dense(x))
+
+
+class BertLayer(nnx.Module):
+    """Attention and feed-forward, each normalised after it is added to its input."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.attention = BertAttention(spec)
+        self.intermediate = BertIntermediate(spec)
+        self.output = BertResidual(spec, spec.intermediate_size)
+
+    def __call__(self, x: Array, mask: Array | None, eager: bool) -> tuple[Array, Array | None]:
+        """(B, T, C) -> (B, T, C), and the attention weights where eager."""
+        x, weights = self.attention(x, mask, eager)
+        return self.output(self.intermediate(x), x), weights
+
+
+class BertEncoder(nnx.Module):
+    """The stack of layers."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.layer = stack(spec.num_layers, lambda: BertLayer(spec))
+
+    def __call__(
+        self, x: Array, mask: Array | None, eager: bool
+    ) -> tuple[Array, list[Array], list[Array | None]]:
+        """(B, T, C) -> the last state, all states from the input on, and all attention weights."""
+        states, weights = [x], []
+        for layer in self.layer:
+            x, attended = layer(x, mask, eager)
+            states.append(x)
+            weights.append(attended)
+        return x, states, weights
+
+
+class BertPooler(nnx.Module):
+    """tanh(dense(first token))."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.dense = Linear(spec.hidden_size, spec.hidden_size)
+
+    def __call__(self, x: Array) -> Array:
+        """(B, T, C) -> (B, C)."""
+        return jnp.tanh(self.dense(x[:, 0]))
+
+
+class FlaxBertModel(PreTrainedModel):
+    """The encoder without a head: token ids to hidden states."""
+
+    spec: EncoderSpec
+
+    def __init__(self, config: Config, add_pooling_layer: bool = True) -> None:
+        super().__init__(config)
+        self.embeddings = BertEmbeddings(self.spec)
+        self.encoder = BertEncoder(self.spec)
+        self.pooler = BertPooler(self.spec) if add_pooling_layer else None
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        position_ids: Array | None = None,
+        inputs_embeds: Array | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Output:
+        """Run the encoder.
+
+        Args:
+            input_ids: (B, T).
+            attention_mask: (B, T), zero at padding.
+            token_type_ids: (B, T); zeros where absent.
+            position_ids: (B, T); counted from 0 where absent.
+            inputs_embeds: (B, T, C) in place of `input_ids`.
+            output_attentions: Return the weights of each layer, (B, H, T, T).
+            output_hidden_states: Return the embeddings and each layer's output, (B, T, C).
+            return_dict: False returns a tuple.
+
+        Returns:
+            `last_hidden_state` (B, T, C), `pooler_output` (B, C), `hidden_states`, `attentions`.
+        """
+        words = self.embed(self.embeddings.word_embeddings, input_ids, inputs_embeds)
+        x = self.embeddings(words, token_type_ids, position_ids)
+        want_weights = self.wants("output_attentions", output_attentions)
+        eager = want_weights or self.attn_implementation == "eager"
+        x, states, weights = self.encoder(x, padding_mask(attention_mask), eager)
+        return self.output(
+            return_dict,
+            last_hidden_state=x,
+            pooler_output=None if self.pooler is None else self.pooler(x),
+            hidden_states=tuple(states) if self.wants("output_hidden_states", output_hidden_states) else None,
+            attentions=tuple(weights) if want_weights else None,
+        )
+
+
+class BertTransform(nnx.Module):
+    """What the masked-token head does before it scores."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.dense = Linear(spec.hidden_size, spec.hidden_size)
+        self.LayerNorm = LayerNorm(spec.hidden_size, spec.norm_eps)
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def __call__(self, x: Array) -> Array:
+        """(B, T, C) -> (B, T, C)."""
+        return self.LayerNorm(self.activation(self.dense(x)))
+
+
+class BertPredictions(nnx.Module):
+    """Scores of every token of the vocabulary at each position."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.transform = BertTransform(spec)
+        self.decoder = Linear(spec.hidden_size, spec.vocab_size)
+        self.bias = parameter(spec.vocab_size)  # stored beside the decoder's own, which is tied to it
+
+    def __call__(self, x: Array) -> Array:
+        """(B, T, C) -> (B, T, V)."""
+        return self.decoder(self.transform(x))
+
+
+class BertHeads(nnx.Module):
+    """The heads of pre-training, under the name that checkpoints have for them."""
+
+    def __init__(
+        self, spec: EncoderSpec, *, predictions: bool = False, seq_relationship: bool = False
+    ) -> None:
+        if predictions:
+            self.predictions = BertPredictions(spec)
+        if seq_relationship:
+            self.seq_relationship = Linear(spec.hidden_size, 2)
+
+
+class FlaxBertForPreTraining(PreTrainedModel):
+    """The encoder with both heads of pre-training."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.bert = FlaxBertModel(config)
+        self.cls = BertHeads(self.spec, predictions=True, seq_relationship=True)
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        *,
+        labels: Array | None = None,
+        next_sentence_label: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Score masked tokens and whether the second sentence follows; inputs as `FlaxBertModel.forward`.
+
+        Args:
+            labels: (B, T) token ids, -100 where ignored.
+            next_sentence_label: (B,), 0 where it follows, 1 where it does not.
+
+        Returns:
+            `loss`, `prediction_logits` (B, T, V), `seq_relationship_logits` (B, 2), `hidden_states`, `attentions`.
+        """
+        base = self.bert.forward(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        logits = self.cls.predictions(base.last_hidden_state)
+        related = self.cls.seq_relationship(base.pooler_output)
+        loss = None
+        if labels is not None and next_sentence_label is not None:
+            loss = token_loss(logits, labels) + cross_entropy(related, next_sentence_label.reshape(-1))
+        return self.output(
+            return_dict, loss=loss, prediction_logits=logits, seq_relationship_logits=related, **_rest(base)
+        )
+
+
+class FlaxBertForMaskedLM(PreTrainedModel):
+    """The encoder with a head that fills in masked tokens."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.bert = FlaxBertModel(config, add_pooling_layer=False)
+        self.cls = BertHeads(self.spec, predictions=True)
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        *,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Score every token of the vocabulary; inputs as `FlaxBertModel.forward`, `labels` (B, T), -100 where ignored.
+
+        Returns:
+            `loss`, `logits` (B, T, V), `hidden_states`, `attentions`.
+        """
+        base = self.bert.forward(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        logits = self.cls.predictions(base.last_hidden_state)
+        loss = None if labels is None else token_loss(logits, labels)
+        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+
+
+class FlaxBertForNextSentencePrediction(PreTrainedModel):
+    """The encoder with a head that tells whether the second sentence follows the first."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.bert = FlaxBertModel(config)
+        self.cls = BertHeads(self.spec, seq_relationship=True)
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        *,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Classify pairs; inputs as `FlaxBertModel.forward`, `labels` (B,), 0 where the second sentence follows.
+
+        Returns:
+            `loss`, `logits` (B, 2), `hidden_states`, `attentions`.
+        """
+        base = self.bert.forward(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        logits = self.cls.seq_relationship(base.pooler_output)
+        loss = None if labels is None else cross_entropy(logits, labels.reshape(-1))
+        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+
+
+class FlaxBertForSequenceClassification(PreTrainedModel):
+    """The encoder with a head that classifies a sequence by its pooled first token."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.bert = FlaxBertModel(config)
+        self.dropout = Dropout(self.spec.classifier.dropout)
+        self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        *,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Classify; inputs as `FlaxBertModel.forward`, `labels` (B,) classes or values, or (B, L) for several.
+
+        Returns:
+            `loss`, `logits` (B, L), `hidden_states`, `attentions`.
+        """
+        base = self.bert.forward(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        logits = self.classifier(self.dropout(base.pooler_output))
+        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+
+
+class FlaxBertForTokenClassification(PreTrainedModel):
+    """The encoder with a head that classifies each token."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.bert = FlaxBertModel(config, add_pooling_layer=False)
+        self.dropout = Dropout(self.spec.classifier.dropout)
+        self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        *,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Classify each token; inputs as `FlaxBertModel.forward`, `labels` (B, T) with -100 where ignored.
+
+        Returns:
+            `loss`, `logits` (B, T, L), `hidden_states`, `attentions`.
+        """
+        base = self.bert.forward(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        logits = self.classifier(self.dropout(base.last_hidden_state))
+        loss = None if labels is None else token_loss(logits, labels)
+        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+
+
+class FlaxBertForQuestionAnswering(PreTrainedModel):
+    """The encoder with a head that scores where an answer starts and ends."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.bert = FlaxBertModel(config, add_pooling_layer=False)
+        self.qa_outputs = Linear(self.spec.hidden_size, 2)
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        *,
+        start_positions: Array | None = None,
+        end_positions: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Score each token as start and as end; inputs as `FlaxBertModel.forward`, positions (B,).
+
+        Returns:
+            `loss`, `start_logits` (B, T), `end_logits` (B, T), `hidden_states`, `attentions`.
+        """
+        base = self.bert.forward(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        starts, ends = jnp.unstack(self.qa_outputs(base.last_hidden_state), axis=-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = span_loss(starts, ends, start_positions, end_positions)
+        return self.output(return_dict, loss=loss, start_logits=starts, end_logits=ends, **_rest(base))
+
+
+class FlaxBertForMultipleChoice(PreTrainedModel):
+    """The encoder with a head that scores each of several continuations."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.bert = FlaxBertModel(config)
+        self.dropout = Dropout(self.spec.classifier.dropout)
+        self.classifier = Linear(self.spec.hidden_size, 1)
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        token_type_ids: Array | None = None,
+        *,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Choose; inputs as `FlaxBertModel.forward` with an axis N of choices after B, `labels` (B,).
+
+        Returns:
+            `loss`, `logits` (B, N), `hidden_states`, `attentions`.
+        """
+        named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        given = {name: value for name, value in (named | inputs).items() if value is not None}
+        choices = next(value.shape[1] for value in given.values() if isinstance(value, Array))
+        flat = {
+            name: v.reshape(-1, *v.shape[2:]) if isinstance(v, Array) else v for name, v in given.items()
+        }  # (B*N, ...)
+        base = self.bert.forward(return_dict=True, **flat)
+        logits = self.classifier(self.dropout(base.pooler_output)).reshape(-1, choices)
+        loss = None if labels is None else cross_entropy(logits, labels)
+        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+
+
+def _rest(base: ModelOutput) -> dict[str, Any]:
+    return {name: base[name] for name in ("hidden_states", "attentions") if name in base}

@@ -1,0 +1,214 @@
+"""The commands. Each asks the library, then shows what it was told, as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from loadstone import __version__
+from loadstone.cli import views
+from loadstone.errors import LoadstoneError
+
+app = typer.Typer(
+    name="loadstone",
+    help="One checkpoint, every framework. Access tokens come from HF_TOKEN or `hf auth login`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Checkpoint = Annotated[
+    str, typer.Argument(metavar="PATH_OR_ID", help="A folder, or a repository on the Hub: org/name.")
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a repository.")]
+Subfolder = Annotated[str, typer.Option(help="The folder below it that holds the checkpoint.")]
+Variant = Annotated[str | None, typer.Option(help='"fp16" means model.fp16.safetensors.')]
+CacheDir = Annotated[Path | None, typer.Option(help="Where downloads are kept.")]
+LocalOnly = Annotated[bool, typer.Option("--local-files-only", help="Use the download cache alone.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0, 1 for an error of loadstone's or a problem found, 2 for wrong usage.
+
+    Args:
+        arguments: The words after `loadstone`; None: those that the process was started with.
+    """
+    try:
+        app(args=arguments, prog_name="loadstone")
+    except LoadstoneError as error:
+        views.show_error(error)
+        sys.exit(1)
+    raise AssertionError("a command line exits")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"loadstone {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _loadstone(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hold the options that stand before a command."""
+
+
+@app.command()
+def demo(
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help='The framework, or "all"; without it LOADSTONE_BACKEND decides, else the best installed.'
+        ),
+    ] = None,
+    path: Annotated[
+        Path | None, typer.Option(help="A checkpoint to load instead of the one that ships with loadstone.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Load a small checkpoint, and let it write.
+
+    It ships with loadstone, and so needs no network. A table shows where each byte went.
+    """
+    from loadstone.demo import ALL, run_demo
+
+    with views.waiting("Every framework, one after the other" if backend == ALL else "Loading"):
+        found = run_demo(backend, path)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        views.show_demo(found)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def inspect(
+    checkpoint: Checkpoint,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Sum every file too, and compare: SHA-256 of the Hub's or of our save's."
+        ),
+    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show every tensor by itself.")] = False,
+    revision: Revision = None,
+    subfolder: Subfolder = "",
+    variant: Variant = None,
+    cache_dir: CacheDir = None,
+    local_files_only: LocalOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a checkpoint holds, and what is wrong.
+
+    Every problem is named, and what can still be read is listed; it exits 1 if there is a problem. Of a repository
+    only config.json and headers are fetched.
+    """
+    from loadstone.inspection import inspect as inspect_checkpoint
+
+    found = inspect_checkpoint(
+        checkpoint,
+        verify=verify,
+        variant=variant,
+        revision=revision,
+        subfolder=subfolder,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        views.show_inspection(found, every=every)
+    if found.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    checkpoint: Checkpoint,
+    backend: Annotated[str | None, typer.Option(help="The framework, e.g. torch.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help='What follows AutoModelFor; "" for the base model.')
+    ] = None,
+    model_class: Annotated[
+        str | None,
+        typer.Option("--class", help="The model class; without it the one that config.json names."),
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help='"auto", "stored" or a dtype such as bfloat16.')] = None,
+    device_map: Annotated[str | None, typer.Option(help='"auto" or a device.')] = None,
+    strict: Annotated[
+        bool | None, typer.Option("--strict/--no-strict", help="Make any surplus tensor an error, or none.")
+    ] = None,
+    revision: Revision = None,
+    subfolder: Subfolder = "",
+    variant: Variant = None,
+    cache_dir: CacheDir = None,
+    local_files_only: LocalOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a load would do with every tensor.
+
+    Nothing but config.json and headers is read, and of a repository nothing else is fetched.
+    """
+    from loadstone.load import plan as plan_load
+
+    report = plan_load(
+        checkpoint,
+        task=task,
+        model_class=model_class,
+        backend=backend,
+        dtype=dtype,
+        device_map=device_map,
+        strict=strict,
+        revision=revision,
+        subfolder=subfolder,
+        variant=variant,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )
+    if as_json:
+        _print_json(report.to_dict())
+    else:
+        views.show_report(report)
+
+
+@app.command()
+def plugins(
+    load: Annotated[
+        bool,
+        typer.Option(
+            "--load/--no-load", help="Try every plugin, or go by metadata alone. No framework is imported."
+        ),
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Show every plugin, and whether it works.
+
+    What it claims, whose it is, what became of it, and the traceback of one that is broken.
+    """
+    from loadstone.architectures import model_types
+    from loadstone.cli.examine import default_backend, examine
+
+    found = examine(load=load)
+    default, why = default_backend() if load else (None, "")
+    if as_json:
+        facts = [one.to_dict() for one in found]
+        _print_json({"plugins": facts, "default_backend": default, "model_types": model_types()})
+    else:
+        views.show_plugins(found, default, why)
+
+
+def _print_json(data: Any) -> None:
+    json.dump(data, sys.stdout, indent=2)
+    print()

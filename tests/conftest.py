@@ -1,0 +1,59 @@
+"""What all tests share: a missing framework skips its tests on a laptop, and fails them in continuous integration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+FRAMEWORKS = {
+    "torch": ("torch",),
+    "flax": ("jax", "flax"),
+    "tensorflow": ("tensorflow", "keras"),
+    "oracle": ("torch", "transformers"),
+}
+"""Folder of tests -> what it needs."""
+
+IN_CI = bool(os.environ.get("CI"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    """Make a module whose framework is missing skipped, or the other way round."""
+    report = yield
+    missing = _missing(collector.path, getattr(report.call, "excinfo", None))
+    if report.failed and missing and not IN_CI:
+        report.outcome, report.longrepr = (
+            "skipped",
+            (str(collector.path), 1, f"Skipped: {missing} is not installed"),
+        )
+    return _judged(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """Judge a test that skipped itself."""
+    return _judged((yield))
+
+
+def _missing(path: Path, excinfo: pytest.ExceptionInfo[BaseException] | None) -> str | None:
+    """Return the framework that a folder needs and that could not be found."""
+    if excinfo is None or not path.is_relative_to(Path(__file__).parent):
+        return None
+    needed = FRAMEWORKS.get(path.relative_to(Path(__file__).parent).parts[0], ())
+    # An import error is wrapped by pytest in one of its own.
+    error: BaseException | None = excinfo.value
+    while error is not None and not isinstance(error, ModuleNotFoundError):
+        error = error.__cause__
+    return error.name if error is not None and error.name in needed else None
+
+
+def _judged(report: Any) -> Any:
+    """Make a test fail in CI that was skipped because something could not be imported."""
+    reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
+    if IN_CI and "could not import" in reason:
+        report.outcome, report.longrepr = "failed", f"{reason}; in CI everything must be installed"
+    return report

@@ -1,0 +1,125 @@
+"""Runs the tests, each folder in a process of its own, so that a backend's tests have their framework to themselves.
+
+    $ python tests/run.py             # all
+    $ python tests/run.py core torch  # these
+
+Two processes run at a time. What a folder said is shown when it has finished; the last lines add everything up.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+FOLDERS = ("oracle", "torch", "core", "tensorflow", "flax", "packaging", "plugins")
+"""In the order in which they start; the slow ones first, so that the two processes end together."""
+
+AT_A_TIME = 2
+NOTHING_COLLECTED = 5
+"""pytest's exit status where there was nothing to run, e.g. because a framework is missing on a laptop."""
+
+COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|xfailed|xpassed|deselected)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one folder's tests came to.
+
+    Attributes:
+        folder: Its name.
+        output: All that pytest said.
+        status: pytest's exit status.
+        seconds: Wall time.
+    """
+
+    folder: str
+    output: str
+    status: int
+    seconds: float
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many tests passed, failed, ..., from pytest's last line."""
+        last = self.output.strip().rpartition("\n")[2]
+        return Counter(
+            {kind.rstrip("s") if kind == "errors" else kind: int(n) for n, kind in COUNT.findall(last)}
+        )
+
+    @property
+    def failed(self) -> bool:
+        """Whether something is wrong. In CI every folder must have something to run."""
+        return self.status != 0 and (self.status != NOTHING_COLLECTED or bool(os.environ.get("CI")))
+
+
+def run(folder: str) -> Outcome:
+    """Run one folder's tests."""
+    started = time.monotonic()
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        f"tests/{folder}",
+        "-q",
+        "--no-header",
+        "--color=no",
+        "-rfE",
+        "--durations=3",
+    ]
+    process = subprocess.run(
+        command, cwd=TESTS.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    return Outcome(
+        folder=folder, output=process.stdout, status=process.returncode, seconds=time.monotonic() - started
+    )
+
+
+def run_all(folders: Sequence[str]) -> list[Outcome]:
+    """Run several folders' tests, and show what each said when it has finished."""
+    outcomes = []
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        for future in as_completed([pool.submit(run, folder) for folder in folders]):
+            outcome = future.result()
+            print(f"\n===== tests/{outcome.folder} =====\n{outcome.output}", flush=True)
+            outcomes.append(outcome)
+    return outcomes
+
+
+def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
+    """Return a line for each folder and one for all, as pytest would write it."""
+    lines = [
+        f"{'FAILED' if outcome.failed else 'ok':<7} tests/{outcome.folder:<11} {_counted(outcome.counts)} in {outcome.seconds:.1f}s"
+        for outcome in sorted(outcomes, key=lambda outcome: outcome.failed)
+    ]
+    total = sum((outcome.counts for outcome in outcomes), Counter[str]())
+    return "\n".join([*lines, f"===== {_counted(total)} in {seconds:.2f}s ====="])
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items())) or "no tests ran"
+
+
+def main() -> None:
+    """Run what is named, or every folder that has tests."""
+    named = sys.argv[1:]
+    unknown = [folder for folder in named if folder not in FOLDERS]
+    if unknown:
+        sys.exit(f"no such tests: {', '.join(unknown)}; expected {', '.join(FOLDERS)}")
+    folders = [folder for folder in named or FOLDERS if any((TESTS / folder).rglob("test_*.py"))]
+    started = time.monotonic()
+    print(f"Running tests/{', tests/'.join(folders)}; {AT_A_TIME} at a time", flush=True)
+    outcomes = run_all(folders)
+    print(summary(outcomes, time.monotonic() - started))
+    sys.exit(any(outcome.failed for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    main()
