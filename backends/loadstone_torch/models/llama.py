@@ -6,16 +6,19 @@ Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from loadstone.architectures import DecoderSpec
 from loadstone.config import Config
-from loadstone.errors import ArgumentError
-from loadstone.outputs import ModelOutput
 from loadstone_torch.generation import Cache
+from loadstone_torch.heads import (
+    ForCausalLM,
+    ForLastTokenClassification,
+    ForQuestionAnswering,
+    ForTokenClassification,
+    Output,
+)
 from loadstone_torch.layers import (
     ACTIVATIONS,
     Embedding,
@@ -28,10 +31,7 @@ from loadstone_torch.layers import (
     rotate,
     split_heads,
 )
-from loadstone_torch.losses import causal_lm_loss, sequence_loss, span_loss, token_loss
 from loadstone_torch.modeling import PreTrainedModel
-
-Output = ModelOutput | tuple[Any, ...]
 
 
 class LlamaMLP(nn.Module):
@@ -197,147 +197,22 @@ class LlamaModel(PreTrainedModel):
         )
 
 
-class LlamaForCausalLM(PreTrainedModel):
-    """The decoder with a head that scores the next token."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.model = self.build_base(config)
-        self.lm_head = Linear(self.spec.hidden_size, self.spec.vocab_size, bias=False)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        logits_to_keep: int | Tensor = 0,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score the next token at each position; inputs as `LlamaModel.forward`.
-
-        Args:
-            labels: (B, T) token ids, -100 where ignored; the shift by one happens here.
-            logits_to_keep: Score only this many last positions (0: all), or the positions of an index tensor.
-
-        Returns:
-            `loss`, `logits` (B, T, V), and what `LlamaModel.forward` returns.
-        """
-        base = self.model(input_ids, attention_mask, return_dict=True, **inputs)
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(base.last_hidden_state[:, kept])
-        if (cap := self.spec.logit_softcap) is not None:
-            logits = cap * torch.tanh(logits / cap)
-        loss = None if labels is None else causal_lm_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+class LlamaForCausalLM(ForCausalLM):
+    """Llama with a head that scores the next token."""
 
 
-class LlamaForSequenceClassification(PreTrainedModel):
-    """The decoder with a head that classifies a sequence by its last token."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.model = self.build_base(config)
-        self.score = Linear(self.spec.hidden_size, self.spec.classifier.num_labels, bias=False)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify; inputs as `LlamaModel.forward`.
-
-        Args:
-            labels: (B,) classes or values, or (B, L) for several labels a sequence.
-
-        Returns:
-            `loss`, `logits` (B, L), and what `LlamaModel.forward` returns.
-        """
-        base = self.model(input_ids, attention_mask, return_dict=True, **inputs)
-        x = base.last_hidden_state
-        last = self._last_token(input_ids, len(x), x.device)
-        logits = self.score(x[torch.arange(len(x), device=x.device), last])
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
-
-    def _last_token(self, input_ids: Tensor | None, batch: int, device: torch.device) -> Tensor | int:
-        """Return the position (B,) of the last token that is not padding, wherever the padding is."""
-        pad = self.spec.classifier.pad_token_id
-        if pad is None and batch != 1:
-            raise ArgumentError("a batch of several sequences needs config.pad_token_id to find their ends")
-        if pad is None or input_ids is None:
-            return -1
-        positions = torch.arange(input_ids.shape[1], device=device)
-        return (positions * (input_ids != pad)).argmax(-1)
+class LlamaForSequenceClassification(ForLastTokenClassification):
+    """Llama with a head that classifies a sequence by its last token."""
 
 
-class LlamaForTokenClassification(PreTrainedModel):
-    """The decoder with a head that classifies each token."""
+class LlamaForTokenClassification(ForTokenClassification):
+    """Llama with a head that classifies each token."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.model = self.build_base(config)
-        self.dropout = nn.Dropout(self.spec.classifier.dropout)
-        self.score = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify each token; inputs as `LlamaModel.forward`, `labels` (B, T) with -100 where ignored.
-
-        Returns:
-            `loss`, `logits` (B, T, L), and what `LlamaModel.forward` returns.
-        """
-        base = self.model(input_ids, attention_mask, return_dict=True, **inputs)
-        logits = self.score(self.dropout(base.last_hidden_state))
-        loss = None if labels is None else token_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+    classifier_name = "score"
 
 
-class LlamaForQuestionAnswering(PreTrainedModel):
-    """The decoder with a head that scores where an answer starts and ends."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.add_module(self.base_prefix, self.build_base(config))
-        self.qa_outputs = Linear(self.spec.hidden_size, 2)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score each token as start and as end; inputs as `LlamaModel.forward`, positions (B,).
-
-        Returns:
-            `loss`, `start_logits` (B, T), `end_logits` (B, T), and what `LlamaModel.forward` returns.
-        """
-        base = self.base_model(input_ids, attention_mask, return_dict=True, **inputs)
-        starts, ends = self.qa_outputs(base.last_hidden_state).unbind(-1)
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            loss = span_loss(starts, ends, start_positions, end_positions)
-        return self.output(return_dict, loss=loss, start_logits=starts, end_logits=ends, **_rest(base))
-
-
-def _rest(base: ModelOutput) -> dict[str, Any]:
-    return {name: value for name, value in base.items() if name != "last_hidden_state"}
+class LlamaForQuestionAnswering(ForQuestionAnswering):
+    """Llama with a head that scores where an answer starts and ends."""
 
 
 class MistralModel(LlamaModel):
