@@ -3,7 +3,7 @@
 SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL = $(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable
+INSTALL = $(BIN)/python -m pip install -qq --constraint tests/constraints.txt --editable
 
 # Folders of tests to run, all where none is named: make test SUITES="core torch"
 SUITES ?=
@@ -43,7 +43,7 @@ clean:
 
 .venv/.made:
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install -qq --upgrade 'pip>=25.1'
 	touch $@
 
 .venv/.demo: .venv/.made pyproject.toml tests/constraints.txt

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -102,8 +102,15 @@ def _title(screen: Console, title: str, aside: str = "") -> None:
 
 def _block(screen: Console, table: Table) -> None:
     if table.row_count:
-        screen.print(Padding.indent(table, 2))
+        _print(screen, Padding.indent(table, 2))
         screen.print()
+
+
+def _print(screen: Console, block: RenderableType, width: int | None = None) -> None:
+    """Print a block without the blanks with which rich fills its lines."""
+    with screen.capture() as captured:
+        screen.print(block, width=width)
+    screen.file.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def _table(*columns: str) -> Table:
@@ -325,7 +332,7 @@ def _texts(screen: Console, demo: Demo, good: Sequence[Run]) -> None:
             _title(screen, run.framework, "wrote")
         for text in run.texts:
             written = Text.assemble((text.prompt, "bold"), *_told(text))
-            screen.print(Padding.indent(written, 2), width=min(screen.width, TEXT_WIDTH))
+            _print(screen, Padding.indent(written, 2), width=min(screen.width, TEXT_WIDTH))
             screen.print()
     if not demo.same_text:
         screen.print(Text("  the frameworks wrote different texts", "bold red"))
