@@ -101,15 +101,17 @@ class LayerNorm(nn.LayerNorm):
 class RMSNorm(nn.Module):
     """Root mean square norm, computed in float32. Source: Zhang and Sennrich 2019, arXiv:1910.07467."""
 
-    def __init__(self, size: int, eps: float) -> None:
+    def __init__(self, size: int, eps: float, offset: bool = False) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.offset = eps, offset
         self.weight = parameter(size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last axis of `x`."""
+        """Normalise the last axis of `x`; with an offset the factor is one plus the weight, in float32."""
         y = x.float()
         y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.eps)
+        if self.offset:
+            return (y * (1.0 + self.weight.float())).to(x.dtype)
         return self.weight * y.to(x.dtype)
 
 
@@ -183,6 +185,7 @@ def attention(
     *,
     scale: float,
     dropout: float = 0.0,
+    softcap: float | None = None,
     eager: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Attend: softmax(q k' * scale + mask) v.
@@ -194,12 +197,13 @@ def attention(
         mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere.
         scale: Factor on the scores.
         dropout: Probability of dropping a weight.
+        softcap: Bounds scores smoothly; always computed eagerly.
         eager: Compute the weights and return them.
 
     Returns:
         The mix (B, H, T, D), and the weights (B, H, T, S) where eager.
     """
-    if not eager:
+    if not eager and softcap is None:
         grouped = q.shape[1] != k.shape[1]
         mixed = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=grouped
@@ -208,6 +212,8 @@ def attention(
     groups = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # (B, H, S, D)
     scores = q @ k.transpose(-1, -2) * scale  # (B, H, T, S)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     weights = F.dropout(scores.softmax(-1, dtype=torch.float32).to(q.dtype), dropout)

@@ -60,8 +60,7 @@ class PreTrainedModel(nn.Module, Pretrained, metaclass=_DrawnWhenCalled):
     @property
     def base_model(self) -> nn.Module:
         """The model without its task head; the model itself where it has none."""
-        prefix = self.architecture_and_head()[1].prefix
-        return self.get_submodule(prefix) if prefix else self
+        return self.get_submodule(self.base_prefix) if self.base_prefix else self
 
     def num_parameters(self, only_trainable: bool = False) -> int:
         """Return how many numbers the parameters hold; tied ones count once."""

@@ -188,14 +188,17 @@ class Config:
         if name.startswith("__") or name == "_values":
             raise AttributeError(name)
         key = self.spellings.get(name, name)
-        value = self._values.get(self._key_in(self._values, key))
+        held = self._key_in(self._values, key)
+        value = self._values.get(held)
         if value is not None:
             return value
-        if key in self._fields:
-            default = self._fields[key][1]
-            return default.of(self) if isinstance(default, Derived) else copy.copy(default)
-        if key in self._values:
+        hint, default = self._fields.get(key, (Any, None))
+        if isinstance(default, Derived):
+            return default.of(self)
+        if held in self._values and _fits(None, hint):  # null is a value where the field may be null
             return None
+        if key in self._fields:
+            return copy.copy(default)
         known = self.known_names()
         raise AttributeError(
             f"{type(self).__name__} has no field {name!r}; {nearest(name, known) or ''}".rstrip("; ")

@@ -50,5 +50,10 @@ class ModelOutput(dict[str, Any]):
         """Return the fields present, in order."""
         return tuple(self.values())
 
+    def rest(self) -> dict[str, Any]:
+        """Return the fields of a base model that a head passes on: all but what it reads."""
+        read = ("last_hidden_state", "pooler_output")
+        return {name: value for name, value in self.items() if name not in read}
+
     def __reduce__(self) -> tuple[Any, ...]:
         return ModelOutput, (dict(self),)

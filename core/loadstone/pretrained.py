@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -35,16 +36,23 @@ class Pretrained:
     @classmethod
     def architecture_and_head(cls) -> tuple[Architecture, Head]:
         """Return what describes this class; a subclass of ours is described by its nearest ancestor."""
-        from loadstone.architectures import find_head
-        from loadstone.errors import ArchitectureError
-        from loadstone.plugins import prefixes
+        return _described(cls)  # type: ignore[arg-type]  # a class is hashable
 
-        prefix = next((p for p, name in prefixes().items() if name == cls.backend_name), "")
-        for ancestor in cls.__mro__:
-            found = find_head(ancestor.__name__.removeprefix(prefix))
-            if found is not None:
-                return found
-        raise ArchitectureError(f"no architecture has a class {cls.__name__}")
+    @property
+    def base_prefix(self) -> str:
+        """Where the base model sits in this one; "" for the base model itself."""
+        return self.architecture_and_head()[1].prefix
+
+    @classmethod
+    def build_base(cls, config: Config, **options: Any) -> Any:
+        """Return the base model of a configuration, of the class that its architecture has in this framework."""
+        from loadstone.architectures import architecture_of
+        from loadstone.backend import get_backend
+
+        architecture = architecture_of(config)
+        return get_backend(cls.backend_name).model_class(architecture, architecture.heads[0])(
+            config, **options
+        )
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **arguments: Any) -> Self:
@@ -105,3 +113,17 @@ class Pretrained:
     def get_input_embeddings(self) -> Any:
         """Return the layer that looks tokens up."""
         raise NotImplementedError
+
+
+@functools.cache
+def _described(cls: type[Pretrained]) -> tuple[Architecture, Head]:
+    from loadstone.architectures import find_head
+    from loadstone.errors import ArchitectureError
+    from loadstone.plugins import prefixes
+
+    prefix = next((p for p, name in prefixes().items() if name == cls.backend_name), "")
+    for ancestor in cls.__mro__:
+        found = find_head(ancestor.__name__.removeprefix(prefix))
+        if found is not None:
+            return found
+    raise ArchitectureError(f"no architecture has a class {cls.__name__}")

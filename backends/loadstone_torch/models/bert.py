@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from loadstone.architectures import EncoderSpec
 from loadstone.config import Config
-from loadstone.outputs import ModelOutput
+from loadstone_torch.heads import (
+    ForMultipleChoice,
+    ForPooledClassification,
+    ForQuestionAnswering,
+    ForTokenClassification,
+    Headed,
+    Output,
+)
 from loadstone_torch.layers import (
     ACTIVATIONS,
     Embedding,
@@ -26,10 +33,10 @@ from loadstone_torch.layers import (
     parameter,
     split_heads,
 )
-from loadstone_torch.losses import sequence_loss, span_loss, token_loss
+from loadstone_torch.losses import token_loss
 from loadstone_torch.modeling import PreTrainedModel
 
-Output = ModelOutput | tuple[Any, ...]
+WITHOUT_POOLER = {"add_pooling_layer": False}
 
 
 class BertEmbeddings(nn.Module):
@@ -256,230 +263,118 @@ class BertHeads(nn.Module):
             self.seq_relationship = Linear(spec.hidden_size, 2)
 
 
-class BertForPreTraining(PreTrainedModel):
-    """The encoder with both heads of pre-training."""
+class BertForPreTraining(Headed):
+    """BERT with both heads of pre-training."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.bert = BertModel(config)
         self.cls = BertHeads(self.spec, predictions=True, seq_relationship=True)
 
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
         *,
         labels: Tensor | None = None,
         next_sentence_label: Tensor | None = None,
         return_dict: bool | None = None,
         **inputs: Any,
     ) -> Output:
-        """Score masked tokens and whether the second sentence follows; inputs as `BertModel.forward`.
+        """Score masked tokens and whether the second sentence follows; other inputs as `BertModel.forward`.
 
         Args:
+            input_ids: (B, T).
+            attention_mask: (B, T), zero at padding.
             labels: (B, T) token ids, -100 where ignored.
             next_sentence_label: (B,), 0 where it follows, 1 where it does not.
+            return_dict: False returns a tuple.
+            **inputs: See `BertModel.forward`.
 
         Returns:
             `loss`, `prediction_logits` (B, T, V), `seq_relationship_logits` (B, 2), `hidden_states`, `attentions`.
         """
-        base = self.bert(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.cls.predictions(base.last_hidden_state)
         related = self.cls.seq_relationship(base.pooler_output)
         loss = None
         if labels is not None and next_sentence_label is not None:
             loss = token_loss(logits, labels) + F.cross_entropy(related, next_sentence_label.flatten())
         return self.output(
-            return_dict, loss=loss, prediction_logits=logits, seq_relationship_logits=related, **_rest(base)
+            return_dict, loss=loss, prediction_logits=logits, seq_relationship_logits=related, **base.rest()
         )
 
 
-class BertForMaskedLM(PreTrainedModel):
-    """The encoder with a head that fills in masked tokens."""
+class BertForMaskedLM(Headed):
+    """BERT with a head that fills in masked tokens."""
+
+    base_options = WITHOUT_POOLER
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.bert = BertModel(config, add_pooling_layer=False)
         self.cls = BertHeads(self.spec, predictions=True)
 
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
         *,
         labels: Tensor | None = None,
         return_dict: bool | None = None,
         **inputs: Any,
     ) -> Output:
-        """Score every token of the vocabulary; inputs as `BertModel.forward`, `labels` (B, T), -100 where ignored.
+        """Score every token of the vocabulary; other inputs as `BertModel.forward`, `labels` (B, T), -100 ignored.
 
         Returns:
             `loss`, `logits` (B, T, V), `hidden_states`, `attentions`.
         """
-        base = self.bert(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.cls.predictions(base.last_hidden_state)
         loss = None if labels is None else token_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
 
 
-class BertForNextSentencePrediction(PreTrainedModel):
-    """The encoder with a head that tells whether the second sentence follows the first."""
+class BertForNextSentencePrediction(Headed):
+    """BERT with a head that tells whether the second sentence follows the first."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.bert = BertModel(config)
         self.cls = BertHeads(self.spec, seq_relationship=True)
 
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
         *,
         labels: Tensor | None = None,
         return_dict: bool | None = None,
         **inputs: Any,
     ) -> Output:
-        """Classify pairs; inputs as `BertModel.forward`, `labels` (B,), 0 where the second sentence follows.
+        """Classify pairs; other inputs as `BertModel.forward`, `labels` (B,), 0 where the second sentence follows.
 
         Returns:
             `loss`, `logits` (B, 2), `hidden_states`, `attentions`.
         """
-        base = self.bert(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.cls.seq_relationship(base.pooler_output)
         loss = None if labels is None else F.cross_entropy(logits, labels.flatten())
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
 
 
-class BertForSequenceClassification(PreTrainedModel):
-    """The encoder with a head that classifies a sequence by its pooled first token."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.bert = BertModel(config)
-        self.dropout = nn.Dropout(self.spec.classifier.dropout)
-        self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify; inputs as `BertModel.forward`, `labels` (B,) classes or values, or (B, L) for several.
-
-        Returns:
-            `loss`, `logits` (B, L), `hidden_states`, `attentions`.
-        """
-        base = self.bert(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
-        logits = self.classifier(self.dropout(base.pooler_output))
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+class BertForSequenceClassification(ForPooledClassification):
+    """BERT with a head that classifies a sequence by its pooled first token."""
 
 
-class BertForTokenClassification(PreTrainedModel):
-    """The encoder with a head that classifies each token."""
+class BertForTokenClassification(ForTokenClassification):
+    """BERT with a head that classifies each token."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.bert = BertModel(config, add_pooling_layer=False)
-        self.dropout = nn.Dropout(self.spec.classifier.dropout)
-        self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify each token; inputs as `BertModel.forward`, `labels` (B, T) with -100 where ignored.
-
-        Returns:
-            `loss`, `logits` (B, T, L), `hidden_states`, `attentions`.
-        """
-        base = self.bert(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
-        logits = self.classifier(self.dropout(base.last_hidden_state))
-        loss = None if labels is None else token_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+    base_options = WITHOUT_POOLER
 
 
-class BertForQuestionAnswering(PreTrainedModel):
-    """The encoder with a head that scores where an answer starts and ends."""
+class BertForQuestionAnswering(ForQuestionAnswering):
+    """BERT with a head that scores where an answer starts and ends."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.bert = BertModel(config, add_pooling_layer=False)
-        self.qa_outputs = Linear(self.spec.hidden_size, 2)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        *,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score each token as start and as end; inputs as `BertModel.forward`, positions (B,).
-
-        Returns:
-            `loss`, `start_logits` (B, T), `end_logits` (B, T), `hidden_states`, `attentions`.
-        """
-        base = self.bert(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
-        starts, ends = self.qa_outputs(base.last_hidden_state).unbind(-1)
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            loss = span_loss(starts, ends, start_positions, end_positions)
-        return self.output(return_dict, loss=loss, start_logits=starts, end_logits=ends, **_rest(base))
+    base_options = WITHOUT_POOLER
 
 
-class BertForMultipleChoice(PreTrainedModel):
-    """The encoder with a head that scores each of several continuations."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.bert = BertModel(config)
-        self.dropout = nn.Dropout(self.spec.classifier.dropout)
-        self.classifier = Linear(self.spec.hidden_size, 1)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Choose; inputs as `BertModel.forward` with an axis N of choices after B, `labels` (B,).
-
-        Returns:
-            `loss`, `logits` (B, N), `hidden_states`, `attentions`.
-        """
-        named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        given = {name: value for name, value in (named | inputs).items() if value is not None}
-        choices = next(value.shape[1] for value in given.values() if isinstance(value, Tensor))
-        flat = {
-            name: v.flatten(0, 1) if isinstance(v, Tensor) else v for name, v in given.items()
-        }  # (B*N, ...)
-        base = self.bert(return_dict=True, **flat)
-        logits = self.classifier(self.dropout(base.pooler_output)).view(-1, choices)
-        loss = None if labels is None else F.cross_entropy(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
-
-
-def _rest(base: ModelOutput) -> dict[str, Any]:
-    return {name: base[name] for name in ("hidden_states", "attentions") if name in base}
+class BertForMultipleChoice(ForMultipleChoice):
+    """BERT with a head that scores each of several continuations."""

@@ -1,4 +1,4 @@
-"""Llama in PyTorch, and the decoders that share its shape.
+"""Llama in PyTorch, and the decoders that share its shape: what sets them apart is in the spec.
 
 B batch, T query tokens, S key tokens, H heads, K key-value heads, D head size, C hidden size, V vocabulary.
 Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971.
@@ -6,16 +6,19 @@ Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from loadstone.architectures import DecoderSpec
 from loadstone.config import Config
-from loadstone.errors import ArgumentError
-from loadstone.outputs import ModelOutput
 from loadstone_torch.generation import Cache
+from loadstone_torch.heads import (
+    ForCausalLM,
+    ForLastTokenClassification,
+    ForQuestionAnswering,
+    ForTokenClassification,
+    Output,
+)
 from loadstone_torch.layers import (
     ACTIVATIONS,
     Embedding,
@@ -28,10 +31,7 @@ from loadstone_torch.layers import (
     rotate,
     split_heads,
 )
-from loadstone_torch.losses import causal_lm_loss, sequence_loss, span_loss, token_loss
 from loadstone_torch.modeling import PreTrainedModel
-
-Output = ModelOutput | tuple[Any, ...]
 
 
 class LlamaMLP(nn.Module):
@@ -61,40 +61,66 @@ class LlamaAttention(nn.Module):
         self.k_proj = Linear(spec.hidden_size, keys, bias=spec.attention_bias)
         self.v_proj = Linear(spec.hidden_size, keys, bias=spec.attention_bias)
         self.o_proj = Linear(queries, spec.hidden_size, bias=spec.output_bias)
+        if spec.qk_norm:
+            self.q_norm = RMSNorm(spec.head_dim, spec.norm_eps)
+            self.k_norm = RMSNorm(spec.head_dim, spec.norm_eps)
 
     def forward(
         self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, eager: bool
     ) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the weights (B, H, T, S) where eager."""
-        q = rotate(split_heads(self.q_proj(x), self.spec.head_dim), *rotary)  # (B, H, T, D)
-        k = rotate(split_heads(self.k_proj(x), self.spec.head_dim), *rotary)  # (B, K, T, D)
+        q = split_heads(self.q_proj(x), self.spec.head_dim)  # (B, H, T, D)
+        k = split_heads(self.k_proj(x), self.spec.head_dim)  # (B, K, T, D)
         v = split_heads(self.v_proj(x), self.spec.head_dim)  # (B, K, T, D)
+        if self.spec.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = rotate(q, *rotary), rotate(k, *rotary)
         if cache is not None:
             k, v = cache.update(k, v, self.layer)  # (B, K, S, D)
         dropout = self.spec.attention_dropout if self.training else 0.0
         mixed, weights = attention(
-            q, k, v, mask, scale=self.spec.attention_scale, dropout=dropout, eager=eager
+            q,
+            k,
+            v,
+            mask,
+            scale=self.spec.attention_scale,
+            dropout=dropout,
+            softcap=self.spec.attention_softcap,
+            eager=eager,
         )
         return self.o_proj(merge_heads(mixed)), weights
 
 
 class LlamaDecoderLayer(nn.Module):
-    """Attention and feed-forward, each normalised before and added to its input."""
+    """Attention and feed-forward, each normalised before, in a sandwich also after, and added to its input."""
 
     def __init__(self, spec: DecoderSpec, layer: int) -> None:
         super().__init__()
+        self.sandwich = spec.sandwich_norms
         self.self_attn = LlamaAttention(spec, layer)
         self.mlp = LlamaMLP(spec)
-        self.input_layernorm = RMSNorm(spec.hidden_size, spec.norm_eps)
-        self.post_attention_layernorm = RMSNorm(spec.hidden_size, spec.norm_eps)
+        self.input_layernorm = norm(spec)
+        self.post_attention_layernorm = norm(spec)
+        if spec.sandwich_norms:
+            self.pre_feedforward_layernorm = norm(spec)
+            self.post_feedforward_layernorm = norm(spec)
 
     def forward(
         self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, eager: bool
     ) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the attention weights where eager."""
         mixed, weights = self.self_attn(self.input_layernorm(x), rotary, mask, cache, eager)
+        if self.sandwich:
+            x = x + self.post_attention_layernorm(mixed)
+            fed: Tensor = self.mlp(self.pre_feedforward_layernorm(x))
+            return x + self.post_feedforward_layernorm(fed), weights
         x = x + mixed
         return x + self.mlp(self.post_attention_layernorm(x)), weights
+
+
+def norm(spec: DecoderSpec) -> RMSNorm:
+    """Return a norm over the hidden size."""
+    return RMSNorm(spec.hidden_size, spec.norm_eps, spec.norm_offset)
 
 
 class LlamaModel(PreTrainedModel):
@@ -107,7 +133,7 @@ class LlamaModel(PreTrainedModel):
         spec = self.spec
         self.embed_tokens = Embedding(spec.vocab_size, spec.hidden_size, padding_idx=spec.pad_token_id)
         self.layers = nn.ModuleList(LlamaDecoderLayer(spec, i) for i in range(spec.num_layers))
-        self.norm = RMSNorm(spec.hidden_size, spec.norm_eps)
+        self.norm = norm(spec)
         self.rotary_emb = RotaryEmbedding(spec.rope)
 
     def forward(
@@ -139,6 +165,8 @@ class LlamaModel(PreTrainedModel):
             `last_hidden_state` (B, T, C), `past_key_values`, `hidden_states`, `attentions`.
         """
         x = self.embed(self.embed_tokens, input_ids, inputs_embeds)
+        if inputs_embeds is None and self.spec.embedding_scale != 1.0:
+            x = x * torch.tensor(self.spec.embedding_scale, dtype=x.dtype)
         cache = past_key_values
         if cache is None and self.wants("use_cache", use_cache):
             cache = Cache()
@@ -169,142 +197,111 @@ class LlamaModel(PreTrainedModel):
         )
 
 
-class LlamaForCausalLM(PreTrainedModel):
-    """The decoder with a head that scores the next token."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.model = LlamaModel(config)
-        self.lm_head = Linear(self.spec.hidden_size, self.spec.vocab_size, bias=False)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        logits_to_keep: int | Tensor = 0,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score the next token at each position; inputs as `LlamaModel.forward`.
-
-        Args:
-            labels: (B, T) token ids, -100 where ignored; the shift by one happens here.
-            logits_to_keep: Score only this many last positions (0: all), or the positions of an index tensor.
-
-        Returns:
-            `loss`, `logits` (B, T, V), and what `LlamaModel.forward` returns.
-        """
-        base = self.model(input_ids, attention_mask, return_dict=True, **inputs)
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(base.last_hidden_state[:, kept])
-        loss = None if labels is None else causal_lm_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+class LlamaForCausalLM(ForCausalLM):
+    """Llama with a head that scores the next token."""
 
 
-class LlamaForSequenceClassification(PreTrainedModel):
-    """The decoder with a head that classifies a sequence by its last token."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.model = LlamaModel(config)
-        self.score = Linear(self.spec.hidden_size, self.spec.classifier.num_labels, bias=False)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify; inputs as `LlamaModel.forward`.
-
-        Args:
-            labels: (B,) classes or values, or (B, L) for several labels a sequence.
-
-        Returns:
-            `loss`, `logits` (B, L), and what `LlamaModel.forward` returns.
-        """
-        base = self.model(input_ids, attention_mask, return_dict=True, **inputs)
-        x = base.last_hidden_state
-        last = self._last_token(input_ids, len(x), x.device)
-        logits = self.score(x[torch.arange(len(x), device=x.device), last])
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
-
-    def _last_token(self, input_ids: Tensor | None, batch: int, device: torch.device) -> Tensor | int:
-        """Return the position (B,) of the last token that is not padding, wherever the padding is."""
-        pad = self.spec.classifier.pad_token_id
-        if pad is None and batch != 1:
-            raise ArgumentError("a batch of several sequences needs config.pad_token_id to find their ends")
-        if pad is None or input_ids is None:
-            return -1
-        positions = torch.arange(input_ids.shape[1], device=device)
-        return (positions * (input_ids != pad)).argmax(-1)
+class LlamaForSequenceClassification(ForLastTokenClassification):
+    """Llama with a head that classifies a sequence by its last token."""
 
 
-class LlamaForTokenClassification(PreTrainedModel):
-    """The decoder with a head that classifies each token."""
+class LlamaForTokenClassification(ForTokenClassification):
+    """Llama with a head that classifies each token."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.model = LlamaModel(config)
-        self.dropout = nn.Dropout(self.spec.classifier.dropout)
-        self.score = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify each token; inputs as `LlamaModel.forward`, `labels` (B, T) with -100 where ignored.
-
-        Returns:
-            `loss`, `logits` (B, T, L), and what `LlamaModel.forward` returns.
-        """
-        base = self.model(input_ids, attention_mask, return_dict=True, **inputs)
-        logits = self.score(self.dropout(base.last_hidden_state))
-        loss = None if labels is None else token_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+    classifier_name = "score"
 
 
-class LlamaForQuestionAnswering(PreTrainedModel):
-    """The decoder with a head that scores where an answer starts and ends."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.transformer = LlamaModel(config)
-        self.qa_outputs = Linear(self.spec.hidden_size, 2)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score each token as start and as end; inputs as `LlamaModel.forward`, positions (B,).
-
-        Returns:
-            `loss`, `start_logits` (B, T), `end_logits` (B, T), and what `LlamaModel.forward` returns.
-        """
-        base = self.transformer(input_ids, attention_mask, return_dict=True, **inputs)
-        starts, ends = self.qa_outputs(base.last_hidden_state).unbind(-1)
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            loss = span_loss(starts, ends, start_positions, end_positions)
-        return self.output(return_dict, loss=loss, start_logits=starts, end_logits=ends, **_rest(base))
+class LlamaForQuestionAnswering(ForQuestionAnswering):
+    """Llama with a head that scores where an answer starts and ends."""
 
 
-def _rest(base: ModelOutput) -> dict[str, Any]:
-    return {name: value for name, value in base.items() if name != "last_hidden_state"}
+class MistralModel(LlamaModel):
+    """Mistral without a head."""
+
+
+class MistralForCausalLM(LlamaForCausalLM):
+    """Mistral with a head that scores the next token."""
+
+
+class MistralForSequenceClassification(LlamaForSequenceClassification):
+    """Mistral with a head that classifies a sequence."""
+
+
+class MistralForTokenClassification(LlamaForTokenClassification):
+    """Mistral with a head that classifies each token."""
+
+
+class MistralForQuestionAnswering(LlamaForQuestionAnswering):
+    """Mistral with a head that scores where an answer starts and ends."""
+
+
+class GemmaModel(LlamaModel):
+    """Gemma without a head."""
+
+
+class GemmaForCausalLM(LlamaForCausalLM):
+    """Gemma with a head that scores the next token."""
+
+
+class GemmaForSequenceClassification(LlamaForSequenceClassification):
+    """Gemma with a head that classifies a sequence."""
+
+
+class GemmaForTokenClassification(LlamaForTokenClassification):
+    """Gemma with a head that classifies each token."""
+
+
+class Gemma2Model(LlamaModel):
+    """Gemma 2 without a head."""
+
+
+class Gemma2ForCausalLM(LlamaForCausalLM):
+    """Gemma 2 with a head that scores the next token."""
+
+
+class Gemma2ForSequenceClassification(LlamaForSequenceClassification):
+    """Gemma 2 with a head that classifies a sequence."""
+
+
+class Gemma2ForTokenClassification(LlamaForTokenClassification):
+    """Gemma 2 with a head that classifies each token."""
+
+
+class Qwen2Model(LlamaModel):
+    """Qwen 2 without a head."""
+
+
+class Qwen2ForCausalLM(LlamaForCausalLM):
+    """Qwen 2 with a head that scores the next token."""
+
+
+class Qwen2ForSequenceClassification(LlamaForSequenceClassification):
+    """Qwen 2 with a head that classifies a sequence."""
+
+
+class Qwen2ForTokenClassification(LlamaForTokenClassification):
+    """Qwen 2 with a head that classifies each token."""
+
+
+class Qwen2ForQuestionAnswering(LlamaForQuestionAnswering):
+    """Qwen 2 with a head that scores where an answer starts and ends."""
+
+
+class Qwen3Model(LlamaModel):
+    """Qwen 3 without a head."""
+
+
+class Qwen3ForCausalLM(LlamaForCausalLM):
+    """Qwen 3 with a head that scores the next token."""
+
+
+class Qwen3ForSequenceClassification(LlamaForSequenceClassification):
+    """Qwen 3 with a head that classifies a sequence."""
+
+
+class Qwen3ForTokenClassification(LlamaForTokenClassification):
+    """Qwen 3 with a head that classifies each token."""
+
+
+class Qwen3ForQuestionAnswering(LlamaForQuestionAnswering):
+    """Qwen 3 with a head that scores where an answer starts and ends."""

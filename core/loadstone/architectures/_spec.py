@@ -55,6 +55,12 @@ class DecoderSpec:
         output_bias: Whether the attention's output projection has one.
         mlp_bias: Whether the feed-forward's projections have one.
         pad_token_id: Row of the embedding that is zero when drawn afresh.
+        norm_offset: Norms multiply by one plus their weight, in float32.
+        sandwich_norms: Attention and feed-forward are normalised after as well as before.
+        qk_norm: Queries and keys are normalised per head.
+        embedding_scale: Factor on looked-up embeddings.
+        attention_softcap: Bounds scores smoothly: `cap * tanh(score / cap)`.
+        logit_softcap: The same for the logits of the language model.
     """
 
     vocab_size: int
@@ -76,6 +82,12 @@ class DecoderSpec:
     initializer_range: float
     pad_token_id: int | None
     classifier: ClassifierSpec
+    norm_offset: bool = False
+    sandwich_norms: bool = False
+    qk_norm: bool = False
+    embedding_scale: float = 1.0
+    attention_softcap: float | None = None
+    logit_softcap: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
