@@ -61,8 +61,8 @@ class Config:
 
     architectures: list[str] | None = None
     dtype: str | None = None
-    id2label: dict[int, str] | None = None
-    label2id: dict[str, int] | None = None
+    id2label: dict[int, str] = derived(lambda config: _numbered(2))
+    label2id: dict[str, int] = derived(lambda config: _inverse(config.id2label))
     problem_type: str | None = None
     tie_word_embeddings: bool = True
     is_encoder_decoder: bool = False
@@ -217,8 +217,7 @@ class Config:
     @property
     def num_labels(self) -> int:
         """Number of labels of a classification head; setting it renames them unless the number stays."""
-        labels = self.id2label
-        return 2 if labels is None else len(labels)
+        return len(self.id2label)
 
     @num_labels.setter
     def num_labels(self, number: int) -> None:
@@ -227,8 +226,8 @@ class Config:
             self._values["num_labels"] = number
         if self._values.get("id2label") is not None and len(self._values["id2label"]) == number:
             return
-        self._values["id2label"] = {i: f"LABEL_{i}" for i in range(number)}
-        self._values["label2id"] = {f"LABEL_{i}": i for i in range(number)}
+        self._values["id2label"] = _numbered(number)
+        self._values["label2id"] = _inverse(self._values["id2label"])
 
     @classmethod
     def knows(cls, name: str) -> bool:
@@ -300,6 +299,14 @@ def _declared(cls: type[Config]) -> dict[str, tuple[Any, object]]:
             elif name in vars(base)["_fields"]:
                 fields[name] = vars(base)["_fields"][name]
     return fields
+
+
+def _numbered(number: int) -> dict[int, str]:
+    return {i: f"LABEL_{i}" for i in range(number)}
+
+
+def _inverse(labels: dict[int, str]) -> dict[str, int]:
+    return {label: i for i, label in labels.items()}
 
 
 def _dtype_name(field: str, value: object) -> str:

@@ -29,15 +29,9 @@ def no_weights(
         variant: The variant that was asked for.
         where: The folder or repository.
     """
-    adapter = [name for name in _ADAPTER if name in files]
-    if adapter:
-        return CheckpointError(
-            "this is a PEFT adapter, not a model: it holds only what is added to one",
-            where=where,
-            expected=" or ".join(wanted),
-            found=", ".join(adapter),
-            hint="load the base model that adapter_config.json names, then add the adapter with PEFT",
-        )
+    adapter = adapter_alone(files, wanted, where=where)
+    if adapter is not None:
+        return adapter
     others = {title: found for pattern, title in _NOT_READ_YET if (found := _matching(pattern, files))}
     if variant is None and others:
         return CheckpointError(
@@ -66,6 +60,26 @@ def no_weights(
         expected=" or ".join(wanted),
         found=summary(files),
         hint="check the path or id; `subfolder=` if the weights lie deeper",
+    )
+
+
+def adapter_alone(files: Collection[str], wanted: Sequence[str], *, where: object) -> CheckpointError | None:
+    """Make the error for an adapter in a model's place; None where there is none.
+
+    Args:
+        files: Names of all files of the checkpoint, none of which is wanted.
+        wanted: Names that were looked for.
+        where: The folder or repository.
+    """
+    adapter = [name for name in _ADAPTER if name in files]
+    if not adapter:
+        return None
+    return CheckpointError(
+        "this is a PEFT adapter, not a model: it holds only what is added to one",
+        where=where,
+        expected=" or ".join(wanted),
+        found=", ".join(adapter),
+        hint="load the base model that adapter_config.json names, then add the adapter with PEFT",
     )
 
 
