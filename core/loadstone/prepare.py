@@ -15,6 +15,7 @@ from loadstone.checkpoint.open import find_weights, open_checkpoint
 from loadstone.checkpoint.switch import settle
 from loadstone.config import CONFIG_NAME, Config
 from loadstone.config_file import read_config
+from loadstone.errors import ConfigError
 from loadstone.planning.dtype import DTypePolicy, dtype_policy
 from loadstone.planning.match import match
 from loadstone.planning.place import place
@@ -75,7 +76,8 @@ def prepare(
     model = target.build(config, policy, attn_implementation=given.attn_implementation, options=options)
 
     def before_arguments() -> Collection[str]:
-        return target.backend.parameters(target.build(file_config, policy))
+        own = file_config if given.config is None else _config_beside(snapshot, target)
+        return target.backend.parameters(target.build(own, policy)) if own is not None else ()
 
     plan = match(
         target.backend.parameters(model),
@@ -89,7 +91,7 @@ def prepare(
         key_mapping=given.key_mapping,
         strict=given.strict,
         ignore_mismatched_sizes=given.ignore_mismatched_sizes,
-        before_arguments=before_arguments if fields or options else None,
+        before_arguments=before_arguments if fields or options or given.config is not None else None,
     )
     device = place(plan, target.backend, given.device_map)
     return Prepared(
@@ -113,6 +115,15 @@ def _config(snapshot: Snapshot, given: LoadArguments) -> Config:
     if isinstance(given.config, Config):
         return copy.deepcopy(given.config)
     return read_config(settle(resolve(given.config, **given.source())))
+
+
+def _config_beside(snapshot: Snapshot, target: Target) -> Config | None:
+    """Return the checkpoint's own configuration where the caller gave another, if it is usable."""
+    try:
+        config = read_config(snapshot)
+    except ConfigError:
+        return None
+    return config if config.model_type == target.architecture.model_type else None
 
 
 def identities_of(snapshot: Snapshot) -> dict[str, tuple[int, int, int]]:

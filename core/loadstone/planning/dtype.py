@@ -9,6 +9,7 @@ from loadstone.architectures import Architecture, matches
 from loadstone.checkpoint.index import TensorIndex
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES, canonical
+from loadstone.errors import ArgumentError
 
 AUTO, STORED = "auto", "stored"
 Keeps = Literal["", "stored", "model"]
@@ -59,7 +60,7 @@ def dtype_policy(
         architecture: Names what stays float32.
 
     Raises:
-        ArgumentError: If the argument names no dtype.
+        ArgumentError: If the argument names no dtype, or what decides names none of floats.
     """
     keeps: Keeps = "stored" if argument == STORED else ""
     origin = "argument"
@@ -68,6 +69,14 @@ def dtype_policy(
     else:
         said = config.get_text_config().dtype or config.dtype
         build, origin = (said, "config") if said and not keeps else (_prevailing(index), "checkpoint")
+    if DTYPES[build].kind != "float":
+        raise ArgumentError(
+            "a model cannot be built with this dtype",
+            where=f"dtype, from the {origin}",
+            expected='a float dtype such as "bfloat16"',
+            found=build,
+            hint="pass dtype=",
+        )
     return DTypePolicy(build=build, keeps=keeps, float32=architecture.keep_float32, origin=origin)
 
 

@@ -5,6 +5,7 @@ All problems of a checkpoint are collected and raised once, before a byte of a t
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Collection, Mapping
 
@@ -64,7 +65,7 @@ def match(
     found = matcher.find()
     assignments, compare = matcher.assign(found, ignore_mismatched_sizes=ignore_mismatched_sizes)
     surplus = Surplus(names, architecture, head, parameters, strict, before_arguments)
-    stored = matcher.account(found, surplus)
+    stored = matcher.account(found, assignments, surplus)
     if not partial:
         matcher.report_missing(found)
     problems = [*matcher.problems, *surplus.problems]
@@ -122,8 +123,9 @@ class _Matcher:
 
     def refuse_quantised(self, config: Config) -> None:
         """Record a checkpoint that stores something other than its weights."""
+        nested = config.get_text_config()
         for key in ("quantization_config", "compression_config"):
-            settings = getattr(config, key)
+            settings = getattr(config, key) or getattr(nested, key)
             if settings:
                 method = settings.get("quant_method") or settings.get("format") or "unknown"
                 self.problems.append(
@@ -133,16 +135,14 @@ class _Matcher:
     def find(self) -> dict[str, TensorInfo]:
         """Return parameter -> the stored tensor for it."""
         found: dict[str, TensorInfo] = {}
-        by: dict[str, str] = {}
         for stored in self.names.stored:
             name = self.names.parameter(stored)
             info = self.index.tensors.get(stored) or self.index.tensors[self.index.aliases[stored]]
             if name not in self.parameters:
                 continue
-            if name in found and found[name] is not info:
-                self.problems.append(f"{name}: two stored tensors are for it, {by[name]!r} and {stored!r}")
-                continue
-            found[name], by[name] = info, stored
+            if found.setdefault(name, info) is not info:
+                rival = found[name].name
+                self.problems.append(f"{name}: two stored tensors are for it, {rival!r} and {stored!r}")
         return found
 
     def assign(
@@ -171,12 +171,13 @@ class _Matcher:
 
     def _may_be_new(self, found: Mapping[str, TensorInfo]) -> dict[str, str]:
         """Return parameter -> why it may be drawn afresh: its whole group is absent, and nobody promised it."""
-        if self.head.class_name in (
-            name.removeprefix("TF").removeprefix("Flax") for name in self._saved_classes()
-        ):
+        saved = self._saved_classes()
+        if self.head.class_name in saved:
             return {}
         groups = [group for group in self.head.new if not any(name in found for name in group)]
-        return {name: "task head" for group in groups for name in group}
+        # Where nothing says that another class was saved, a denied tie means that its other half was lost.
+        lost = set() if saved else {tie.name for tie in self.head.ties if not tie.holds(self.config)}
+        return {name: "task head" for group in groups if lost.isdisjoint(group) for name in group}
 
     def _saved_classes(self) -> list[str]:
         return self.config.architectures or []
@@ -197,30 +198,35 @@ class _Matcher:
                 f"{info.file}: {info.name}: expected shape {list(shape)}, found {list(info.shape)}"
             )
         target = self.policy.target(self.names.base(name), info.dtype, parameter.dtype)
-        self._check_dtype(info, target)
+        self._check_dtype(info, target, parameter.dtype)
         state: ParameterState = "loaded" if target == info.dtype else "cast"
         if info.name == name:
             name = info.name  # the report keeps one string of two equal ones
         return Assignment(name=name, state=state, dtype=target, shape=info.shape, source=info)
 
-    def _check_dtype(self, info: TensorInfo, target: str) -> None:
-        place = f"{info.file}: {info.name}"
-        scale = self._scale_of(info) if DTYPES[info.dtype].bits < 16 else None
-        if scale is not None:
+    def _check_dtype(self, info: TensorInfo, target: str, declared: str) -> None:
+        place, stored = f"{info.file}: {info.name}", DTYPES[info.dtype]
+        narrow = stored.bits < 16 and DTYPES[declared].kind == "float"
+        scale = self._scales.get(info.name.rpartition(".")[0]) if narrow else None
+        if scale not in (None, info.name):
             self.problems.append(
                 f"{place}: {info.dtype} with a scale beside it ({scale}) is quantised; no plugin reads it yet"
             )
+        elif stored.kind != DTYPES[declared].kind:
+            quantised = "; quantised? no plugin reads it yet" if DTYPES[declared].kind == "float" else ""
+            self.problems.append(f"{place}: expected {declared}, found {info.dtype}{quantised}")
         elif target != info.dtype and not {target, info.dtype} <= CASTABLE:
-            kind = "quantised? " if DTYPES[target].kind == "float" else ""
             self.problems.append(
-                f"{place}: expected {target}, found {info.dtype}, which is not cast; {kind}dtype='stored' keeps it"
+                f"{place}: expected {target}, found {info.dtype}, which is not cast; dtype='stored' keeps it"
             )
         elif self.supported is not None and target not in self.supported:
             self.problems.append(f"{place}: {target} cannot be held by this backend")
 
-    def _scale_of(self, info: TensorInfo) -> str | None:
-        scales = (f"{info.name}_scale", f"{info.name}_scale_inv")
-        return next((scale for scale in scales if scale in self.index.tensors), None)
+    @functools.cached_property
+    def _scales(self) -> dict[str, str]:
+        """Module -> a stored tensor of it that looks like the scale of a quantised one."""
+        parts = {name: name.rpartition(".") for name in self.index.tensors}
+        return {module: name for name, (module, _, leaf) in parts.items() if "scale" in leaf or leaf == "SCB"}
 
     def report_missing(self, found: Mapping[str, TensorInfo]) -> None:
         """Record the parameters that must have a tensor and have none."""
@@ -237,16 +243,20 @@ class _Matcher:
         denied = any(not tie.holds(self.config) and name in (tie.name, tie.to) for tie in self.head.ties)
         return "; config.json says tie_word_embeddings=false" if denied else ""
 
-    def account(self, found: Mapping[str, TensorInfo], surplus: Surplus) -> dict[str, Stored]:
+    def account(
+        self, found: Mapping[str, TensorInfo], assignments: Mapping[str, Assignment], surplus: Surplus
+    ) -> dict[str, Stored]:
         """Return every stored tensor's state."""
+        used = {a.source.name for a in assignments.values() if a.source is not None}
+        redrawn = {info.name for info in found.values()} - used
         stored: dict[str, Stored] = {}
         for name in self.index.tensors:
-            used = self.names.parameter(name) in found and found[self.names.parameter(name)].name == name
-            stored[name] = Stored(name=name, state="used") if used else surplus.judge(name)
+            if name in redrawn:
+                stored[name] = Stored(name=name, state="ignored", why="of another shape, drawn afresh")
+            else:
+                stored[name] = Stored(name=name, state="used") if name in used else surplus.judge(name)
         for alias, name in self.index.aliases.items():
             stored[alias] = Stored(name=alias, state="alias", why=name)
-            if found.get(self.names.parameter(alias)) is self.index.tensors[name]:
-                stored[name] = Stored(name=name, state="used")
         return stored
 
     def hint(self, found: Mapping[str, TensorInfo]) -> str:

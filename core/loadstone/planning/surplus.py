@@ -18,7 +18,8 @@ class Surplus:
         architecture: Its `ignored` and `optional` patterns, and its other heads.
         head: The model class that is loaded.
         parameters: Names of the model's parameters.
-        strict: True: any surplus is a problem; False: none; None: one that the architecture would know is.
+        strict: True: any surplus is a problem but what no model needs; False: none; None: one that the architecture
+            would know is.
         before_arguments: Names that the model would have without the caller's own arguments, or None.
     """
 
@@ -40,17 +41,16 @@ class Surplus:
         base = self._names.stored_base(stored)
         if any(matches(pattern, base) for pattern in self._architecture.ignored):
             return Stored(name=stored, state="ignored", why="no model needs it")
-        if base in self._other_heads:
+        if self._strict:
+            self.problems.append(f"{stored}: surplus, and strict=True allows none")
+        elif base in self._other_heads:
             return Stored(name=stored, state="ignored", why=f"of {self._other_heads[base]}")
-        if self._names.parameter(stored) in self._before_arguments:
+        elif self._names.parameter(stored) in self._before_arguments:
             return Stored(name=stored, state="ignored", why="the caller's arguments leave it out")
-        if self._strict is not False and (self._strict or generalise(base) in self._known):
-            reason = (
-                "strict=True"
-                if self._strict
-                else "the architecture knows it, the configuration has no room for it"
+        elif self._strict is None and generalise(base) in self._known:
+            self.problems.append(
+                f"{stored}: surplus: the architecture knows it, the configuration has no room for it"
             )
-            self.problems.append(f"{stored}: surplus: {reason}")
         return Stored(name=stored, state="unused", why="no parameter of this name")
 
     @functools.cached_property
