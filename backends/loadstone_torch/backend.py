@@ -116,16 +116,18 @@ class TorchBackend(Backend):
 
     def finish(self, model: nn.Module, *, training: bool) -> None:
         """Check that nothing is left on the meta device, and set the mode."""
-        left = [
-            path + leaf
-            for path, module in _walk(model)
-            for held in (module._parameters, module._buffers)
-            for leaf, value in held.items()
-            if value is not None and value.is_meta
-        ]
+        left, unusual = [], []
+        for path, module in _walk(model):
+            for held in (module._parameters, module._buffers):
+                left += [path + leaf for leaf, value in held.items() if value is not None and value.is_meta]
+            # As `model.train` does, which takes a second for 100,000 modules.
+            object.__setattr__(module, "training", training)
+            if type(module).train is not nn.Module.train:
+                unusual.append(module)
         if left:
             raise BackendError(f"{len(left)} parameter(s) or buffer(s) have no memory", problems=left)
-        model.train(training)
+        for module in unusual:
+            module.train(training)
 
     def read(self, model: nn.Module, name: str) -> HostTensor:
         """Return a parameter's or buffer's bytes: its own memory on the CPU, a copy of it elsewhere."""

@@ -72,7 +72,8 @@ class Linear(nn.Linear):
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         nn.Module.__init__(self)
         # Past `nn.Module.__setattr__`, which takes longer than all else here: there can be 100,000 layers.
-        vars(self).update(in_features=in_features, out_features=out_features)
+        object.__setattr__(self, "in_features", in_features)
+        object.__setattr__(self, "out_features", out_features)
         self._parameters["weight"] = parameter(out_features, in_features)
         self._parameters["bias"] = parameter(out_features) if bias else None
 

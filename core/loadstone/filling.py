@@ -101,6 +101,8 @@ def _requests(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path
 
 def _settle_ties(prepared: Prepared) -> LoadPlan:
     """Tie parameters that are stored twice with equal bytes; keep the others apart, with a warning."""
+    if not prepared.plan.compare:
+        return prepared.plan
     assignments = dict(prepared.plan.assignments)
     for name, to in prepared.plan.compare:
         if _equal(prepared, name, to):

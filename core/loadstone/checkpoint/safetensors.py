@@ -119,6 +119,7 @@ class _Header:
     def __init__(self, *, file: str, where: object) -> None:
         self.file = file
         self.where = where
+        self.shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def read(self, read: Read, size: int) -> Header:
         start = read(0, min(size, FIRST_READ))
@@ -221,6 +222,7 @@ class _Header:
             )
         dtype = self._dtype(name, entry["dtype"])
         shape = self._sizes(name, "shape", entry["shape"])
+        shape = self.shapes.setdefault(shape, shape)  # thousands of tensors have a few shapes between them
         offsets = self._sizes(name, "data_offsets", entry["data_offsets"])
         if len(offsets) != 2 or offsets[0] > offsets[1]:
             self._fail(

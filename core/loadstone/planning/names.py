@@ -25,7 +25,9 @@ class NameMap:
     ) -> None:
         self.head = head
         self._parameters = parameters
-        self._renamed = {name: _current(new, architecture) for name, new in stored.items()}
+        self._renamed = stored
+        if architecture.renamed:
+            self._renamed = {name: _current(new, architecture) for name, new in stored.items()}
         self.prefix = self._prevailing(architecture, set(self._renamed.values()))
         self._names = {name: self._place(new) for name, new in self._renamed.items()}
 
