@@ -113,9 +113,12 @@ def matches(pattern: str, name: str) -> bool:
         >>> matches("layers.{}.bias", "layers.1.mlp.bias")
         False
     """
-    wanted, found = pattern.split("."), name.split(".")
-    if wanted[-1] == "{...}":
-        wanted, found = wanted[:-1], found[: len(wanted) - 1]
+    start = pattern.removesuffix(".{...}")
+    wanted, found = start.split("."), name.split(".")
+    if start != pattern and len(found) > len(wanted):
+        found = found[: len(wanted)]
+    elif start != pattern:
+        return False
     return len(wanted) == len(found) and all(w in ("{}", f) for w, f in zip(wanted, found, strict=True))
 
 

@@ -32,6 +32,8 @@ def _label(pattern: str, members: list[str]) -> str:
 
 
 def _span(column: tuple[str, ...]) -> str:
+    if "{}" in column:  # a name may hold what patterns are written with
+        return "{}"
     numbers = sorted({int(segment) for segment in column})
     if len(numbers) == 1:
         return str(numbers[0])
