@@ -73,9 +73,7 @@ class TorchBackend(Backend):
             for leaf, value in _persistent(module):
                 name, shape = path + leaf, value.shape
                 shape = shapes.setdefault(shape, tuple(shape))
-                found[name] = Parameter(
-                    name=name, shape=shape, dtype=NAMES[value.dtype], identity=id(value)
-                )
+                found[name] = Parameter(name=name, shape=shape, dtype=NAMES[value.dtype], identity=id(value))
         return found
 
     def put(self, model: nn.Module, name: str, tensor: HostTensor, device: Device) -> None:

@@ -20,6 +20,8 @@ from loadstone_torch.losses import causal_lm_loss, sequence_loss, span_loss, tok
 from loadstone_torch.modeling import PreTrainedModel
 
 Output = ModelOutput | tuple[Any, ...]
+WITHOUT_POOLER = {"add_pooling_layer": False}
+"""Options of a base model whose pooled output nobody reads."""
 
 
 class Headed(PreTrainedModel):

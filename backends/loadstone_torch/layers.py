@@ -99,6 +99,43 @@ class LayerNorm(nn.LayerNorm):
         self.bias = parameter(size)
 
 
+class Convolution(nn.Conv2d):
+    """`nn.Conv2d` that leaves its weights undrawn."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],
+        *,
+        stride: tuple[int, int],
+        padding: int = 0,
+        bias: bool = False,
+    ) -> None:
+        nn.Module.__init__(self)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel_size, self.stride, self.padding = kernel_size, stride, (padding, padding)
+        self.dilation, self.groups = (1, 1), 1
+        self.transposed, self.output_padding, self.padding_mode = False, (0, 0), "zeros"
+        self._reversed_padding_repeated_twice = [padding] * 4
+        self.weight = parameter(out_channels, in_channels, *kernel_size)
+        self.register_parameter("bias", parameter(out_channels) if bias else None)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` that leaves its weights and running statistics undrawn."""
+
+    def __init__(self, channels: int) -> None:
+        nn.Module.__init__(self)
+        self.num_features, self.eps, self.momentum = channels, 1e-5, 0.1
+        self.affine, self.track_running_stats = True, True
+        self.weight, self.bias = parameter(channels), parameter(channels)
+        self.register_buffer("running_mean", parameter(channels).detach())
+        self.register_buffer("running_var", parameter(channels).detach())
+        counter = torch.zeros((), dtype=torch.int64, device=self.weight.device)
+        self.register_buffer("num_batches_tracked", counter)
+
+
 class RMSNorm(nn.Module):
     """Root mean square norm, computed in float32. Source: Zhang and Sennrich 2019, arXiv:1910.07467."""
 

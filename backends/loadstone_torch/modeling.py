@@ -98,8 +98,14 @@ class PreTrainedModel(nn.Module, Pretrained, metaclass=_DrawnWhenCalled):
         return found
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """Return the layer that looks tokens up."""
+        """Return the layer that looks tokens up.
+
+        Raises:
+            ArgumentError: If the model reads no tokens.
+        """
         architecture, head = self.architecture_and_head()
+        if not architecture.embedding:
+            raise ArgumentError(f"{type(self).__name__} reads no tokens, and has no embedding of them")
         path = ".".join(part for part in (head.prefix, architecture.embedding) if part)
         return self.get_submodule(path)  # type: ignore[return-value]
 

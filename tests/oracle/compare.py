@@ -12,6 +12,8 @@ import numpy as np
 from tests.oracle.load import Run
 
 FP32_TOLERANCE = 1e-5
+BF16_ROUNDING = 2**-7
+"""A unit in bfloat16's last place, as a part of the value: no chain of roundings is held to less."""
 
 
 def relative_difference(actual: Any, expected: np.ndarray, valid: np.ndarray | None = None) -> float:
@@ -78,7 +80,7 @@ def assert_within_rounding(
         valid: As in `assert_close`.
         slack: How many times transformers' own rounding is allowed.
     """
-    rounding = relative_difference(half, full, valid)
+    rounding = max(relative_difference(half, full, valid), BF16_ROUNDING)
     actual = np.asarray(actual).astype(np.float32)
     assert_close(actual, full, what=f"{what} against fp32", valid=valid, tolerance=slack * rounding)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from loadstone.architectures import EncoderSpec
 from loadstone.config import Config
 from loadstone_torch.heads import (
+    WITHOUT_POOLER,
     ForMultipleChoice,
     ForPooledClassification,
     ForQuestionAnswering,
@@ -36,8 +37,6 @@ from loadstone_torch.layers import (
 from loadstone_torch.losses import token_loss
 from loadstone_torch.modeling import PreTrainedModel
 
-WITHOUT_POOLER = {"add_pooling_layer": False}
-
 
 class BertEmbeddings(nn.Module):
     """Words, positions and token types, added and normalised."""
@@ -46,19 +45,32 @@ class BertEmbeddings(nn.Module):
         super().__init__()
         self.word_embeddings = Embedding(spec.vocab_size, spec.hidden_size, padding_idx=spec.pad_token_id)
         self.position_embeddings = Embedding(spec.max_positions, spec.hidden_size)
-        self.token_type_embeddings = Embedding(spec.type_vocab_size, spec.hidden_size)
+        if spec.type_vocab_size:
+            self.token_type_embeddings = Embedding(spec.type_vocab_size, spec.hidden_size)
         self.LayerNorm = LayerNorm(spec.hidden_size, spec.norm_eps)
         self.dropout = nn.Dropout(spec.hidden_dropout)
+        self.spec = spec
 
-    def forward(self, words: Tensor, token_type_ids: Tensor | None, position_ids: Tensor | None) -> Tensor:
+    def forward(self, words: Tensor, token_type_ids: Tensor | None, position_ids: Tensor) -> Tensor:
         """Word embeddings (B, T, C) and ids (B, T) -> (B, T, C)."""
-        if position_ids is None:
-            position_ids = torch.arange(words.shape[1], device=words.device)[None]
-        if token_type_ids is None:
-            token_type_ids = torch.zeros(words.shape[:2], dtype=torch.long, device=words.device)
-        x = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
+        x = words
+        if self.spec.type_vocab_size:
+            if token_type_ids is None:
+                token_type_ids = torch.zeros(words.shape[:2], dtype=torch.long, device=words.device)
+            x = x + self.token_type_embeddings(token_type_ids)
+        x = x + self.position_embeddings(position_ids)
         mixed: Tensor = self.dropout(self.LayerNorm(x))
         return mixed
+
+    def positions(self, input_ids: Tensor | None, words: Tensor) -> Tensor:
+        """Return positions (B or 1, T) where the caller gave none."""
+        if not self.spec.positions_skip_padding:
+            return torch.arange(words.shape[1], device=words.device)[None]
+        pad = self.spec.pad_token_id or 0
+        if input_ids is None:
+            return torch.arange(pad + 1, pad + 1 + words.shape[1], device=words.device)[None]
+        real = input_ids != pad
+        return real.cumsum(-1) * real + pad
 
 
 class BertSelfAttention(nn.Module):
@@ -207,6 +219,8 @@ class BertModel(PreTrainedModel):
             `last_hidden_state` (B, T, C), `pooler_output` (B, C), `hidden_states`, `attentions`.
         """
         words = self.embed(self.embeddings.word_embeddings, input_ids, inputs_embeds)
+        if position_ids is None:
+            position_ids = self.embeddings.positions(input_ids, words)
         x = self.embeddings(words, token_type_ids, position_ids)
         want_weights = self.wants("output_attentions", output_attentions)
         eager = want_weights or self.attn_implementation == "eager"

@@ -77,7 +77,7 @@ class Architecture:
         renamed: (old, new) endings of names from before a renaming (`LayerNorm.gamma`, `LayerNorm.weight`).
         no_split: Class names of the blocks that a device map must keep whole.
         keep_float32: Base-model names that stay float32 whatever dtype is asked for.
-        drawn: Names -> how a fresh parameter is drawn ("ones", "zeros"), where it is not the rule: zeros for a
+        drawn: Names -> how a fresh parameter is drawn ("ones", "zeros", "fan_out"), where it is not the rule: zeros for a
             `bias`, ones for any other vector, else a normal distribution of width `initializer_range`.
         shardable: Base-model names -> the axis along which they may be cut over devices.
         modules: Backend name -> module that holds the classes, where it is not the backend's own.

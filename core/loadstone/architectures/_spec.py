@@ -97,6 +97,8 @@ class EncoderSpec:
     Attributes:
         pad_token_id: Row of the word embedding that is zero when drawn afresh.
         hidden_dropout: Probability after embeddings and projections, in training.
+        type_vocab_size: Rows of the token type embedding; 0: there is none.
+        positions_skip_padding: Positions count the tokens that are not padding, from the padding token's id on.
     """
 
     vocab_size: int
@@ -113,6 +115,7 @@ class EncoderSpec:
     initializer_range: float
     pad_token_id: int | None
     classifier: ClassifierSpec
+    positions_skip_padding: bool = False
 
 
 def classifier_spec(config: Config, *, dropout: float) -> ClassifierSpec:

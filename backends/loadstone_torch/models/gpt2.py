@@ -1,0 +1,196 @@
+"""GPT-2 in PyTorch. Its projections are stored as [in, out], and held so.
+
+B batch, T query tokens, S key tokens, H heads, D head size, C hidden size, V vocabulary.
+Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from loadstone.architectures.gpt2 import GPT2Spec
+from loadstone.config import Config
+from loadstone_torch.generation import Cache
+from loadstone_torch.heads import (
+    ForCausalLM,
+    ForLastTokenClassification,
+    ForQuestionAnswering,
+    ForTokenClassification,
+    Output,
+)
+from loadstone_torch.layers import (
+    ACTIVATIONS,
+    Embedding,
+    LayerNorm,
+    attention,
+    causal_mask,
+    merge_heads,
+    parameter,
+    split_heads,
+)
+from loadstone_torch.modeling import PreTrainedModel
+
+
+class Projection(nn.Module):
+    """x @ weight + bias, with `weight` [in, out]."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = parameter(in_features, out_features)
+        self.bias = parameter(out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, in) -> (B, T, out)."""
+        flat = torch.addmm(self.bias, x.flatten(0, -2), self.weight)
+        return flat.view(*x.shape[:-1], -1)
+
+
+class GPT2Attention(nn.Module):
+    """Causal attention, queries, keys and values from one projection."""
+
+    def __init__(self, spec: GPT2Spec, layer: int) -> None:
+        super().__init__()
+        self.layer, self.scale = layer, spec.attention_scales[layer]
+        self.head_dim = spec.hidden_size // spec.num_heads
+        self.dropout = spec.attention_dropout
+        self.c_attn = Projection(spec.hidden_size, 3 * spec.hidden_size)
+        self.c_proj = Projection(spec.hidden_size, spec.hidden_size)
+        self.resid_dropout = nn.Dropout(spec.residual_dropout)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, cache: Cache | None, eager: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C) -> (B, T, C), and the weights (B, H, T, S) where eager."""
+        q, k, v = (split_heads(part, self.head_dim) for part in self.c_attn(x).chunk(3, dim=-1))
+        if cache is not None:
+            k, v = cache.update(k, v, self.layer)  # (B, H, S, D)
+        dropout = self.dropout if self.training else 0.0
+        mixed, weights = attention(q, k, v, mask, scale=self.scale, dropout=dropout, eager=eager)
+        return self.resid_dropout(self.c_proj(merge_heads(mixed))), weights
+
+
+class GPT2MLP(nn.Module):
+    """c_proj(act(c_fc(x)))."""
+
+    def __init__(self, spec: GPT2Spec) -> None:
+        super().__init__()
+        self.c_fc = Projection(spec.hidden_size, spec.intermediate_size)
+        self.c_proj = Projection(spec.intermediate_size, spec.hidden_size)
+        self.activation = ACTIVATIONS[spec.activation]
+        self.dropout = nn.Dropout(spec.residual_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        mixed: Tensor = self.dropout(self.c_proj(self.activation(self.c_fc(x))))
+        return mixed
+
+
+class GPT2Block(nn.Module):
+    """Attention and feed-forward, each normalised before and added to its input."""
+
+    def __init__(self, spec: GPT2Spec, layer: int) -> None:
+        super().__init__()
+        self.ln_1 = LayerNorm(spec.hidden_size, spec.norm_eps)
+        self.attn = GPT2Attention(spec, layer)
+        self.ln_2 = LayerNorm(spec.hidden_size, spec.norm_eps)
+        self.mlp = GPT2MLP(spec)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None, cache: Cache | None, eager: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C) -> (B, T, C), and the attention weights where eager."""
+        mixed, weights = self.attn(self.ln_1(x), mask, cache, eager)
+        x = x + mixed
+        return x + self.mlp(self.ln_2(x)), weights
+
+
+class GPT2Model(PreTrainedModel):
+    """GPT-2 without a head: token ids to hidden states."""
+
+    spec: GPT2Spec
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        spec = self.spec
+        self.wte = Embedding(spec.vocab_size, spec.hidden_size)
+        self.wpe = Embedding(spec.max_positions, spec.hidden_size)
+        self.drop = nn.Dropout(spec.embedding_dropout)
+        self.h = nn.ModuleList(GPT2Block(spec, i) for i in range(spec.num_layers))
+        self.ln_f = LayerNorm(spec.hidden_size, spec.norm_eps)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Output:
+        """Run the decoder.
+
+        Args:
+            input_ids: (B, T).
+            attention_mask: (B, S), zero at padding; S counts the cached tokens too.
+            token_type_ids: (B, T), looked up among the words; nothing is added where absent.
+            position_ids: (B, T); counted from the cached tokens on where absent.
+            past_key_values: The cache of earlier tokens; it is extended.
+            inputs_embeds: (B, T, C) in place of `input_ids`.
+            use_cache: Return a cache.
+            output_attentions: Return the weights of each layer, (B, H, T, S).
+            output_hidden_states: Return the embeddings and each layer's output, (B, T, C).
+            return_dict: False returns a tuple.
+
+        Returns:
+            `last_hidden_state` (B, T, C), `past_key_values`, `hidden_states`, `attentions`.
+        """
+        x = self.embed(self.wte, input_ids, inputs_embeds)
+        cache = past_key_values
+        if cache is None and self.wants("use_cache", use_cache):
+            cache = Cache()
+        seen = cache.get_seq_length() if cache is not None else 0
+        keys = seen + x.shape[1]
+        if position_ids is None:
+            position_ids = torch.arange(seen, keys, device=x.device)[None]
+        x = x + self.wpe(position_ids)
+        if token_type_ids is not None:
+            x = x + self.wte(token_type_ids)
+        x = self.drop(x)
+        mask = causal_mask(attention_mask, queries=x.shape[1], keys=keys, device=x.device)
+        want_weights = self.wants("output_attentions", output_attentions)
+        eager = want_weights or self.attn_implementation == "eager"
+        states, weights = [x], []
+        for block in self.h:
+            x, attended = block(x, mask, cache, eager)
+            states.append(x)
+            weights.append(attended)
+        x = self.ln_f(x)
+        states[-1] = x  # the last state is the normalised one
+        return self.output(
+            return_dict,
+            last_hidden_state=x,
+            past_key_values=cache,
+            hidden_states=tuple(states) if self.wants("output_hidden_states", output_hidden_states) else None,
+            attentions=tuple(weights) if want_weights else None,
+        )
+
+
+class GPT2LMHeadModel(ForCausalLM):
+    """GPT-2 with a head that scores the next token."""
+
+
+class GPT2ForSequenceClassification(ForLastTokenClassification):
+    """GPT-2 with a head that classifies a sequence by its last token."""
+
+
+class GPT2ForTokenClassification(ForTokenClassification):
+    """GPT-2 with a head that classifies each token."""
+
+
+class GPT2ForQuestionAnswering(ForQuestionAnswering):
+    """GPT-2 with a head that scores where an answer starts and ends."""

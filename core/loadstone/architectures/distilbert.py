@@ -1,0 +1,114 @@
+"""DistilBERT. Source: Sanh et al. 2019, https://arxiv.org/abs/1910.01108."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from loadstone.architectures._records import Architecture, Head, Tie
+from loadstone.architectures._spec import EncoderSpec, activation, check_sizes, classifier_spec, divides
+from loadstone.config import Config
+
+
+class DistilBertConfig(Config):
+    """Configuration of DistilBERT. Keys and defaults are transformers'."""
+
+    model_type = "distilbert"
+    spellings = Config.spellings | {
+        "hidden_size": "dim",
+        "num_attention_heads": "n_heads",
+        "num_hidden_layers": "n_layers",
+    }
+
+    vocab_size: int = 30522
+    max_position_embeddings: int = 512
+    sinusoidal_pos_embds: bool = False
+    n_layers: int = 6
+    n_heads: int = 12
+    dim: int = 768
+    hidden_dim: int = 4 * 768
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    activation: str = "gelu"
+    qa_dropout: float = 0.1
+    seq_classif_dropout: float = 0.2
+    pad_token_id: int | None = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DistilBertSpec(EncoderSpec):
+    """BERT's spec, and the dropout before the question answering head."""
+
+    answer_dropout: float
+
+
+SIZES = ("vocab_size", "dim", "hidden_dim", "n_layers", "n_heads", "max_position_embeddings")
+
+
+def distilbert_spec(config: Config) -> DistilBertSpec:
+    """Resolve a DistilBERT configuration."""
+    config = config.get_text_config()
+    check_sizes(config, *SIZES)
+    divides(config, "dim", "n_heads")
+    return DistilBertSpec(
+        vocab_size=config.vocab_size,
+        hidden_size=config.dim,
+        intermediate_size=config.hidden_dim,
+        num_layers=config.n_layers,
+        num_heads=config.n_heads,
+        activation=activation(config.activation),
+        norm_eps=1e-12,
+        max_positions=config.max_position_embeddings,
+        type_vocab_size=0,
+        hidden_dropout=config.dropout,
+        attention_dropout=config.attention_dropout,
+        initializer_range=config.initializer_range,
+        pad_token_id=config.pad_token_id,
+        classifier=classifier_spec(config, dropout=config.seq_classif_dropout),
+        answer_dropout=config.qa_dropout,
+    )
+
+
+CLASSIFIER = ("classifier.weight", "classifier.bias")
+PRE_CLASSIFIER = ("pre_classifier.weight", "pre_classifier.bias")
+MASKED_LM = (
+    "vocab_transform.weight",
+    "vocab_transform.bias",
+    "vocab_layer_norm.weight",
+    "vocab_layer_norm.bias",
+    "vocab_projector.weight",
+    "vocab_projector.bias",
+)
+
+
+def _head(task: str, *new: tuple[str, ...]) -> Head:
+    tie = Tie(name="vocab_projector.weight", to="distilbert.embeddings.word_embeddings.weight")
+    scores = MASKED_LM in new
+    return Head(
+        task=task,
+        class_name=f"DistilBertFor{task}",
+        prefix="distilbert",
+        new=new,
+        ties=(tie,) if scores else (),
+        output="vocab_projector" if scores else "",
+    )
+
+
+ARCHITECTURES = (
+    Architecture(
+        model_type="distilbert",
+        family="distilbert",
+        config=DistilBertConfig,
+        spec=distilbert_spec,
+        heads=(
+            Head(task="", class_name="DistilBertModel", prefix=""),
+            _head("MaskedLM", MASKED_LM),
+            _head("SequenceClassification", PRE_CLASSIFIER, CLASSIFIER),
+            _head("TokenClassification", CLASSIFIER),
+            _head("QuestionAnswering", ("qa_outputs.weight", "qa_outputs.bias")),
+            _head("MultipleChoice", PRE_CLASSIFIER, CLASSIFIER),
+        ),
+        embedding="embeddings.word_embeddings",
+        ignored=("embeddings.position_ids",),
+        no_split=("DistilBertLayer",),
+    ),
+)

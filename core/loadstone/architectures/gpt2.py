@@ -1,0 +1,127 @@
+"""GPT-2, whose projections are stored as [in, out]. Source: Radford et al. 2019, "Language Models are Unsupervised
+Multitask Learners".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from loadstone.architectures._records import Architecture, Head, Tie
+from loadstone.architectures._spec import ClassifierSpec, activation, check_sizes, classifier_spec, divides
+from loadstone.config import Config, derived
+from loadstone.errors import ConfigError
+
+
+class GPT2Config(Config):
+    """Configuration of GPT-2. Keys and defaults are transformers'."""
+
+    model_type = "gpt2"
+    spellings = Config.spellings | {
+        "hidden_size": "n_embd",
+        "max_position_embeddings": "n_positions",
+        "num_attention_heads": "n_head",
+        "num_hidden_layers": "n_layer",
+    }
+
+    vocab_size: int = 50257
+    n_positions: int = 1024
+    n_embd: int = 768
+    n_layer: int = 12
+    n_head: int = 12
+    n_inner: int = derived(lambda config: 4 * config.n_embd)
+    activation_function: str = "gelu_new"
+    resid_pdrop: float = 0.1
+    embd_pdrop: float = 0.1
+    attn_pdrop: float = 0.1
+    layer_norm_epsilon: float = 1e-5
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    reorder_and_upcast_attn: bool = False
+    add_cross_attention: bool = False
+    classifier_dropout: float | None = None
+    hidden_dropout: float | None = None
+    bos_token_id: int | None = 50256
+    eos_token_id: int | list[int] | None = 50256
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GPT2Spec:
+    """A decoder with learned positions and pre-normalised blocks.
+
+    Attributes:
+        attention_scales: Per layer, the factor on the attention scores.
+        logit_softcap: None: logits are not bounded.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    activation: str
+    norm_eps: float
+    max_positions: int
+    attention_scales: tuple[float, ...]
+    embedding_dropout: float
+    attention_dropout: float
+    residual_dropout: float
+    classifier: ClassifierSpec
+    logit_softcap: float | None = None
+
+
+def gpt2_spec(config: Config) -> GPT2Spec:
+    """Resolve a GPT-2 configuration."""
+    config = config.get_text_config()
+    check_sizes(config, "vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner")
+    if config.add_cross_attention:
+        raise ConfigError("GPT-2 with add_cross_attention is not supported", where="add_cross_attention")
+    head_dim = divides(config, "n_embd", "n_head")
+    dropout = next((d for d in (config.classifier_dropout, config.hidden_dropout) if d is not None), 0.1)
+    scale = head_dim**-0.5 if config.scale_attn_weights else 1.0
+    by_layer = config.scale_attn_by_inverse_layer_idx
+    return GPT2Spec(
+        vocab_size=config.vocab_size,
+        hidden_size=config.n_embd,
+        intermediate_size=config.n_inner,
+        num_layers=config.n_layer,
+        num_heads=config.n_head,
+        activation=activation(config.activation_function),
+        norm_eps=config.layer_norm_epsilon,
+        max_positions=config.n_positions,
+        attention_scales=tuple(scale / (layer + 1 if by_layer else 1) for layer in range(config.n_layer)),
+        embedding_dropout=config.embd_pdrop,
+        attention_dropout=config.attn_pdrop,
+        residual_dropout=config.resid_pdrop,
+        classifier=classifier_spec(config, dropout=dropout),
+    )
+
+
+def _head(task: str, *new: str, class_name: str = "", ties: tuple[Tie, ...] = (), output: str = "") -> Head:
+    name = class_name or f"GPT2For{task}"
+    return Head(task=task, class_name=name, prefix="transformer", new=(new,), ties=ties, output=output)
+
+
+ARCHITECTURES = (
+    Architecture(
+        model_type="gpt2",
+        family="gpt2",
+        config=GPT2Config,
+        spec=gpt2_spec,
+        heads=(
+            Head(task="", class_name="GPT2Model", prefix=""),
+            _head(
+                "CausalLM",
+                "lm_head.weight",
+                class_name="GPT2LMHeadModel",
+                ties=(Tie(name="lm_head.weight", to="transformer.wte.weight"),),
+                output="lm_head",
+            ),
+            _head("SequenceClassification", "score.weight"),
+            _head("TokenClassification", "classifier.weight", "classifier.bias"),
+            _head("QuestionAnswering", "qa_outputs.weight", "qa_outputs.bias"),
+        ),
+        embedding="wte",
+        ignored=("h.{}.attn.bias", "h.{}.attn.masked_bias"),
+        no_split=("GPT2Block",),
+    ),
+)

@@ -1,0 +1,93 @@
+"""RoBERTa and XLM-RoBERTa: BERT's encoder with positions counted from the padding token.
+
+Sources: Liu et al. 2019, https://arxiv.org/abs/1907.11692; Conneau et al. 2019, https://arxiv.org/abs/1911.02116.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from loadstone.architectures._records import Architecture, Head, Tie
+from loadstone.architectures._spec import EncoderSpec
+from loadstone.architectures.bert import POOLER, BertConfig, encoder_spec
+from loadstone.config import Config
+
+
+class RobertaConfig(BertConfig):
+    """Configuration of RoBERTa. Keys and defaults are transformers'."""
+
+    model_type = "roberta"
+
+    vocab_size: int = 50265
+    pad_token_id: int | None = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+
+
+class XLMRobertaConfig(RobertaConfig):
+    """Configuration of XLM-RoBERTa."""
+
+    model_type = "xlm-roberta"
+
+    vocab_size: int = 30522
+
+
+def roberta_spec(config: Config) -> EncoderSpec:
+    """Resolve a RoBERTa configuration."""
+    return dataclasses.replace(encoder_spec(config), positions_skip_padding=True)
+
+
+MASKED_LM = (
+    "lm_head.dense.weight",
+    "lm_head.dense.bias",
+    "lm_head.layer_norm.weight",
+    "lm_head.layer_norm.bias",
+    "lm_head.bias",
+    "lm_head.decoder.weight",
+    "lm_head.decoder.bias",
+)
+CLASSIFICATION = (
+    "classifier.dense.weight",
+    "classifier.dense.bias",
+    "classifier.out_proj.weight",
+    "classifier.out_proj.bias",
+)
+CLASSIFIER = ("classifier.weight", "classifier.bias")
+TIES = (
+    Tie(name="lm_head.decoder.weight", to="roberta.embeddings.word_embeddings.weight"),
+    Tie(name="lm_head.decoder.bias", to="lm_head.bias"),
+)
+
+
+def _heads(stem: str) -> tuple[Head, ...]:
+    pooler = tuple(f"roberta.{name}" for name in POOLER)
+
+    def head(task: str, *new: tuple[str, ...], ties: tuple[Tie, ...] = (), output: str = "") -> Head:
+        return Head(
+            task=task, class_name=f"{stem}For{task}", prefix="roberta", new=new, ties=ties, output=output
+        )
+
+    return (
+        Head(task="", class_name=f"{stem}Model", prefix="", new=(POOLER,), options=("add_pooling_layer",)),
+        head("MaskedLM", MASKED_LM, ties=TIES, output="lm_head.decoder"),
+        head("SequenceClassification", CLASSIFICATION),
+        head("TokenClassification", CLASSIFIER),
+        head("QuestionAnswering", ("qa_outputs.weight", "qa_outputs.bias")),
+        head("MultipleChoice", pooler, CLASSIFIER),
+    )
+
+
+ARCHITECTURES = tuple(
+    Architecture(
+        model_type=config.model_type,
+        family="roberta",
+        config=config,
+        spec=roberta_spec,
+        heads=_heads(stem),
+        embedding="embeddings.word_embeddings",
+        ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
+        renamed=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
+        no_split=("BertLayer", "BertEmbeddings"),
+    )
+    for stem, config in (("Roberta", RobertaConfig), ("XLMRoberta", XLMRobertaConfig))
+)

@@ -1,0 +1,127 @@
+"""ViT. Source: Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from loadstone.architectures._records import Architecture, Head
+from loadstone.architectures._spec import ClassifierSpec, activation, check_sizes, classifier_spec, divides
+from loadstone.config import Config, derived
+from loadstone.errors import ConfigError
+
+
+class ViTConfig(Config):
+    """Configuration of ViT. Keys and defaults are transformers'."""
+
+    model_type = "vit"
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.0
+    attention_probs_dropout_prob: float = 0.0
+    layer_norm_eps: float = 1e-12
+    image_size: int | list[int] = 224
+    patch_size: int | list[int] = 16
+    num_channels: int = 3
+    qkv_bias: bool = True
+    encoder_stride: int = 16
+    pooler_output_size: int = derived(lambda config: config.hidden_size)
+    pooler_act: str = "tanh"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ViTSpec:
+    """An encoder of image patches.
+
+    Attributes:
+        image_size: Height and width of the images that the positions were trained for, in pixels.
+        patch_size: Height and width of a patch, in pixels.
+        attention_bias: Whether queries, keys and values have a bias.
+        pooler_size: Size of the pooled output.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    activation: str
+    norm_eps: float
+    image_size: tuple[int, int]
+    patch_size: tuple[int, int]
+    num_channels: int
+    attention_bias: bool
+    hidden_dropout: float
+    attention_dropout: float
+    pooler_size: int
+    pooler_activation: str
+    classifier: ClassifierSpec
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches along the height and the width of an image."""
+        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
+
+
+def vit_spec(config: Config) -> ViTSpec:
+    """Resolve a ViT configuration."""
+    check_sizes(
+        config, "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels"
+    )
+    divides(config, "hidden_size", "num_attention_heads")
+    return ViTSpec(
+        hidden_size=config.hidden_size,
+        intermediate_size=config.intermediate_size,
+        num_layers=config.num_hidden_layers,
+        num_heads=config.num_attention_heads,
+        activation=activation(config.hidden_act),
+        norm_eps=config.layer_norm_eps,
+        image_size=_pair(config, "image_size"),
+        patch_size=_pair(config, "patch_size"),
+        num_channels=config.num_channels,
+        attention_bias=config.qkv_bias,
+        hidden_dropout=config.hidden_dropout_prob,
+        attention_dropout=config.attention_probs_dropout_prob,
+        pooler_size=config.pooler_output_size,
+        pooler_activation=activation(config.pooler_act),
+        classifier=classifier_spec(config, dropout=0.0),
+    )
+
+
+def _pair(config: Config, name: str) -> tuple[int, int]:
+    value = getattr(config, name)
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or min(pair) < 1:
+        raise ConfigError(
+            f"{name} is not a size", where=name, expected="one number, or height and width", found=value
+        )
+    return pair
+
+
+POOLER = ("pooler.dense.weight", "pooler.dense.bias")
+CLASSIFIER = ("classifier.weight", "classifier.bias")
+
+ARCHITECTURES = (
+    Architecture(
+        model_type="vit",
+        family="vit",
+        config=ViTConfig,
+        spec=vit_spec,
+        heads=(
+            Head(task="", class_name="ViTModel", prefix="", new=(POOLER,), options=("add_pooling_layer",)),
+            Head(
+                task="ImageClassification",
+                class_name="ViTForImageClassification",
+                prefix="vit",
+                new=(CLASSIFIER,),
+            ),
+        ),
+        embedding="",
+        optional=tuple(
+            f"encoder.layer.{{}}.attention.attention.{name}.bias" for name in ("query", "key", "value")
+        ),
+        no_split=("ViTLayer", "ViTEmbeddings"),
+    ),
+)
