@@ -185,15 +185,14 @@ class _Matcher:
     def _one(
         self, parameter: Parameter, info: TensorInfo | None, may_be_new: Mapping[str, str], ignore_sizes: bool
     ) -> Assignment:
-        name, shape, build = parameter.name, parameter.shape, self.policy.build
+        name, shape = parameter.name, parameter.shape
         if info is None:
             if name not in may_be_new:
                 self.missing.append(name)
-            return Assignment(name=name, state="new", dtype=build, shape=shape, why=may_be_new.get(name, ""))
+            return self._fresh(parameter, why=may_be_new.get(name, ""))
         if info.shape != shape:
             if ignore_sizes:
-                why = f"ignore_mismatched_sizes: stored as {list(info.shape)}"
-                return Assignment(name=name, state="new", dtype=build, shape=shape, why=why)
+                return self._fresh(parameter, why=f"ignore_mismatched_sizes: stored as {list(info.shape)}")
             self.problems.append(
                 f"{info.file}: {info.name}: expected shape {list(shape)}, found {list(info.shape)}"
             )
@@ -203,6 +202,10 @@ class _Matcher:
         if info.name == name:
             name = info.name  # the report keeps one string of two equal ones
         return Assignment(name=name, state=state, dtype=target, shape=info.shape, source=info)
+
+    def _fresh(self, parameter: Parameter, *, why: str) -> Assignment:
+        dtype = self.policy.target(self.names.base(parameter.name), self.policy.build, parameter.dtype)
+        return Assignment(name=parameter.name, state="new", dtype=dtype, shape=parameter.shape, why=why)
 
     def _check_dtype(self, info: TensorInfo, target: str, declared: str) -> None:
         place, stored = f"{info.file}: {info.name}", DTYPES[info.dtype]
