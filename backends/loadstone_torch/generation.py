@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from loadstone.decoding import NextLogits, Streamer, decode, positions
 from loadstone.errors import ArgumentError
-from loadstone.generation import Generation, resolve_generation
+from loadstone.generation import resolve_generation
 
 
 class Cache:
@@ -45,68 +47,61 @@ class Cache:
 @torch.no_grad()
 def generate(
     model: Any,
-    input_ids: Any = None,
+    input_ids: Tensor | None = None,
     *,
-    attention_mask: Any = None,
-    inputs: Any = None,
+    attention_mask: Tensor | None = None,
+    inputs: Tensor | None = None,
     use_cache: bool = True,
+    streamer: Streamer | None = None,
     **arguments: Any,
 ) -> Tensor:
-    """Continue prompts greedily.
+    """Continue prompts.
 
     Args:
         model: A causal language model.
-        input_ids: (B, T), a tensor or nested lists; shorter prompts are padded on the left.
+        input_ids: (B, T); shorter prompts are padded on the left.
         attention_mask: (B, T), zero at padding; None: nothing is padding.
         inputs: The same as `input_ids`.
         use_cache: Keep keys and values; False computes every token again at each step.
-        **arguments: `max_new_tokens`, `max_length`, `eos_token_id` (one or several), `pad_token_id`; where absent,
-            generation_config.json decides.
+        streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
+        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generation.resolve_generation`; where
+            absent, generation_config.json decides.
 
     Returns:
         Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
 
     Raises:
-        ArgumentError: If an argument is unknown, or the prompt leaves no room.
+        ArgumentError: If an argument is unknown or out of range, or the prompt leaves no room.
     """
-    given = input_ids if input_ids is not None else inputs
-    if given is None:
+    ids = input_ids if input_ids is not None else inputs
+    if ids is None:
         raise ArgumentError("generate() needs input_ids", expected="token ids (B, T)")
-    ids = given if isinstance(given, Tensor) else torch.tensor(given, device=model.device)
     plan = resolve_generation(model.generation_config, arguments, prompt_length=ids.shape[1])
-    mask = (
-        torch.ones_like(ids) if attention_mask is None else torch.as_tensor(attention_mask, device=ids.device)
-    )
-    running = torch.ones(ids.shape[0], dtype=torch.bool, device=ids.device)
-    cache = Cache() if use_cache else None
-    for _ in range(plan.max_new_tokens):
-        logits = _next_logits(model, ids, mask, cache)
-        chosen = torch.where(running, logits.argmax(-1), plan.pad_token_id)
-        ids = torch.cat((ids, chosen[:, None]), dim=1)
-        mask = torch.cat((mask, torch.ones_like(mask[:, :1])), dim=1)
-        running = running & ~_ends(chosen, plan)
-        if not running.any():
-            break
-    return ids
+    mask = None if attention_mask is None else attention_mask.cpu().numpy()
+    step = _step(model, Cache() if use_cache else None)
+    sequences = decode(step, ids.cpu().numpy(), mask, plan, streamer=streamer)
+    return torch.from_numpy(sequences).to(ids.device)
 
 
-def _next_logits(model: Any, ids: Tensor, mask: Tensor, cache: Cache | None) -> Tensor:
-    """Return the logits (B, V) that follow the last token; with a cache only unseen tokens are computed."""
-    seen = cache.get_seq_length() if cache is not None else 0
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    output = model(
-        input_ids=ids[:, seen:],
-        attention_mask=None if mask.all() else mask,
-        position_ids=positions[:, seen:],
-        past_key_values=cache,
-        use_cache=cache is not None,
-        logits_to_keep=1,
-        return_dict=True,
-    )
-    logits: Tensor = output.logits[:, -1]
-    return logits
+def _step(model: Any, cache: Cache | None) -> NextLogits:
+    """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
 
+    def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        seen = cache.get_seq_length() if cache is not None else 0
 
-def _ends(chosen: Tensor, plan: Generation) -> Tensor:
-    eos = torch.tensor(plan.eos_token_ids, device=chosen.device, dtype=chosen.dtype)
-    return torch.isin(chosen, eos)
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array).to(model.device)
+
+        output = model(
+            input_ids=tensor(ids[:, seen:]),
+            attention_mask=None if mask.all() else tensor(mask),
+            position_ids=tensor(positions(mask)[:, seen:]),
+            past_key_values=cache,
+            use_cache=cache is not None,
+            logits_to_keep=1,
+            return_dict=True,
+        )
+        logits: np.ndarray = output.logits[:, -1].float().cpu().numpy()
+        return logits
+
+    return run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +75,50 @@ class Generation:
         max_new_tokens: Tokens to add at most.
         eos_token_ids: A sequence ends with any of them; () for none.
         pad_token_id: Fills sequences that ended early.
+        do_sample: Draw tokens by their probability; False takes the likeliest.
+        temperature: Divides the logits, in sampling.
+        top_k: Draw from this many likeliest tokens only; 0: from all.
+        top_p: Draw from the likeliest tokens that make up this probability; 1: from all.
+        repetition_penalty: Makes tokens that occurred less likely; 1: not.
+        seed: Of the generator that draws; None: a fresh one each time.
+        stop_strings: A sequence ends when its continuation holds one of them.
+        to_text: Turns token ids into text, for `stop_strings`.
     """
 
     max_new_tokens: int
     eos_token_ids: tuple[int, ...]
     pad_token_id: int
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop_strings: tuple[str, ...] = ()
+    to_text: Callable[[list[int]], str] = str
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is taken each time, and nothing but tokens ends a sequence."""
+        return not (self.do_sample or self.stop_strings or self.repetition_penalty != 1.0)
+
+
+ARGUMENTS = (
+    "max_new_tokens",
+    "max_length",
+    "eos_token_id",
+    "pad_token_id",
+    "do_sample",
+    "temperature",
+    "top_k",
+    "top_p",
+    "repetition_penalty",
+    "seed",
+    "stop_strings",
+    "tokenizer",
+)
+# transformers' default where a checkpoint samples and does not say.
+DEFAULT_TOP_K = 50
 
 
 def resolve_generation(
@@ -89,31 +128,62 @@ def resolve_generation(
 
     Args:
         config: The model's generation settings.
-        arguments: The caller's keyword arguments.
+        arguments: The caller's keyword arguments, see `Generation`; and `max_length`, which counts the prompt, and
+            `tokenizer`, anything with a `decode` method, which `stop_strings` need.
         prompt_length: Tokens of the prompt, padding included.
 
     Raises:
-        ArgumentError: If an argument is unknown, or asks for what is not there yet.
+        ArgumentError: If an argument is unknown or out of range.
     """
-    known = ("max_new_tokens", "max_length", "eos_token_id", "pad_token_id", "do_sample", "num_beams")
     for name in arguments:
-        if name not in known:
+        if name not in ARGUMENTS:
+            hint = nearest(name, ARGUMENTS)
             raise ArgumentError(
-                f"generate() has no argument {name!r}", expected=", ".join(known), hint=nearest(name, known)
+                f"generate() has no argument {name!r}", expected=", ".join(ARGUMENTS), hint=hint
             )
     settings = {**config.values, **{name: value for name, value in arguments.items() if value is not None}}
-    if arguments.get("do_sample") or arguments.get("num_beams", 1) not in (None, 1):
-        raise ArgumentError(
-            "generate() is greedy: sampling and beams are not there yet", hint="leave them out"
-        )
     eos = settings.get("eos_token_id")
     eos_ids = () if eos is None else tuple(eos) if isinstance(eos, list | tuple) else (int(eos),)
-    pad = settings.get("pad_token_id")
-    return Generation(
+    pad, top_k = settings.get("pad_token_id"), settings.get("top_k")
+    found = Generation(
         max_new_tokens=_new_tokens(settings, arguments, prompt_length),
         eos_token_ids=eos_ids,
         pad_token_id=pad if pad is not None else eos_ids[0] if eos_ids else 0,
+        do_sample=bool(settings.get("do_sample")),
+        temperature=float(settings.get("temperature") or 1.0),
+        top_k=DEFAULT_TOP_K if top_k is None else int(top_k),
+        top_p=float(settings.get("top_p") or 1.0),
+        repetition_penalty=float(settings.get("repetition_penalty") or 1.0),
+        seed=settings.get("seed"),
+        stop_strings=_stop_strings(settings),
+        to_text=settings["tokenizer"].decode if settings.get("tokenizer") is not None else str,
     )
+    _check_ranges(found)
+    return found
+
+
+def _stop_strings(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    stops = settings.get("stop_strings") or ()
+    stops = (stops,) if isinstance(stops, str) else tuple(stops)
+    if stops and settings.get("tokenizer") is None:
+        raise ArgumentError("stop_strings need a tokenizer to turn tokens into text", hint="pass tokenizer=")
+    return stops
+
+
+def _check_ranges(plan: Generation) -> None:
+    for name, value, right, expected in (
+        (
+            "temperature",
+            plan.temperature,
+            plan.temperature > 0,
+            "above 0; do_sample=False takes the likeliest token",
+        ),
+        ("top_k", plan.top_k, plan.top_k >= 0, "0 or above"),
+        ("top_p", plan.top_p, 0 < plan.top_p <= 1, "above 0, at most 1"),
+        ("repetition_penalty", plan.repetition_penalty, plan.repetition_penalty > 0, "above 0"),
+    ):
+        if not right:
+            raise ArgumentError(f"{name} is out of range", expected=expected, found=value)
 
 
 def _new_tokens(settings: Mapping[str, Any], arguments: Mapping[str, Any], prompt_length: int) -> int:

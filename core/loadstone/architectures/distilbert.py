@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 from loadstone.architectures._records import Architecture, Head, Tie
 from loadstone.architectures._spec import EncoderSpec, activation, check_sizes, classifier_spec, divides
@@ -13,7 +15,8 @@ class DistilBertConfig(Config):
     """Configuration of DistilBERT. Keys and defaults are transformers'."""
 
     model_type = "distilbert"
-    spellings = Config.spellings | {
+    spellings: ClassVar[Mapping[str, str]] = {
+        **Config.spellings,
         "hidden_size": "dim",
         "num_attention_heads": "n_heads",
         "num_hidden_layers": "n_layers",

@@ -5,6 +5,8 @@ Multitask Learners".
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 from loadstone.architectures._records import Architecture, Head, Tie
 from loadstone.architectures._spec import ClassifierSpec, activation, check_sizes, classifier_spec, divides
@@ -16,7 +18,8 @@ class GPT2Config(Config):
     """Configuration of GPT-2. Keys and defaults are transformers'."""
 
     model_type = "gpt2"
-    spellings = Config.spellings | {
+    spellings: ClassVar[Mapping[str, str]] = {
+        **Config.spellings,
         "hidden_size": "n_embd",
         "max_position_embeddings": "n_positions",
         "num_attention_heads": "n_head",

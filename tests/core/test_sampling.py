@@ -1,0 +1,112 @@
+"""Sampling: what may be drawn, and that it is drawn as often as it should be."""
+
+import numpy as np
+import pytest
+
+from loadstone.decoding import decode
+from loadstone.errors import ArgumentError
+from loadstone.generation import Generation, GenerationConfig, resolve_generation
+from loadstone.sampling import Sampler
+
+LOGITS = np.log(np.array([[0.5, 0.25, 0.15, 0.1]], np.float32))
+NO_IDS = np.zeros((1, 0), np.int64)
+
+
+def plan(**fields: object) -> Generation:
+    given = {"max_new_tokens": 1, "eos_token_ids": (), "pad_token_id": 0, "do_sample": True, **fields}
+    return Generation(**given)  # type: ignore[arg-type]
+
+
+def frequencies(settings: Generation, number: int = 4000) -> np.ndarray:
+    sampler = Sampler(settings)
+    drawn = sampler.choose(np.repeat(LOGITS, number, axis=0), np.zeros((number, 0), np.int64))
+    return np.bincount(drawn, minlength=4) / number
+
+
+def test_draws_by_probability() -> None:
+    assert np.abs(frequencies(plan(seed=1)) - [0.5, 0.25, 0.15, 0.1]).max() < 0.03
+
+
+def test_temperature_sharpens() -> None:
+    sharp = np.array([0.5, 0.25, 0.15, 0.1]) ** 2
+    assert np.abs(frequencies(plan(seed=1, temperature=0.5)) - sharp / sharp.sum()).max() < 0.03
+
+
+def test_top_k_and_top_p_leave_out() -> None:
+    assert (frequencies(plan(seed=1, top_k=2)) > 0).tolist() == [True, True, False, False]
+    assert (frequencies(plan(seed=1, top_p=0.76)) > 0).tolist() == [True, True, True, False]
+    assert (frequencies(plan(seed=1, top_p=0.75)) > 0).tolist() == [True, True, False, False]
+    assert (frequencies(plan(seed=1, top_p=0.01)) > 0).tolist() == [True, False, False, False]
+
+
+def test_same_seed_same_tokens_and_other_seed_others() -> None:
+    logits = np.zeros((1, 1000), np.float32)
+    draws = [[int(s.choose(logits, NO_IDS)[0]) for _ in range(5)] for s in map(Sampler, (plan(seed=3),) * 2)]
+    assert draws[0] == draws[1]
+    other = Sampler(plan(seed=4))
+    assert [int(other.choose(logits, NO_IDS)[0]) for _ in range(5)] != draws[0]
+
+
+def test_repetition_penalty_divides_positive_and_multiplies_negative_scores() -> None:
+    logits = np.array([[2.0, 1.5, -1.0]], np.float32)
+    greedy = plan(do_sample=False, repetition_penalty=2.0)
+    assert Sampler(greedy).choose(logits, np.array([[0, 0, 2]])).tolist() == [1]
+    assert Sampler(plan(do_sample=False)).choose(logits, np.array([[0]])).tolist() == [0]
+
+
+def test_stop_strings_end_a_sequence_and_the_other_goes_on() -> None:
+    class Letters:
+        def decode(self, ids: list[int]) -> str:
+            return "".join(chr(97 + token) for token in ids)
+
+    settings = resolve_generation(
+        GenerationConfig(),
+        {"max_new_tokens": 4, "stop_strings": "bc", "tokenizer": Letters(), "pad_token_id": 9},
+        prompt_length=1,
+    )
+    script = np.array([[1, 2, 3, 3], [1, 1, 2, 3]])
+
+    def next_logits(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        return np.eye(10, dtype=np.float32)[script[:, ids.shape[1] - 1]]
+
+    out = decode(next_logits, np.zeros((2, 1), np.int64), None, settings)
+    assert out.tolist() == [[0, 1, 2, 9], [0, 1, 1, 2]]
+
+
+def test_streamer_gets_prompt_tokens_and_end() -> None:
+    class Recorder:
+        def __init__(self) -> None:
+            self.got: list[object] = []
+
+        def put(self, value: np.ndarray) -> None:
+            self.got.append(value.tolist())
+
+        def end(self) -> None:
+            self.got.append("end")
+
+    recorder = Recorder()
+    settings = plan(max_new_tokens=2, do_sample=False)
+    decode(lambda ids, mask: LOGITS, np.array([[5, 6]]), None, settings, streamer=recorder)
+    assert recorder.got == [[[5, 6]], [0], [0], "end"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"temperature": -1.0},
+        {"top_k": -1},
+        {"top_p": 1.5},
+        {"repetition_penalty": -2},
+        {"stop_strings": ["x"]},
+    ],
+)
+def test_bad_settings_are_errors(arguments: dict[str, object]) -> None:
+    with pytest.raises(ArgumentError):
+        resolve_generation(GenerationConfig(), arguments, prompt_length=1)
+
+
+def test_the_checkpoints_settings_hold_and_the_callers_go_before() -> None:
+    config = GenerationConfig({"do_sample": True, "temperature": 0.7, "top_p": 0.8, "eos_token_id": [2, 7]})
+    found = resolve_generation(config, {"temperature": 0.2}, prompt_length=3)
+    assert (found.do_sample, found.temperature, found.top_p, found.eos_token_ids) == (True, 0.2, 0.8, (2, 7))
+    assert resolve_generation(config, {"do_sample": False}, prompt_length=3).is_greedy
