@@ -8,13 +8,14 @@ INSTALL = $(BIN)/python -m pip install -qq --constraint tests/constraints.txt --
 # Folders of tests to run, all where none is named: make test SUITES="core torch"
 SUITES ?=
 
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test check docs bench format clean
 .NOTPARALLEL: # two installations into one environment would disturb each other
 
 help:
 	@echo "make demo     load a small checkpoint in PyTorch, and let it write"
 	@echo "make test     run all tests, each backend's with its framework alone"
 	@echo "make check    lint, formatting, types"
+	@echo "make docs     write docs/support.md from the tests that ran"
 	@echo "make bench    measure against transformers"
 	@echo "make format   format the code"
 	@echo "make clean    remove everything that the others made"
@@ -29,6 +30,9 @@ check: .venv/.check
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: .venv/.test
+	$(BIN)/python -m tests.oracle.support
 
 bench: .venv/.test
 	$(BIN)/python -m tests.benchmarks

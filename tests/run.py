@@ -117,8 +117,16 @@ def main() -> None:
     started = time.monotonic()
     print(f"Running tests/{', tests/'.join(folders)}; {AT_A_TIME} at a time", flush=True)
     outcomes = run_all(folders)
+    failed = any(outcome.failed for outcome in outcomes)
+    if not named and not failed:
+        failed = (
+            subprocess.run(
+                [sys.executable, "-m", "tests.oracle.support", "--check"], cwd=TESTS.parent
+            ).returncode
+            != 0
+        )
     print(summary(outcomes, time.monotonic() - started))
-    sys.exit(any(outcome.failed for outcome in outcomes))
+    sys.exit(failed)
 
 
 if __name__ == "__main__":
