@@ -59,7 +59,7 @@ def generate(
 
     Args:
         model: A causal language model.
-        input_ids: (B, T); shorter prompts are padded on the left.
+        input_ids: (B, T), a tensor or lists of numbers; shorter prompts are padded on the left.
         attention_mask: (B, T), zero at padding; None: nothing is padding.
         inputs: The same as `input_ids`.
         use_cache: Keep keys and values; False computes every token again at each step.
@@ -76,8 +76,9 @@ def generate(
     ids = input_ids if input_ids is not None else inputs
     if ids is None:
         raise ArgumentError("generate() needs input_ids", expected="token ids (B, T)")
+    ids = torch.as_tensor(ids)
     plan = resolve_generation(model.generation_config, arguments, prompt_length=ids.shape[1])
-    mask = None if attention_mask is None else attention_mask.cpu().numpy()
+    mask = None if attention_mask is None else torch.as_tensor(attention_mask).cpu().numpy()
     step = _step(model, Cache() if use_cache else None)
     sequences = decode(step, ids.cpu().numpy(), mask, plan, streamer=streamer)
     return torch.from_numpy(sequences).to(ids.device)
