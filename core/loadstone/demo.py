@@ -30,9 +30,9 @@ CHECKPOINT = Path(__file__).with_name("demo_checkpoint")
 ALL = "all"
 
 PROMPTS = (
-    "The Juniper was late. Silas stood",
-    "Hazel had the smallest kitchen in Saltby, but when the Grey Goose",
-    "There was a blue glass float in the bottom of the Patience, and Emil",
+    "The Swallow was late. Silas stood",
+    "Hazel had the smallest kitchen in Saltby, but when the Hopeful",
+    "There was a blue glass float in the bottom of the Juniper, and Emil",
 )
 """What the demo asks the model to go on from. Each names a hero and a boat that never meet in the training text."""
 

@@ -1,0 +1,585 @@
+"""The command line: real input through every command, its JSON, its exit codes, and what it says of damage."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoint_files import SHARED, arrays, save, write_foreign
+from rich.console import Console
+
+import loadstone
+from loadstone import demo
+from loadstone.architectures import model_types
+from loadstone.checkpoint.safetensors import FIRST_READ
+from loadstone.cli import main, views
+
+DEMO = Path(loadstone.__file__).parent / "demo_checkpoint"
+NAME = "org/name"
+REAL = [
+    "bert-tiny-ticket-classifier",
+    "bert-tiny-ticket-classifier-all-formats",
+    "gpt2-tiny-llm-cicd",
+    "llama-tinystories-656k",
+    "llama-tinystories-656k-sharded",
+    "t5-chronos-dummy-all-formats",
+]
+
+
+def shared(name):
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"{name} is not beside the project")
+    return SHARED / name
+
+
+@pytest.fixture
+def call(capsys):
+    """Return a function that runs a command line: words -> exit code, output, error output."""
+
+    def run(*words):
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return ended.value.code, out, err
+
+    return run
+
+
+@pytest.fixture
+def call_json(call):
+    """Return a function that runs a command line with --json: words -> what it printed, parsed."""
+
+    def run(*words, code=0):
+        found, out, err = call(*words, "--json")
+        assert found == code, err
+        return json.loads(out)
+
+    return run
+
+
+def apart(*words, path=None):
+    """Run a command line in a process of its own."""
+    environment = {"PATH": "/usr/bin:/bin"} | ({"PYTHONPATH": str(path)} if path else {})
+    command = [sys.executable, "-m", "loadstone", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+# The whole
+
+
+def test_help_names_every_command(call):
+    code, out, _ = call("--help")
+    assert code == 0
+    assert re.findall(r"^  (demo|inspect|plan|plugins) ", out, re.MULTILINE) == [
+        "demo",
+        "inspect",
+        "plan",
+        "plugins",
+    ]
+
+
+def test_the_version(call):
+    assert call("--version") == (0, f"loadstone {loadstone.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "words", [["inspekt"], ["inspect"], ["inspect", DEMO, "--depth", "2"], ["plan", "--json"]]
+)
+def test_wrong_usage_exits_2(call, words):
+    code, out, err = call(*words)
+    assert (code, out) == (2, "")
+    assert "Usage: loadstone" in err
+
+
+@pytest.mark.parametrize("command", ["inspect", "plan"])
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+def test_an_error_is_told_without_a_traceback(call, tmp_path, command, json_too):
+    code, out, err = call(command, tmp_path / "absent", *json_too)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"The folder '{tmp_path}/absent' does not exist.\n")
+    assert "next: " in err
+    assert "Traceback" not in err
+
+
+# inspect
+
+
+def test_inspect_tells_what_a_checkpoint_holds(call):
+    code, out, err = call("inspect", DEMO)
+    assert (code, err) == (0, "")
+    assert "LlamaForCausalLM (llama)" in out
+    assert "913.6 kB in 1 file: 29 tensors, 228,400 numbers" in out
+    assert re.search(r"model\.safetensors +29 +", out)
+    assert "model.layers.{0...2}" in out
+    assert re.search(r"self_attn\.k_proj\.weight +3 +float32 +48 x 80 +46\.1 kB", out)
+    assert "no problems found" in out
+    assert not any(line.endswith(" ") for line in out.splitlines())
+
+
+def test_inspect_imports_no_framework():
+    program = f"""
+import sys
+from loadstone.cli import main
+try:
+    main(["inspect", {str(DEMO)!r}])
+except SystemExit as ended:
+    assert not ended.code
+assert not {{"torch", "jax", "tensorflow", "keras"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_inspect_as_json_has_these_keys(call_json):
+    found = call_json("inspect", DEMO)
+    assert set(found) == {
+        *("location", "commit", "model_type", "architectures", "nbytes", "elements", "dtypes", "files"),
+        *("other_files", "tensors", "aliases", "metadata", "config", "problems", "notes", "verification"),
+    }
+    assert found["config"] == json.loads((DEMO / "config.json").read_text())
+    assert found["model_type"] == "llama"
+    assert (found["problems"], found["notes"], found["verification"]) == ([], [], None)
+    assert found["nbytes"] == sum(tensor["nbytes"] for tensor in found["tensors"]) == 4 * found["elements"]
+    [file] = found["files"]
+    assert file == {
+        "name": "model.safetensors",
+        "nbytes": (DEMO / "model.safetensors").stat().st_size,
+        "tensors": len(found["tensors"]),
+        "state": "ok",
+    }
+    last = max(found["tensors"], key=lambda tensor: tensor["offset"])
+    assert last["offset"] + last["nbytes"] == file["nbytes"]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_inspect_finds_nothing_wrong_with_a_good_checkpoint(call, call_json, name):
+    found = call_json("inspect", shared(name))
+    assert found["problems"] == []
+    assert found["tensors"]
+    assert bool(found["notes"]) is (found["model_type"] not in model_types())
+    code, out, _ = call("inspect", shared(name))
+    assert code == 0
+    assert "no problems found" in out
+
+
+def test_inspect_shows_an_alias(call_json):
+    assert call_json("inspect", shared("llama-tinystories-656k"))["aliases"] == {
+        "model.embed_tokens.weight": "lm_head.weight"
+    }
+
+
+def test_inspect_shows_a_screen_at_most_and_everything_when_asked(call, tmp_path):
+    many = {
+        f"{letter}{digit}.weight": np.zeros(4, np.float32)
+        for letter in "abcdefghij"
+        for digit in "pqrstuvwxy"
+    }
+    save(tmp_path, many)
+    _, out, _ = call("inspect", tmp_path)
+    assert len(out.splitlines()) <= views.PIPED_HEIGHT
+    hidden = int(re.search(r"and (\d+) tensors more: --all", out)[1])
+    assert hidden + sum(f"  {name} " in out for name in many) == len(many)
+    _, out, _ = call("inspect", tmp_path, "--all")
+    assert all(f"  {name} " in out for name in many)
+
+
+def test_inspect_lists_every_problem_and_all_that_is_readable(call, call_json, tmp_path):
+    folder = tmp_path / "checkpoint"
+    paths = save(
+        folder, arrays(), max_shard_size=600, config='{"model_type": "llama", "hidden_size": "wide"}'
+    )
+    shards = [path for path in paths if path.suffix == ".safetensors"]
+    assert len(shards) >= 3
+    shards[0].write_bytes(shards[0].read_bytes()[:-10])
+    shards[1].unlink()
+
+    found = call_json("inspect", folder, code=1)
+    assert {file["name"]: file["state"] for file in found["files"]} == {
+        path.name: {0: "damaged", 1: "absent"}.get(number, "ok") for number, path in enumerate(sorted(shards))
+    }
+    assert {tensor["file"] for tensor in found["tensors"]} == {path.name for path in sorted(shards)[2:]}
+    problems = "\n".join(problem["what"] for problem in found["problems"])
+    assert len(found["problems"]) == 3
+    for said in (
+        "hidden_size: expected int",
+        f"{shards[1].name} is not there",
+        f"{shards[0].name} ends early",
+    ):
+        assert said in problems
+
+    code, out, _ = call("inspect", folder)
+    assert code == 1
+    assert out.rstrip().endswith("3 problems")
+    assert re.search(rf"{shards[0].name} +damaged", out)
+
+
+def test_inspect_lists_a_tensor_that_two_shards_hold_twice(call_json, tmp_path):
+    write_foreign(tmp_path, arrays(), shards=2, config='{"model_type": "llama"}', generation_config=None)
+    one, other = sorted(tmp_path.glob("*.safetensors"))
+    other.write_bytes(one.read_bytes())
+    found = call_json("inspect", tmp_path, code=1)
+    names = [tensor["name"] for tensor in found["tensors"]]
+    assert len(names) == 2 * len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (None, "there is no config.json"),
+        ("{", "a configuration is not valid JSON"),
+        ("{}", "config.json does not say what kind of model this is"),
+    ],
+)
+def test_inspect_lists_the_tensors_whatever_config_json_is(call_json, tmp_path, config, said):
+    save(tmp_path, arrays())
+    (tmp_path / "config.json").unlink()
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    found = call_json("inspect", tmp_path, code=1)
+    assert [problem["what"] for problem in found["problems"]] == [said]
+    assert {tensor["name"] for tensor in found["tensors"]} == set(arrays())
+
+
+def test_inspect_knows_what_it_cannot_read(call_json, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "pytorch_model.bin").write_bytes(b"PK")
+    [problem] = call_json("inspect", tmp_path, code=1)["problems"]
+    assert "PyTorch pickle" in problem["what"]
+    assert problem["found"] == "pytorch_model.bin"
+
+
+def test_inspect_notes_a_quantised_and_an_unknown_model(call_json, tmp_path):
+    config = {"model_type": "lama", "quantization_config": {"quant_method": "gptq"}}
+    save(tmp_path, arrays(), config=json.dumps(config))
+    unknown, quantised = call_json("inspect", tmp_path)["notes"]
+    assert "did you mean llama?" in unknown
+    assert "gptq" in quantised
+
+
+# inspect --verify
+
+
+def test_verify_finds_a_changed_byte(call, call_json, tmp_path):
+    paths = save(tmp_path, arrays(), max_shard_size=1200)
+    shards = [path.name for path in paths if path.suffix == ".safetensors"]
+    good = call_json("inspect", tmp_path, "--verify")
+    assert sorted(good["verification"]["intact"]) == sorted(shards)
+
+    victim = tmp_path / shards[-1]
+    data = bytearray(victim.read_bytes())
+    data[-1] ^= 1
+    victim.write_bytes(data)
+    assert call_json("inspect", tmp_path)["problems"] == []
+    bad = call_json("inspect", tmp_path, "--verify", code=1)
+    assert [problem["what"].split()[0] for problem in bad["problems"]] == [victim.name]
+    code, out, _ = call("inspect", tmp_path, "--verify")
+    assert code == 1
+    assert re.search(rf"{victim.name} +\d+ +[\d.]+ k?B +changed", out)
+
+
+def test_verify_says_where_no_sum_is_known(call_json, tmp_path):
+    write_foreign(tmp_path, arrays(), shards=1, config='{"model_type": "llama"}', generation_config=None)
+    found = call_json("inspect", tmp_path, "--verify")
+    assert found["verification"] == {"intact": [], "problems": [], "unknown": ["model.safetensors"]}
+
+
+# Repositories on the Hub
+
+
+@pytest.fixture
+def large(hub, tmp_path):
+    """Put a checkpoint of 2 MB into a repository, on a branch of its own too, and return its size in bytes."""
+    folder = tmp_path / "large"
+    hidden, words, wide = 16, 32_000, 32
+    config = loadstone.AutoConfig.for_model(
+        "llama",
+        hidden_size=hidden,
+        intermediate_size=wide,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_hidden_layers=1,
+        vocab_size=words,
+    )
+    shapes = {"embed_tokens": (words, hidden), "norm": (hidden,)}
+    shapes |= {f"layers.0.self_attn.{name}_proj": (hidden, hidden) for name in "qkvo"}
+    shapes |= {f"layers.0.mlp.{name}_proj": (wide, hidden) for name in ("gate", "up")}
+    shapes |= {"layers.0.mlp.down_proj": (hidden, wide)}
+    shapes |= {f"layers.0.{name}_layernorm": (hidden,) for name in ("input", "post_attention")}
+    tensors = {f"{name}.weight": np.ones(shape, np.float32) for name, shape in shapes.items()}
+    save(folder, tensors, config=config.to_json_string())
+    hub.add_repo(NAME, folder=folder)
+    hub.commit(NAME, {"config.json": b"{}"}, branch="broken")
+    return (folder / "model.safetensors").stat().st_size
+
+
+def fetched_weights(hub):
+    files = (path for path in (hub.home / "hub").rglob("*") if path.is_file() and not path.is_symlink())
+    return [path for path in files if path.stat().st_size > 100_000]
+
+
+@pytest.mark.parametrize("command", ["inspect", "plan"])
+def test_a_repository_is_looked_at_through_headers_alone(hub, large, call_json, command):
+    if command == "plan":
+        pytest.importorskip("torch")
+    found = call_json(command, NAME)
+    assert found["commit"] == hub.repositories[NAME].branches["main"]
+    assert 0 < hub.bytes_sent("model.safetensors") <= FIRST_READ < large
+    assert fetched_weights(hub) == []
+
+
+def test_a_revision_of_a_repository(hub, large, call_json):
+    found = call_json("inspect", NAME, "--revision", "broken", code=1)
+    assert found["config"] == {}
+
+
+def test_verify_sums_what_the_hub_published(hub, large, call, call_json):
+    found = call_json("inspect", NAME, "--verify")
+    assert found["verification"]["intact"] == ["model.safetensors"]
+    [weights] = fetched_weights(hub)
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    code, out, _ = call("inspect", NAME, "--verify", "--local-files-only")
+    assert code == 1
+    assert "the Hub gave SHA-256" in out
+
+
+def test_local_files_only_opens_no_connection(hub, large, call):
+    code, out, err = call("inspect", NAME, "--local-files-only")
+    assert (code, out) == (1, "")
+    assert "holds nothing of" in err
+    assert hub.requests == []
+
+
+def test_the_cache_goes_where_it_is_told(hub, large, call, tmp_path):
+    assert call("inspect", NAME, "--cache-dir", tmp_path / "elsewhere")[0] == 0
+    assert list((tmp_path / "elsewhere").rglob("config.json"))
+    assert call("inspect", NAME, "--cache-dir", tmp_path / "elsewhere", "--local-files-only")[0] == 1
+
+
+# plan
+
+
+def test_plan_prints_the_report(call, call_json):
+    pytest.importorskip("torch")
+    report = loadstone.plan(DEMO)
+    code, out, err = call("plan", DEMO)
+    assert (code, err) == (0, "")
+    assert out == f"{report}\n"
+    assert call_json("plan", DEMO) == json.loads(json.dumps(report.to_dict()))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--backend", "torch"], {"backend": "torch", "model_class": "LlamaForCausalLM", "bytes_read": None}),
+        (["--dtype", "bf16"], {"dtype": "bfloat16", "dtype_origin": "argument"}),
+        (["--task", ""], {"model_class": "LlamaModel"}),
+        (["--class", "LlamaForSequenceClassification"], {"model_class": "LlamaForSequenceClassification"}),
+        (["--device-map", "cpu"], {"device": "cpu"}),
+    ],
+)
+def test_plan_takes_the_loaders_arguments(call_json, words, expected):
+    pytest.importorskip("torch")
+    found = call_json("plan", DEMO, *words)
+    assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--class", "BertModel"], "has no class BertModel"),
+        (["--backend", "tensorflou"], "did you mean tensorflow?"),
+        (["--dtype", "float33"], "unknown dtype"),
+        (["--device-map", "disk"], "not there yet"),
+    ],
+)
+def test_plan_refuses_what_the_loader_refuses(call, words, said):
+    pytest.importorskip("torch")
+    code, out, err = call("plan", DEMO, *words)
+    assert (code, out) == (1, "")
+    assert said in err
+
+
+def test_plan_makes_surplus_an_error_when_it_is_to_be_strict(call):
+    pytest.importorskip("torch")
+    bert = shared("bert-tiny-ticket-classifier")
+    assert call("plan", bert, "--task", "")[0] == 0
+    code, _, err = call("plan", bert, "--task", "", "--strict")
+    assert code == 1
+    assert "classifier.weight" in err
+
+
+# plugins
+
+
+def test_plugins_lists_ours(call, call_json):
+    found = call_json("plugins")
+    assert set(found) == {"plugins", "default_backend", "model_types"}
+    ours = {one["claim"]: one for one in found["plugins"]}
+    assert set(ours) >= {"backend.torch", "backend.flax", "backend.tensorflow"}
+    assert set(ours["backend.flax"]) == {
+        *("claim", "module", "distribution", "prefix", "priority", "state", "traceback"),
+        *("framework", "install", "default", "problem"),
+    }
+    assert ours["backend.flax"]["module"] == "loadstone_flax.plugin"
+    assert (ours["backend.flax"]["prefix"], ours["backend.flax"]["priority"]) == ("Flax", 20)
+    assert {one["state"] for one in found["plugins"]} == {"loaded"}
+    assert {"bert", "llama"} <= set(found["model_types"])
+    code, out, _ = call("plugins")
+    assert code == 0
+    assert re.search(r"backend\.torch +loadstone_torch\.plugin +loadstone \S+ +loaded +priority 30", out)
+
+
+def test_plugins_goes_by_metadata_alone_when_told():
+    found = json.loads(apart("plugins", "--no-load", "--json").stdout)
+    assert {one["state"] for one in found["plugins"]} == {"unused"}
+
+
+@pytest.fixture
+def strangers(tmp_path):
+    """Lay two distributions on a path: one broken, one that claims what others claim too."""
+    declare(tmp_path, "broken-thing", {"backend.broken": "broken_thing [99]"})
+    (tmp_path / "broken_thing.py").write_text("import a_module_that_nobody_has\n")
+    declare(
+        tmp_path,
+        "twin",
+        {"backend.torch": "loadstone_torch.plugin", "architecture.llama": "twin", "cheese.brie": "twin"},
+    )
+    (tmp_path / "twin.py").write_text(
+        """from loadstone.hookspecs import ArchitectureRecord, hookimpl
+
+@hookimpl
+def loadstone_architectures():
+    yield ArchitectureRecord(model_type="llama", architecture="twin:LLAMA")
+"""
+    )
+    return tmp_path
+
+
+def declare(folder, name, entry_points):
+    info = folder / f"{name.replace('-', '_')}-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
+    lines = "\n".join(f"{claim} = {value}" for claim, value in entry_points.items())
+    (info / "entry_points.txt").write_text(f"[loadstone]\n{lines}\n")
+
+
+def test_a_broken_plugin_is_shown_with_its_traceback_and_harms_nobody(strangers):
+    found = json.loads(apart("plugins", "--json", path=strangers).stdout)["plugins"]
+    states = {(one["claim"], one["distribution"].split()[0]): one["state"] for one in found}
+    assert states["backend.broken", "broken-thing"] == "broken"
+    assert states["backend.flax", "loadstone"] == "loaded"
+    broken = next(one for one in found if one["state"] == "broken")
+    assert "ModuleNotFoundError: No module named 'a_module_that_nobody_has'" in broken["traceback"]
+    assert broken["priority"] == 99
+
+    shown = apart("plugins", path=strangers)
+    assert shown.returncode == 0
+    assert "backend.broken is broken" in shown.stdout
+    assert "    ModuleNotFoundError: No module named 'a_module_that_nobody_has'" in shown.stdout
+
+
+def test_rival_claims_are_named(strangers):
+    found = json.loads(apart("plugins", "--json", path=strangers).stdout)["plugins"]
+    problems = {(one["claim"], one["distribution"].split()[0]): one["problem"] for one in found}
+    for owner in ("loadstone", "twin"):
+        assert problems["backend.torch", owner].startswith("two plugins claim the backend 'torch': ")
+        assert all(rival in problems["backend.torch", owner] for rival in ("loadstone 0", "twin 0.1"))
+    assert "which loadstone brings itself" in problems["architecture.llama", "twin"]
+    assert "nothing asks for such a claim" in problems["cheese.brie", "twin"]
+
+
+# demo
+
+
+def test_demo_accounts_for_every_byte_and_writes(call_json):
+    pytest.importorskip("torch")
+    found = call_json("demo", "--backend", "torch")
+    assert set(found) == {"checkpoint", "runs", "same_text", "not_installed"}
+    [run] = found["runs"]
+    assert set(run) == {
+        *("backend", "versions", "model_class", "dtype", "device", "tensors", "nbytes", "bytes_mapped"),
+        *("bytes_read", "seconds", "peak_memory", "parts", "texts", "error"),
+    }
+    assert set(run["versions"]) == {"torch"}
+    assert run["bytes_mapped"] + run["bytes_read"] == run["nbytes"] == 913_600
+    assert sum(part["nbytes"] for part in run["parts"]) == run["nbytes"]
+    assert (
+        sum(part["tensors"] for part in run["parts"] if "tied" not in part["state"]) == run["tensors"] == 29
+    )
+    assert [text["prompt"] for text in run["texts"]] == list(demo.PROMPTS)
+    for text in run["texts"]:
+        assert len(text["continuation"]) > 40
+        assert re.fullmatch(r"[ -~\n]+", text["continuation"])
+
+
+def test_demo_writes_what_is_written_one_at_a_time():
+    """The prompts are padded to one length; that must not change what is written."""
+    pytest.importorskip("torch")
+    model = loadstone.LlamaForCausalLM.from_pretrained(DEMO)
+    together = demo.write(model, demo.PROMPTS, new_tokens=40)
+    assert together == tuple(demo.write(model, [prompt], new_tokens=40)[0] for prompt in demo.PROMPTS)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_demo_and_inspect_fit_the_terminal(call, monkeypatch, width):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(
+        views, "console", lambda stderr=False: Console(file=sys.stdout, width=width, highlight=False)
+    )
+    for words in (["demo", "--backend", "torch"], ["inspect", DEMO]):
+        code, out, _ = call(*words)
+        assert code == 0
+        lines = [line for line in out.splitlines() if str(DEMO) not in line]
+        assert max(map(len, lines)) <= width
+        assert not any(re.search(r"\S{81}", line) for line in lines)
+    assert "model.layers.{0...2}" in out
+
+
+def test_demo_of_another_checkpoint_shows_what_it_can(call, call_json):
+    pytest.importorskip("torch")
+    bert = shared("bert-tiny-ticket-classifier")
+    [run] = call_json("demo", "--backend", "torch", "--path", bert)["runs"]
+    assert (run["model_class"], run["texts"]) == ("BertForSequenceClassification", [])
+    assert sum(part["nbytes"] for part in run["parts"]) == run["nbytes"]
+    assert "no text" in call("demo", "--backend", "torch", "--path", bert)[1]
+
+
+def test_demo_of_nothing_is_an_error(call, tmp_path):
+    pytest.importorskip("torch")
+    code, out, err = call("demo", "--backend", "torch", "--path", tmp_path)
+    assert (code, out) == (1, "")
+    assert str(tmp_path) in err
+    assert "Traceback" not in err
+
+
+def test_demo_in_every_framework_writes_one_text(call_json):
+    for module in ("torch", "jax", "tensorflow"):
+        if not any((Path(entry) / module).is_dir() for entry in sys.path):
+            pytest.skip(f"could not import {module!r}")
+    found = call_json("demo", "--backend", "all")
+    assert [run["backend"] for run in found["runs"]] == ["torch", "flax", "tensorflow"]
+    assert [run["error"] for run in found["runs"]] == ["", "", ""]
+    assert found["same_text"] is True
+    assert len({json.dumps(run["texts"]) for run in found["runs"]}) == 1
+    assert all(run["texts"] for run in found["runs"])
+
+
+def test_demo_tells_which_framework_failed(call, monkeypatch):
+    monkeypatch.setattr(demo, "_backends", lambda: (["one", "two"], {"flax": "pip install flax"}))
+    code, out, _ = call("demo", "--backend", "all")
+    assert code == 1
+    for name in ("one", "two"):
+        assert f"{name} failed" in out
+        assert f"no plugin offers the backend '{name}'" in out
+    assert "flax is left out: pip install flax" in out
+
+
+def test_the_prompts_are_those_that_the_model_has_not_read():
+    sys.path.insert(0, str(Path(__file__).parents[1] / "demo"))
+    import corpus
+
+    assert demo.PROMPTS == corpus.PROMPTS
