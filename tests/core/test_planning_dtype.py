@@ -128,3 +128,9 @@ def test_new_parameters_get_the_dtype_that_was_asked_for():
     stored = shapes_of(BASE) | {"layers.0.router.weight": (9, 9)}
     found = plan(BASE, stored, dtype="bfloat16", ignore_mismatched_sizes=True)
     assert found.assignments["layers.0.router.weight"].dtype == "float32", "kept in float32 also when drawn"
+
+
+def test_beside_stored_tensors_new_ones_get_the_dtype_of_most_of_them():
+    values = {"dtype": "float32", "tie_word_embeddings": False, "architectures": ["ToyModel"]}
+    found = plan(LM, index(shapes_of(BASE), "float16"), dtype="stored", config=ToyConfig.from_dict(values))
+    assert found.assignments["head.weight"].dtype == "float16"

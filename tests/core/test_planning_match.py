@@ -203,8 +203,19 @@ def test_renamed_endings():
 
 
 def test_an_ending_is_renamed_at_dots_only():
-    stored = without(shapes_of(BASE), "norm.weight") | {"xnorm.gamma": (CHANNELS,)}
-    refused(BASE, stored, "norm.weight: missing")
+    model = shapes_of(BASE) | {"prenorm.weight": (CHANNELS,)}
+    refused(BASE, shapes_of(BASE) | {"prenorm.gamma": (CHANNELS,)}, "prenorm.weight: missing", model=model)
+
+
+def test_a_base_checkpoint_may_hold_a_head_beside_it():
+    found = plan(CLASSIFIER, shapes_of(BASE) | {"score.weight": (3, CHANNELS), "score.bias": (3,)})
+    assert set(states(found).values()) == {"loaded"}
+
+
+def test_a_stray_name_without_the_prefix_is_not_the_base_models():
+    found = plan(LM, shapes_of(LM) | {"norm.weight": (CHANNELS,)}, strict=False)
+    assert found.assignments["model.norm.weight"].source.name == "model.norm.weight"
+    assert found.stored["norm.weight"].state == "unused"
 
 
 def test_key_mapping_is_applied_before_anything_else():
