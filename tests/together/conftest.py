@@ -1,0 +1,9 @@
+"""These tests need every framework in one process, or several processes that meet."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
+from hub_fixture import hub
+
+__all__ = ["hub"]
