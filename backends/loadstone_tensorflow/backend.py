@@ -80,7 +80,9 @@ class TensorFlowBackend(Backend):
     def parameters(self, model: keras.Model) -> dict[str, Parameter]:
         """List the variables by walking the model's attributes."""
         return {
-            name: Parameter(name=name, shape=tuple(variable.shape), dtype=variable.dtype)
+            name: Parameter(
+                name=name, shape=tuple(variable.shape), dtype=variable.dtype, identity=id(variable)
+            )
             for name, variable in named_parameters(model)
         }
 
@@ -90,7 +92,9 @@ class TensorFlowBackend(Backend):
         Inside the scope of a `tf.distribute` strategy the strategy decides where the variable lives.
         """
         with tf.device(device.name):
-            submodule(model, name).fill(_as_tensorflow(tensor))
+            renewed = submodule(model, name).fill(_as_tensorflow(tensor))
+        if renewed:
+            model.forget_compiled()
 
     def tie(self, model: keras.Model, name: str, to: str) -> None:
         """Make both layers hold one variable."""
@@ -99,6 +103,7 @@ class TensorFlowBackend(Backend):
         attribute = attribute_of(layer, leaf)
         layer._untrack_variable(getattr(layer, attribute))
         setattr(layer, attribute, variable)
+        model.forget_compiled()
 
     def compute(self, model: keras.Model, device: Device) -> tuple[str, ...]:
         """Name the rotary frequencies: constants that the layers computed when they were made."""

@@ -141,6 +141,10 @@ class Generator:
             )
         return self._functions[use_cache]
 
+    def forget(self) -> None:
+        """Drop what is compiled: the model has new variables."""
+        self._functions.clear()
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Generator:
         return Generator(memo[id(self._model())])
 
@@ -163,9 +167,9 @@ class Generator:
 
         def step(tokens: Tensor, length: Tensor, running: Tensor, slots: Layers) -> tuple[Any, ...]:
             output = self._call(
-                input_ids=tokens[:, length - 1 : length],
+                input_ids=tokens[:, length - 1, None],  # one token, which TensorFlow does not know of a slice
                 attention_mask=mask,
-                position_ids=positions[:, length - 1 : length],
+                position_ids=positions[:, length - 1, None],
                 past_key_values=Cache(slots, filled=length - 1),
                 use_cache=True,
             )

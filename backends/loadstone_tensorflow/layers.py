@@ -90,20 +90,23 @@ class Parameter(keras.Variable):
         """Whether it has a value."""
         return self._value is not None
 
-    def fill(self, value: Tensor) -> None:
+    def fill(self, value: Tensor) -> bool:
         """Take a tensor as the value, its dtype and shape included, and share its memory.
 
-        A variable that has a value of the same kind keeps its identity, so that compiled functions see the new one.
+        Returns:
+            Whether there is a new TensorFlow variable behind this one. A value of the same kind as the old one goes into
+            the old one's variable, so that compiled functions see it.
         """
         held = self._value
         if held is not None and held.dtype == value.dtype and held.shape == value.shape:
             held.assign(value)
-            return
+            return False
         self._value = None
         self._dtype = value.dtype.name
         self._shape = tuple(value.shape)
         self._ndim = len(self._shape)
         self._initialize(value)
+        return True
 
 
 def parameter(*shape: int) -> Parameter:
@@ -132,29 +135,29 @@ class Linear(Layer):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
-        self.in_features, self.out_features = in_features, out_features
         self.weight = parameter(out_features, in_features)
         self.bias = parameter(out_features) if bias else None
 
     def call(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        *leading, width = sizes(x)
-        y = tf.matmul(tf.reshape(x, (-1, width)), self.weight.value, transpose_b=True)
-        if self.bias is not None:
-            y = tf.nn.bias_add(y, self.bias.value)
-        return tf.reshape(y, (*leading, self.out_features))
+        y = project(x, self.weight.value)
+        return y if self.bias is None else tf.nn.bias_add(y, self.bias.value)
 
 
 class Embedding(Layer):
-    """Rows of a table."""
+    """Rows of a table; the row of the padding token is not trained through this layer."""
 
-    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
         super().__init__()
+        self.padding_idx = padding_idx
         self.weight = parameter(num_embeddings, embedding_dim)
 
     def call(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, T, C)."""
-        return tf.gather(self.weight.value, ids)
+        x = tf.gather(self.weight.value, ids)
+        if self.padding_idx is None:
+            return x
+        return tf.where((ids == self.padding_idx)[..., None], tf.stop_gradient(x), x)
 
 
 class LayerNorm(Layer):
@@ -178,15 +181,17 @@ class LayerNorm(Layer):
 class RMSNorm(Layer):
     """Root mean square norm, computed in float32. Source: Zhang and Sennrich 2019, arXiv:1910.07467."""
 
-    def __init__(self, size: int, eps: float) -> None:
+    def __init__(self, size: int, eps: float, offset: bool = False) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps, self.offset = eps, offset
         self.weight = parameter(size)
 
     def call(self, x: Tensor) -> Tensor:
-        """Normalise the last axis of `x`."""
+        """Normalise the last axis of `x`; with an offset the factor is one plus the weight, in float32."""
         y = tf.cast(x, tf.float32)
         y = y * tf.math.rsqrt(tf.reduce_mean(tf.square(y), axis=-1, keepdims=True) + self.eps)
+        if self.offset:
+            return tf.cast(y * (1.0 + tf.cast(self.weight.value, tf.float32)), x.dtype)
         return self.weight.value * tf.cast(y, x.dtype)
 
 
@@ -200,10 +205,22 @@ class RotaryEmbedding(Layer):
 
     def call(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosine and sine for `positions` (B, T), each (B, 1, T, D), in the dtype of `x`."""
-        angles = tf.cast(positions, tf.float32)[:, None, :, None] * self.inv_freq  # (B, 1, T, D/2)
+        angles = tf.cast(positions, tf.float32)[:, None, :, None] * self._frequencies(
+            positions
+        )  # (B, 1, T, D/2)
         angles = tf.concat((angles, angles), axis=-1)
         scale = self.rope.attention_scaling
         return tf.cast(tf.cos(angles) * scale, x.dtype), tf.cast(tf.sin(angles) * scale, x.dtype)
+
+    def _frequencies(self, positions: Tensor) -> Tensor:
+        """Return radians per position, (D/2,), for a sequence that reaches the largest of `positions`."""
+        rope, tokens = self.rope, tf.reduce_max(positions) + 1
+        if rope.beyond is not None:
+            return tf.where(tokens > rope.limit, np.array(rope.beyond, np.float32), self.inv_freq)
+        if rope.growth is not None:
+            tokens = tf.cast(tf.maximum(tokens, rope.growth.limit), tf.float32)
+            return 1.0 / rope.growth.base(tokens) ** np.array(rope.growth.exponents, np.float32)
+        return tf.constant(self.inv_freq)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -224,6 +241,22 @@ def sizes(x: Tensor) -> list[Size]:
         return known
     dynamic = tf.unstack(tf.shape(x))
     return [d if k is None else k for k, d in zip(known, dynamic, strict=True)]
+
+
+def project(x: Tensor, weight: Tensor) -> Tensor:
+    """x (..., in) and weight (out, in) -> x weight' (..., out).
+
+    On the CPU TensorFlow packs a transposed right operand anew at each call, which takes 3 to 15 times as long as the
+    product itself; a left operand it reads as it lies. So the product is computed transposed. For one token in half
+    precision its matrix product is slow either way, and its `einsum` is not.
+    """
+    *leading, width = sizes(x)
+    rows = tf.reshape(x, (-1, width))
+    if x.shape[-2] == 1 and x.dtype.size == 2:
+        y = tf.einsum("ri,oi->ro", rows, weight)
+    else:
+        y = tf.transpose(tf.matmul(weight, rows, transpose_b=True))
+    return tf.reshape(y, (*leading, weight.shape[0]))
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -252,6 +285,7 @@ def attention(
     *,
     scale: float,
     dropout: Dropout,
+    softcap: float | None = None,
     training: bool,
 ) -> tuple[Tensor, Tensor]:
     """Attend: softmax(q k' * scale + mask) v.
@@ -263,6 +297,7 @@ def attention(
         mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere.
         scale: Factor on the scores.
         dropout: Applied to the weights in training.
+        softcap: Bounds scores smoothly.
         training: Whether this is training.
 
     Returns:
@@ -272,12 +307,13 @@ def attention(
     groups, keys = sizes(k)[1:3]
     # The H / K heads that share keys are neighbours: side by side they are one longer list of queries.
     grouped = tf.reshape(q, (batch, groups, -1, head_dim))  # (B, K, H/K*T, D)
-    scores = tf.matmul(grouped, k, transpose_b=True) * scale
+    scores = tf.matmul(tf.cast(grouped, tf.float32), tf.cast(k, tf.float32), transpose_b=True) * scale
     scores = tf.reshape(scores, (batch, heads, queries, keys))  # (B, H, T, S)
+    if softcap is not None:
+        scores = softcap * tf.tanh(scores / softcap)
     if mask is not None:
         scores = tf.where(mask, scores, scores.dtype.min)
-    weights = tf.cast(tf.nn.softmax(tf.cast(scores, tf.float32)), q.dtype)
-    weights = dropout(weights, training)
+    weights = dropout(tf.cast(tf.nn.softmax(scores), q.dtype), training)
     mixed = tf.matmul(tf.reshape(weights, (batch, groups, -1, keys)), v)  # (B, K, H/K*T, D)
     return tf.reshape(mixed, (batch, heads, queries, head_dim)), weights
 
@@ -304,8 +340,9 @@ def causal_mask(
         allowed = allowed & (key > query - window)
     if padding is None:
         return allowed[None, None]
-    # A padding token sees itself, so that no row looks nowhere.
-    return (allowed & tf.cast(padding, tf.bool)[:, None, :] | (key == query))[:, None]
+    seen = allowed & tf.cast(padding, tf.bool)[:, None, :]  # (B, T, S)
+    # Padding before the first token would see nothing, and so everything alike: it sees itself.
+    return (seen | ~tf.reduce_any(seen, axis=-1, keepdims=True) & (key == query))[:, None]
 
 
 def padding_mask(padding: Tensor | None) -> Tensor | None:

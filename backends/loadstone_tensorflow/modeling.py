@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +23,9 @@ from loadstone_tensorflow.layers import Embedding, Parameter, is_building, polic
 
 Tensor = tf.Tensor
 ATTENTION = ("sdpa", "eager")
+
+
+_exporting: ContextVar[bool] = ContextVar("exporting", default=False)
 
 
 def _fields(output: ModelOutput) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[str, ...]]:
@@ -160,8 +164,12 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
     @property
     def base_model(self) -> PreTrainedModel:
         """The model without its task head; the model itself where it has none."""
-        found: PreTrainedModel = submodule(self, self.architecture_and_head()[1].prefix)
+        found: PreTrainedModel = submodule(self, self.base_prefix)
         return found
+
+    def __dir__(self) -> list[str]:
+        # Keras saves whatever it finds here, and would find the base model a second time, or this model in itself.
+        return [name for name in super().__dir__() if name != "base_model"]
 
     def num_parameters(self, only_trainable: bool = False) -> int:
         """Return how many numbers the parameters hold; tied ones count once."""
@@ -187,8 +195,8 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         return found if wanted else found.to_tuple()
 
     def wants(self, name: str, given: bool | None) -> bool:
-        """Return what a call says of an output flag, or else the configuration."""
-        return bool(getattr(self.config, name)) if given is None else given
+        """Return what a call says of an output flag, or else the configuration; exports have no such outputs."""
+        return bool(getattr(self.config, name)) and not _exporting.get() if given is None else given
 
     def embed(self, table: Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         """Return the embeddings (B, T, C) of exactly one of the two inputs."""
@@ -199,8 +207,14 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         return table(input_ids)
 
     def get_input_embeddings(self) -> Embedding:
-        """Return the layer that looks tokens up."""
+        """Return the layer that looks tokens up.
+
+        Raises:
+            ArgumentError: If the model reads no tokens.
+        """
         architecture, head = self.architecture_and_head()
+        if not architecture.embedding:
+            raise ArgumentError(f"{type(self).__name__} reads no tokens, and has no embedding of them")
         path = ".".join(part for part in (head.prefix, architecture.embedding) if part)
         found: Embedding = submodule(self, path)
         return found
@@ -210,8 +224,45 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         output = self.architecture_and_head()[1].output
         return submodule(self, output) if output else None
 
+    def set_input_embeddings(self, embeddings: keras.layers.Layer) -> None:
+        """Replace the layer that looks tokens up."""
+        architecture, head = self.architecture_and_head()
+        self._replace(".".join(part for part in (head.prefix, architecture.embedding) if part), embeddings)
+
+    def set_output_embeddings(self, embeddings: keras.layers.Layer) -> None:
+        """Replace the layer that scores every token of the vocabulary.
+
+        Raises:
+            ArgumentError: If the model has none.
+        """
+        output = self.architecture_and_head()[1].output
+        if not output:
+            raise ArgumentError(f"{type(self).__name__} scores no vocabulary")
+        self._replace(output, embeddings)
+
+    def _replace(self, path: str, layer: keras.layers.Layer) -> None:
+        parent, _, name = path.rpartition(".")
+        owner = submodule(self, parent)
+        attribute = attribute_of(owner, name)
+        owner._tracker.untrack(getattr(owner, attribute))
+        setattr(owner, attribute, layer)
+        self.forget_compiled()
+
+    def forget_compiled(self) -> None:
+        """Drop every function that was compiled with variables that the model no longer has."""
+        self.generator.forget()
+        self.train_function = self.test_function = self.predict_function = None
+
     def generate(self, input_ids: Any = None, **arguments: Any) -> Tensor:
-        """Continue prompts; `loadstone_tensorflow.generation.generate` tells the arguments."""
+        """Continue prompts; `loadstone_tensorflow.generation.generate` tells the arguments.
+
+        Raises:
+            ArgumentError: If the model has no head for it, or an argument is unknown.
+        """
+        if self.architecture_and_head()[1].task != "CausalLM":
+            raise ArgumentError(
+                f"{type(self).__name__} cannot generate", hint="load it with TFAutoModelForCausalLM"
+            )
         return generate(self, input_ids, **arguments)
 
     def compute_loss(
@@ -247,7 +298,13 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
             shape = (None,) * self.input_axes
             names = ("input_ids", "attention_mask")
             input_signature = [{name: tf.TensorSpec(shape, tf.int32, name=name) for name in names}]
-        super().export(filepath, format, verbose=verbose, input_signature=input_signature, **kwargs)
+        token = _exporting.set(
+            True
+        )  # a signature returns tensors, and not the tuples that optional outputs are
+        try:
+            super().export(filepath, format, verbose=verbose, input_signature=input_signature, **kwargs)
+        finally:
+            _exporting.reset(token)
 
     def get_config(self) -> dict[str, Any]:
         """Return what Keras makes the model from again."""

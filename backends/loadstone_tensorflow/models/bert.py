@@ -10,8 +10,16 @@ from typing import Any
 
 from loadstone.architectures import EncoderSpec
 from loadstone.config import Config
-from loadstone.outputs import ModelOutput
 from loadstone_tensorflow.framework import tf
+from loadstone_tensorflow.heads import (
+    WITHOUT_POOLER,
+    ForMultipleChoice,
+    ForPooledClassification,
+    ForQuestionAnswering,
+    ForTokenClassification,
+    Headed,
+    Output,
+)
 from loadstone_tensorflow.layers import (
     ACTIVATIONS,
     Dropout,
@@ -26,11 +34,10 @@ from loadstone_tensorflow.layers import (
     sizes,
     split_heads,
 )
-from loadstone_tensorflow.losses import class_loss, sequence_loss, span_loss, token_loss
+from loadstone_tensorflow.losses import class_loss, token_loss
 from loadstone_tensorflow.modeling import PreTrainedModel
 
 Tensor = tf.Tensor
-Output = ModelOutput | tuple[Any, ...]
 
 
 class BertEmbeddings(Layer):
@@ -38,22 +45,36 @@ class BertEmbeddings(Layer):
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
-        self.word_embeddings = Embedding(spec.vocab_size, spec.hidden_size)
+        self.word_embeddings = Embedding(spec.vocab_size, spec.hidden_size, padding_idx=spec.pad_token_id)
         self.position_embeddings = Embedding(spec.max_positions, spec.hidden_size)
-        self.token_type_embeddings = Embedding(spec.type_vocab_size, spec.hidden_size)
+        if spec.type_vocab_size:
+            self.token_type_embeddings = Embedding(spec.type_vocab_size, spec.hidden_size)
         self.LayerNorm = LayerNorm(spec.hidden_size, spec.norm_eps)
         self.dropout = Dropout(spec.hidden_dropout)
+        self.spec = spec
 
     def call(
-        self, words: Tensor, token_type_ids: Tensor | None, position_ids: Tensor | None, training: bool
+        self, words: Tensor, token_type_ids: Tensor | None, position_ids: Tensor, training: bool
     ) -> Tensor:
         """Word embeddings (B, T, C) and ids (B, T) -> (B, T, C)."""
-        if position_ids is None:
-            position_ids = tf.range(sizes(words)[1])[None]
-        if token_type_ids is None:
-            token_type_ids = tf.zeros((1, 1), tf.int32)
-        x = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
+        x = words
+        if self.spec.type_vocab_size:
+            if token_type_ids is None:
+                token_type_ids = tf.zeros((1, 1), tf.int32)
+            x = x + self.token_type_embeddings(token_type_ids)
+        x = x + self.position_embeddings(position_ids)
         return self.dropout(self.LayerNorm(x), training)
+
+    def positions(self, input_ids: Tensor | None, words: Tensor) -> Tensor:
+        """Return positions (B or 1, T) where the caller gave none."""
+        counted = tf.range(sizes(words)[1])[None]
+        if not self.spec.positions_skip_padding:
+            return counted
+        pad = self.spec.pad_token_id or 0
+        if input_ids is None:
+            return counted + pad + 1
+        real = tf.cast(input_ids != pad, tf.int32)
+        return tf.cumsum(real, axis=-1) * real + pad
 
 
 class BertSelfAttention(Layer):
@@ -204,6 +225,8 @@ class TFBertModel(PreTrainedModel):
             `last_hidden_state` (B, T, C), `pooler_output` (B, C), `hidden_states`, `attentions`.
         """
         words = self.embed(self.embeddings.word_embeddings, input_ids, inputs_embeds)
+        if position_ids is None:
+            position_ids = self.embeddings.positions(input_ids, words)
         x = self.embeddings(words, token_type_ids, position_ids, training)
         want_weights = self.wants("output_attentions", output_attentions)
         x, states, weights = self.encoder(x, padding_mask(attention_mask), training, want_weights)
@@ -257,242 +280,118 @@ class BertHeads(Layer):
             self.seq_relationship = Linear(spec.hidden_size, 2)
 
 
-class TFBertForPreTraining(PreTrainedModel):
-    """The encoder with both heads of pre-training."""
+class TFBertForPreTraining(Headed):
+    """BERT with both heads of pre-training."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.bert = TFBertModel(config)
         self.cls = BertHeads(self.spec, predictions=True, seq_relationship=True)
 
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
         *,
         labels: Tensor | None = None,
         next_sentence_label: Tensor | None = None,
         return_dict: bool | None = None,
         **inputs: Any,
     ) -> Output:
-        """Score masked tokens and whether the second sentence follows; inputs as `TFBertModel.forward`.
+        """Score masked tokens and whether the second sentence follows; other inputs as `TFBertModel.forward`.
 
         Args:
+            input_ids: (B, T).
+            attention_mask: (B, T), zero at padding.
             labels: (B, T) token ids, -100 where ignored.
             next_sentence_label: (B,), 0 where it follows, 1 where it does not.
+            return_dict: False returns a tuple.
+            **inputs: See `TFBertModel.forward`.
 
         Returns:
             `loss`, `prediction_logits` (B, T, V), `seq_relationship_logits` (B, 2), `hidden_states`, `attentions`.
         """
-        base = self.bert(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.cls.predictions(base.last_hidden_state)
         related = self.cls.seq_relationship(base.pooler_output)
         loss = None
         if labels is not None and next_sentence_label is not None:
             loss = token_loss(logits, labels) + class_loss(related, next_sentence_label)
         return self.result(
-            return_dict, loss=loss, prediction_logits=logits, seq_relationship_logits=related, **_rest(base)
+            return_dict, loss=loss, prediction_logits=logits, seq_relationship_logits=related, **base.rest()
         )
 
 
-class TFBertForMaskedLM(PreTrainedModel):
-    """The encoder with a head that fills in masked tokens."""
+class TFBertForMaskedLM(Headed):
+    """BERT with a head that fills in masked tokens."""
+
+    base_options = WITHOUT_POOLER
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.bert = TFBertModel(config, add_pooling_layer=False)
         self.cls = BertHeads(self.spec, predictions=True)
 
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
         *,
         labels: Tensor | None = None,
         return_dict: bool | None = None,
         **inputs: Any,
     ) -> Output:
-        """Score every token of the vocabulary; inputs as `TFBertModel.forward`, `labels` (B, T), -100 where ignored.
+        """Score every token of the vocabulary; other inputs as `TFBertModel.forward`, `labels` (B, T), -100 ignored.
 
         Returns:
             `loss`, `logits` (B, T, V), `hidden_states`, `attentions`.
         """
-        base = self.bert(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.cls.predictions(base.last_hidden_state)
         loss = None if labels is None else token_loss(logits, labels)
-        return self.result(return_dict, loss=loss, logits=logits, **_rest(base))
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
-class TFBertForNextSentencePrediction(PreTrainedModel):
-    """The encoder with a head that tells whether the second sentence follows the first."""
+class TFBertForNextSentencePrediction(Headed):
+    """BERT with a head that tells whether the second sentence follows the first."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.bert = TFBertModel(config)
         self.cls = BertHeads(self.spec, seq_relationship=True)
 
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
         *,
         labels: Tensor | None = None,
         return_dict: bool | None = None,
         **inputs: Any,
     ) -> Output:
-        """Classify pairs; inputs as `TFBertModel.forward`, `labels` (B,), 0 where the second sentence follows.
+        """Classify pairs; other inputs as `TFBertModel.forward`, `labels` (B,), 0 where the second sentence follows.
 
         Returns:
             `loss`, `logits` (B, 2), `hidden_states`, `attentions`.
         """
-        base = self.bert(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.cls.seq_relationship(base.pooler_output)
         loss = None if labels is None else class_loss(logits, labels)
-        return self.result(return_dict, loss=loss, logits=logits, **_rest(base))
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
-class TFBertForSequenceClassification(PreTrainedModel):
-    """The encoder with a head that classifies a sequence by its pooled first token."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.bert = TFBertModel(config)
-        self.dropout = Dropout(self.spec.classifier.dropout)
-        self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        training: bool = False,
-        **inputs: Any,
-    ) -> Output:
-        """Classify; inputs as `TFBertModel.forward`, `labels` (B,) classes or values, or (B, L) for several.
-
-        Returns:
-            `loss`, `logits` (B, L), `hidden_states`, `attentions`.
-        """
-        base = self.bert(
-            input_ids, attention_mask, token_type_ids, return_dict=True, training=training, **inputs
-        )
-        logits = self.classifier(self.dropout(base.pooler_output, training))
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.result(return_dict, loss=loss, logits=logits, **_rest(base))
+class TFBertForSequenceClassification(ForPooledClassification):
+    """BERT with a head that classifies a sequence by its pooled first token."""
 
 
-class TFBertForTokenClassification(PreTrainedModel):
-    """The encoder with a head that classifies each token."""
+class TFBertForTokenClassification(ForTokenClassification):
+    """BERT with a head that classifies each token."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.bert = TFBertModel(config, add_pooling_layer=False)
-        self.dropout = Dropout(self.spec.classifier.dropout)
-        self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        training: bool = False,
-        **inputs: Any,
-    ) -> Output:
-        """Classify each token; inputs as `TFBertModel.forward`, `labels` (B, T) with -100 where ignored.
-
-        Returns:
-            `loss`, `logits` (B, T, L), `hidden_states`, `attentions`.
-        """
-        base = self.bert(
-            input_ids, attention_mask, token_type_ids, return_dict=True, training=training, **inputs
-        )
-        logits = self.classifier(self.dropout(base.last_hidden_state, training))
-        loss = None if labels is None else token_loss(logits, labels)
-        return self.result(return_dict, loss=loss, logits=logits, **_rest(base))
+    base_options = WITHOUT_POOLER
 
 
-class TFBertForQuestionAnswering(PreTrainedModel):
-    """The encoder with a head that scores where an answer starts and ends."""
+class TFBertForQuestionAnswering(ForQuestionAnswering):
+    """BERT with a head that scores where an answer starts and ends."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.bert = TFBertModel(config, add_pooling_layer=False)
-        self.qa_outputs = Linear(self.spec.hidden_size, 2)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        *,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score each token as start and as end; inputs as `TFBertModel.forward`, positions (B,).
-
-        Returns:
-            `loss`, `start_logits` (B, T), `end_logits` (B, T), `hidden_states`, `attentions`.
-        """
-        base = self.bert(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
-        starts, ends = tf.unstack(self.qa_outputs(base.last_hidden_state), axis=-1)
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            loss = span_loss(starts, ends, start_positions, end_positions)
-        return self.result(return_dict, loss=loss, start_logits=starts, end_logits=ends, **_rest(base))
+    base_options = WITHOUT_POOLER
 
 
-class TFBertForMultipleChoice(PreTrainedModel):
-    """The encoder with a head that scores each of several continuations."""
-
-    input_axes = 3
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.bert = TFBertModel(config)
-        self.dropout = Dropout(self.spec.classifier.dropout)
-        self.classifier = Linear(self.spec.hidden_size, 1)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        training: bool = False,
-        **inputs: Any,
-    ) -> Output:
-        """Choose; inputs as `TFBertModel.forward` with an axis N of choices after B, `labels` (B,).
-
-        Returns:
-            `loss`, `logits` (B, N), `hidden_states`, `attentions`.
-        """
-        named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        given = {name: value for name, value in (named | inputs).items() if value is not None}
-        choices = next(sizes(value)[1] for value in given.values() if tf.is_tensor(value))
-        flat = {name: _merge_choices(v) if tf.is_tensor(v) else v for name, v in given.items()}  # (B*N, ...)
-        base = self.bert(return_dict=True, training=training, **flat)
-        logits = tf.reshape(self.classifier(self.dropout(base.pooler_output, training)), (-1, choices))
-        loss = None if labels is None else class_loss(logits, labels)
-        return self.result(return_dict, loss=loss, logits=logits, **_rest(base))
-
-
-def _merge_choices(x: Tensor) -> Tensor:
-    batch, choices, *rest = sizes(x)
-    return tf.reshape(x, (batch * choices, *rest))
-
-
-def _rest(base: ModelOutput) -> dict[str, Any]:
-    return {name: base[name] for name in ("hidden_states", "attentions") if name in base}
+class TFBertForMultipleChoice(ForMultipleChoice):
+    """BERT with a head that scores each of several continuations."""

@@ -1,4 +1,4 @@
-"""Llama in TensorFlow, and the decoders that share its shape.
+"""Llama in TensorFlow, and the decoders that share its shape: what sets them apart is in the spec.
 
 B batch, T query tokens, S key tokens, H heads, K key-value heads, D head size, C hidden size, V vocabulary.
 Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971.
@@ -6,14 +6,17 @@ Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971.
 
 from __future__ import annotations
 
-from typing import Any
-
 from loadstone.architectures import DecoderSpec
 from loadstone.config import Config
-from loadstone.errors import ArgumentError
-from loadstone.outputs import ModelOutput
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.generation import Cache, Layers
+from loadstone_tensorflow.heads import (
+    ForCausalLM,
+    ForLastTokenClassification,
+    ForQuestionAnswering,
+    ForTokenClassification,
+    Output,
+)
 from loadstone_tensorflow.layers import (
     ACTIVATIONS,
     Dropout,
@@ -29,11 +32,9 @@ from loadstone_tensorflow.layers import (
     sizes,
     split_heads,
 )
-from loadstone_tensorflow.losses import causal_lm_loss, sequence_loss, span_loss, token_loss
 from loadstone_tensorflow.modeling import PreTrainedModel
 
 Tensor = tf.Tensor
-Output = ModelOutput | tuple[Any, ...]
 
 
 class LlamaMLP(Layer):
@@ -62,6 +63,9 @@ class LlamaAttention(Layer):
         self.k_proj = Linear(spec.hidden_size, keys, bias=spec.attention_bias)
         self.v_proj = Linear(spec.hidden_size, keys, bias=spec.attention_bias)
         self.o_proj = Linear(queries, spec.hidden_size, bias=spec.output_bias)
+        if spec.qk_norm:
+            self.q_norm = RMSNorm(spec.head_dim, spec.norm_eps)
+            self.k_norm = RMSNorm(spec.head_dim, spec.norm_eps)
         self.dropout = Dropout(spec.attention_dropout)
 
     def call(
@@ -73,26 +77,40 @@ class LlamaAttention(Layer):
         training: bool,
     ) -> tuple[Tensor, Tensor]:
         """(B, T, C) -> (B, T, C), and the weights (B, H, T, S)."""
-        q = rotate(split_heads(self.q_proj(x), self.spec.head_dim), *rotary)  # (B, H, T, D)
-        k = rotate(split_heads(self.k_proj(x), self.spec.head_dim), *rotary)  # (B, K, T, D)
+        q = split_heads(self.q_proj(x), self.spec.head_dim)  # (B, H, T, D)
+        k = split_heads(self.k_proj(x), self.spec.head_dim)  # (B, K, T, D)
         v = split_heads(self.v_proj(x), self.spec.head_dim)  # (B, K, T, D)
+        if self.spec.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = rotate(q, *rotary), rotate(k, *rotary)
         if cache is not None:
             k, v = cache.update(k, v, self.layer)  # (B, K, S, D)
         mixed, weights = attention(
-            q, k, v, mask, scale=self.spec.attention_scale, dropout=self.dropout, training=training
+            q,
+            k,
+            v,
+            mask,
+            scale=self.spec.attention_scale,
+            dropout=self.dropout,
+            softcap=self.spec.attention_softcap,
+            training=training,
         )
         return self.o_proj(merge_heads(mixed)), weights
 
 
 class LlamaDecoderLayer(Layer):
-    """Attention and feed-forward, each normalised before and added to its input."""
+    """Attention and feed-forward, each normalised before, in a sandwich also after, and added to its input."""
 
     def __init__(self, spec: DecoderSpec, layer: int) -> None:
         super().__init__()
+        self.sandwich = spec.sandwich_norms
         self.self_attn = LlamaAttention(spec, layer)
         self.mlp = LlamaMLP(spec)
-        self.input_layernorm = RMSNorm(spec.hidden_size, spec.norm_eps)
-        self.post_attention_layernorm = RMSNorm(spec.hidden_size, spec.norm_eps)
+        self.input_layernorm = norm(spec)
+        self.post_attention_layernorm = norm(spec)
+        if spec.sandwich_norms:
+            self.pre_feedforward_layernorm = norm(spec)
+            self.post_feedforward_layernorm = norm(spec)
 
     def call(
         self,
@@ -104,8 +122,17 @@ class LlamaDecoderLayer(Layer):
     ) -> tuple[Tensor, Tensor]:
         """(B, T, C) -> (B, T, C), and the attention weights."""
         mixed, weights = self.self_attn(self.input_layernorm(x), rotary, mask, cache, training)
+        if self.sandwich:
+            x = x + self.post_attention_layernorm(mixed)
+            fed = self.mlp(self.pre_feedforward_layernorm(x))
+            return x + self.post_feedforward_layernorm(fed), weights
         x = x + mixed
         return x + self.mlp(self.post_attention_layernorm(x)), weights
+
+
+def norm(spec: DecoderSpec) -> RMSNorm:
+    """Return a norm over the hidden size."""
+    return RMSNorm(spec.hidden_size, spec.norm_eps, spec.norm_offset)
 
 
 class TFLlamaModel(PreTrainedModel):
@@ -116,9 +143,9 @@ class TFLlamaModel(PreTrainedModel):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         spec = self.spec
-        self.embed_tokens = Embedding(spec.vocab_size, spec.hidden_size)
+        self.embed_tokens = Embedding(spec.vocab_size, spec.hidden_size, padding_idx=spec.pad_token_id)
         self.layers_ = [LlamaDecoderLayer(spec, i) for i in range(spec.num_layers)]
-        self.norm = RMSNorm(spec.hidden_size, spec.norm_eps)
+        self.norm = norm(spec)
         self.rotary_emb = RotaryEmbedding(spec.rope)
 
     def forward(
@@ -152,6 +179,8 @@ class TFLlamaModel(PreTrainedModel):
             `last_hidden_state` (B, T, C), `past_key_values` (a pair (B, K, S, D) per layer), `hidden_states`, `attentions`.
         """
         x = self.embed(self.embed_tokens, input_ids, inputs_embeds)
+        if inputs_embeds is None and self.spec.embedding_scale != 1.0:
+            x = x * tf.constant(self.spec.embedding_scale, x.dtype)
         cache = Cache.of(past_key_values, wanted=self.wants("use_cache", use_cache))
         queries = sizes(x)[1]
         seen = cache.get_seq_length() if cache is not None else 0
@@ -181,147 +210,111 @@ class TFLlamaModel(PreTrainedModel):
         )
 
 
-class TFLlamaForCausalLM(PreTrainedModel):
-    """The decoder with a head that scores the next token."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.model = TFLlamaModel(config)
-        self.lm_head = Linear(self.spec.hidden_size, self.spec.vocab_size, bias=False)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        logits_to_keep: int | Tensor = 0,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score the next token at each position; inputs as `TFLlamaModel.forward`.
-
-        Args:
-            labels: (B, T) token ids, -100 where ignored; the shift by one happens here.
-            logits_to_keep: Score only this many last positions (0: all), or the positions of an index tensor.
-
-        Returns:
-            `loss`, `logits` (B, T, V), and what `TFLlamaModel.forward` returns.
-        """
-        base = self.model(input_ids, attention_mask, return_dict=True, **inputs)
-        x = base.last_hidden_state
-        kept = (
-            x[:, -logits_to_keep:]
-            if isinstance(logits_to_keep, int)
-            else tf.gather(x, logits_to_keep, axis=1)
-        )
-        logits = self.lm_head(kept)
-        loss = None if labels is None else causal_lm_loss(logits, labels)
-        return self.result(return_dict, loss=loss, logits=logits, **_rest(base))
+class TFLlamaForCausalLM(ForCausalLM):
+    """Llama with a head that scores the next token."""
 
 
-class TFLlamaForSequenceClassification(PreTrainedModel):
-    """The decoder with a head that classifies a sequence by its last token."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.model = TFLlamaModel(config)
-        self.score = Linear(self.spec.hidden_size, self.spec.classifier.num_labels, bias=False)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify; inputs as `TFLlamaModel.forward`.
-
-        Args:
-            labels: (B,) classes or values, or (B, L) for several labels a sequence.
-
-        Returns:
-            `loss`, `logits` (B, L), and what `TFLlamaModel.forward` returns.
-        """
-        base = self.model(input_ids, attention_mask, return_dict=True, **inputs)
-        x = base.last_hidden_state
-        last = self._last_token(input_ids, x)
-        logits = self.score(tf.gather(x, last, axis=1, batch_dims=1))
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.result(return_dict, loss=loss, logits=logits, **_rest(base))
-
-    def _last_token(self, input_ids: Tensor | None, x: Tensor) -> Tensor:
-        """Return the position (B,) of the last token that is not padding, wherever the padding is."""
-        pad, (batch, tokens, _) = self.spec.classifier.pad_token_id, sizes(x)
-        if pad is None and batch != 1:
-            raise ArgumentError("a batch of several sequences needs config.pad_token_id to find their ends")
-        if pad is None or input_ids is None:
-            return tf.fill((batch,), tokens - 1)
-        return tf.argmax(tf.range(tokens) * tf.cast(input_ids != pad, tf.int32), axis=-1)
+class TFLlamaForSequenceClassification(ForLastTokenClassification):
+    """Llama with a head that classifies a sequence by its last token."""
 
 
-class TFLlamaForTokenClassification(PreTrainedModel):
-    """The decoder with a head that classifies each token."""
+class TFLlamaForTokenClassification(ForTokenClassification):
+    """Llama with a head that classifies each token."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.model = TFLlamaModel(config)
-        self.dropout = Dropout(self.spec.classifier.dropout)
-        self.score = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        training: bool = False,
-        **inputs: Any,
-    ) -> Output:
-        """Classify each token; inputs as `TFLlamaModel.forward`, `labels` (B, T) with -100 where ignored.
-
-        Returns:
-            `loss`, `logits` (B, T, L), and what `TFLlamaModel.forward` returns.
-        """
-        base = self.model(input_ids, attention_mask, return_dict=True, training=training, **inputs)
-        logits = self.score(self.dropout(base.last_hidden_state, training))
-        loss = None if labels is None else token_loss(logits, labels)
-        return self.result(return_dict, loss=loss, logits=logits, **_rest(base))
+    classifier_name = "score"
 
 
-class TFLlamaForQuestionAnswering(PreTrainedModel):
-    """The decoder with a head that scores where an answer starts and ends."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.transformer = TFLlamaModel(config)
-        self.qa_outputs = Linear(self.spec.hidden_size, 2)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        start_positions: Tensor | None = None,
-        end_positions: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score each token as start and as end; inputs as `TFLlamaModel.forward`, positions (B,).
-
-        Returns:
-            `loss`, `start_logits` (B, T), `end_logits` (B, T), and what `TFLlamaModel.forward` returns.
-        """
-        base = self.transformer(input_ids, attention_mask, return_dict=True, **inputs)
-        starts, ends = tf.unstack(self.qa_outputs(base.last_hidden_state), axis=-1)
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            loss = span_loss(starts, ends, start_positions, end_positions)
-        return self.result(return_dict, loss=loss, start_logits=starts, end_logits=ends, **_rest(base))
+class TFLlamaForQuestionAnswering(ForQuestionAnswering):
+    """Llama with a head that scores where an answer starts and ends."""
 
 
-def _rest(base: ModelOutput) -> dict[str, Any]:
-    return {name: value for name, value in base.items() if name != "last_hidden_state"}
+class TFMistralModel(TFLlamaModel):
+    """Mistral without a head."""
+
+
+class TFMistralForCausalLM(TFLlamaForCausalLM):
+    """Mistral with a head that scores the next token."""
+
+
+class TFMistralForSequenceClassification(TFLlamaForSequenceClassification):
+    """Mistral with a head that classifies a sequence."""
+
+
+class TFMistralForTokenClassification(TFLlamaForTokenClassification):
+    """Mistral with a head that classifies each token."""
+
+
+class TFMistralForQuestionAnswering(TFLlamaForQuestionAnswering):
+    """Mistral with a head that scores where an answer starts and ends."""
+
+
+class TFGemmaModel(TFLlamaModel):
+    """Gemma without a head."""
+
+
+class TFGemmaForCausalLM(TFLlamaForCausalLM):
+    """Gemma with a head that scores the next token."""
+
+
+class TFGemmaForSequenceClassification(TFLlamaForSequenceClassification):
+    """Gemma with a head that classifies a sequence."""
+
+
+class TFGemmaForTokenClassification(TFLlamaForTokenClassification):
+    """Gemma with a head that classifies each token."""
+
+
+class TFGemma2Model(TFLlamaModel):
+    """Gemma 2 without a head."""
+
+
+class TFGemma2ForCausalLM(TFLlamaForCausalLM):
+    """Gemma 2 with a head that scores the next token."""
+
+
+class TFGemma2ForSequenceClassification(TFLlamaForSequenceClassification):
+    """Gemma 2 with a head that classifies a sequence."""
+
+
+class TFGemma2ForTokenClassification(TFLlamaForTokenClassification):
+    """Gemma 2 with a head that classifies each token."""
+
+
+class TFQwen2Model(TFLlamaModel):
+    """Qwen 2 without a head."""
+
+
+class TFQwen2ForCausalLM(TFLlamaForCausalLM):
+    """Qwen 2 with a head that scores the next token."""
+
+
+class TFQwen2ForSequenceClassification(TFLlamaForSequenceClassification):
+    """Qwen 2 with a head that classifies a sequence."""
+
+
+class TFQwen2ForTokenClassification(TFLlamaForTokenClassification):
+    """Qwen 2 with a head that classifies each token."""
+
+
+class TFQwen2ForQuestionAnswering(TFLlamaForQuestionAnswering):
+    """Qwen 2 with a head that scores where an answer starts and ends."""
+
+
+class TFQwen3Model(TFLlamaModel):
+    """Qwen 3 without a head."""
+
+
+class TFQwen3ForCausalLM(TFLlamaForCausalLM):
+    """Qwen 3 with a head that scores the next token."""
+
+
+class TFQwen3ForSequenceClassification(TFLlamaForSequenceClassification):
+    """Qwen 3 with a head that classifies a sequence."""
+
+
+class TFQwen3ForTokenClassification(TFLlamaForTokenClassification):
+    """Qwen 3 with a head that classifies each token."""
+
+
+class TFQwen3ForQuestionAnswering(TFLlamaForQuestionAnswering):
+    """Qwen 3 with a head that scores where an answer starts and ends."""
