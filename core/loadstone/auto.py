@@ -6,16 +6,19 @@ import functools
 import os
 from typing import Any, ClassVar, NoReturn
 
-from loadstone.architectures import architecture_for, architectures, find_config, find_head
+from loadstone.architectures import architecture_for, architectures
 from loadstone.backend import get_backend
 from loadstone.config import Config
 from loadstone.config_file import load_config
 from loadstone.create import from_config
 from loadstone.errors import nearest
 from loadstone.load import from_pretrained
-from loadstone.plugins import prefixes
+from loadstone.plugins import claims_of, conflict, prefixes
 
 Name = str | os.PathLike[str]
+
+UNPREFIXED = "torch"
+"""The backend whose classes have names without a prefix, as transformers has them."""
 
 
 class AutoConfig:
@@ -108,23 +111,32 @@ def lookup(name: str) -> Any:
 
     Raises:
         AttributeError: If nothing has that name; it names the nearest.
+        PluginError: If two backends claim its prefix.
         MissingFrameworkError: If the class belongs to a framework that is not installed.
     """
-    config = find_config(name)
-    if config is not None:
-        return config
-    for prefix, backend in {**prefixes(), "": None}.items():
-        if not name.startswith(prefix):
-            continue
-        bare = name.removeprefix(prefix)
-        if bare.startswith("AutoModel") and bare.removeprefix("AutoModel").removeprefix("For") in _tasks():
-            return auto_class(bare.removeprefix("AutoModel").removeprefix("For"), backend, name)
-        found = find_head(bare)
-        if found is not None:
-            return get_backend(backend or "torch").model_class(*found)
+    prefixed = [(prefix, backends) for prefix, backends in prefixes().items() if name.startswith(prefix)]
+    # Each architecture is asked for everything before the next one is: ours come first, plugins are imported last.
+    for architecture in architectures():
+        if architecture.config.__name__ == name:
+            return architecture.config
+        for prefix, backends in [*prefixed, ("", [])]:
+            for head in architecture.heads:
+                if name.removeprefix(prefix) == f"AutoModel{'For' * bool(head.task)}{head.task}":
+                    return auto_class(head.task, _only(prefix, backends), name)
+                if name.removeprefix(prefix) == head.class_name:
+                    return get_backend(_only(prefix, backends) or UNPREFIXED).model_class(architecture, head)
     raise AttributeError(
         f"module 'loadstone' has no attribute {name!r}; {nearest(name, public_names()) or ''}"
     )
+
+
+def _only(prefix: str, backends: list[str]) -> str | None:
+    """Return the one backend that claims a prefix; None for no prefix."""
+    if len(backends) > 1:
+        claims = claims_of("backend")
+        rivals = [claim for backend in backends for claim in claims[backend] if claim.prefix == prefix]
+        raise conflict(f"{len(rivals)} backends claim the class prefix {prefix!r}", rivals)
+    return backends[0] if backends else None
 
 
 def _tasks() -> set[str]:

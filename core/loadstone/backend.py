@@ -73,10 +73,17 @@ class Device:
 
 
 class Backend(abc.ABC):
-    """One framework. Instances hold no state: every call names the model it is about."""
+    """One framework. Instances hold no state: every call names the model it is about.
+
+    Attributes:
+        name: The claim without `backend.`, e.g. "torch".
+        capabilities: What core may ask of it.
+        asked: The name under which `get_backend` was asked for it: `name`, or "name@distribution".
+    """
 
     name: ClassVar[str]
     capabilities: ClassVar[Capabilities]
+    asked: str
 
     @abc.abstractmethod
     def devices(self) -> tuple[Device, ...]:
@@ -152,7 +159,7 @@ class Backend(abc.ABC):
         Raises:
             ArchitectureError: If this backend has no such class.
         """
-        record = plugins.backend_record(self.name)
+        record = plugins.backend_record(self.asked)
         module_name = architecture.modules.get(self.name, f"{record.models}.{architecture.family}")
         try:
             module = importlib.import_module(module_name)
@@ -175,19 +182,21 @@ class Backend(abc.ABC):
 
     def class_name(self, head: Head) -> str:
         """Return the name of a head's class in this backend, with its prefix."""
-        prefix = next((p for p, name in plugins.prefixes().items() if name == self.name), "")
-        return prefix + head.class_name
+        return plugins.prefix_of(self.asked) + head.class_name
 
 
-@functools.cache
 def get_backend(name: str | None = None) -> Backend:
     """Return a backend by name, importing its framework; None is the default one.
 
     Raises:
-        PluginError: If no plugin, or more than one, claims the name.
+        PluginError: If no plugin, or more than one, claims the name, or the one that does is broken.
         MissingFrameworkError: If its framework is not installed.
     """
-    name = name or plugins.default_backend()
+    return _backend(name or plugins.default_backend())
+
+
+@functools.cache
+def _backend(name: str) -> Backend:
     record = plugins.backend_record(name)
     if not plugins.is_installed(record):
         raise MissingFrameworkError(
@@ -195,5 +204,7 @@ def get_backend(name: str | None = None) -> Backend:
             expected=f"the module(s) {', '.join(record.requires)}",
             hint=record.install,
         )
-    backend: Backend = plugins.load_attribute(record.backend)()
+    with plugins.blamed(plugins.backend_claim(name), f"offers {record.backend!r}, which cannot be imported"):
+        backend: Backend = plugins.load_attribute(record.backend)()
+    backend.asked = name
     return backend

@@ -119,9 +119,9 @@ class Pretrained:
 def _described(cls: type[Pretrained]) -> tuple[Architecture, Head]:
     from loadstone.architectures import find_head
     from loadstone.errors import ArchitectureError
-    from loadstone.plugins import prefixes
+    from loadstone.plugins import prefix_of
 
-    prefix = next((p for p, name in prefixes().items() if name == cls.backend_name), "")
+    prefix = prefix_of(cls.backend_name)
     for ancestor in cls.__mro__:
         found = find_head(ancestor.__name__.removeprefix(prefix))
         if found is not None:

@@ -38,13 +38,16 @@ class Target:
         options: Mapping[str, Any] | None = None,
     ) -> Any:
         """Return a model of this class without memory."""
-        return self.backend.build(
+        model = self.backend.build(
             self.model_class,
             config,
             dtype=policy.build,
             attn_implementation=attn_implementation,
             options=options,
         )
+        if self.backend.asked != self.backend.name:
+            model.backend_name = self.backend.asked  # so that saving finds the same one of two
+        return model
 
 
 def choose_target(

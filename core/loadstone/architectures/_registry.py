@@ -37,15 +37,12 @@ def architecture_for(model_type: str) -> Architecture:
     rivals = plugins.claims_of("architecture").get(model_type.partition("@")[0], [])
     if model_type in built_in():
         if rivals:
-            raise PluginError(
-                f"a plugin claims the architecture {model_type!r}, which loadstone brings itself",
-                problems=[f"{claim.distribution}: {claim.value}" for claim in rivals],
-                hint=f"uninstall it, or rename its model type; {model_type}@{rivals[0].distribution.split()[0]} asks for it",
+            raise plugins.conflict(
+                f"a plugin claims the architecture {model_type!r}, which loadstone brings itself", rivals
             )
         return built_in()[model_type]
     if rivals:
-        record = plugins.architecture_record(model_type)
-        architecture: Architecture = plugins.load_attribute(record.architecture)
+        architecture: Architecture = plugins.architecture(model_type)
         return architecture
     known = model_types()
     raise ConfigError(
@@ -64,7 +61,7 @@ def model_types() -> tuple[str, ...]:
 
 
 def architectures() -> Iterator[Architecture]:
-    """Yield every architecture that is ours or that a working plugin brings."""
+    """Yield every architecture: ours, then those of working plugins, each imported when its turn comes."""
     yield from built_in().values()
     for model_type in plugins.claims_of("architecture"):
         try:
@@ -84,14 +81,6 @@ def find_head(class_name: str) -> tuple[Architecture, Head] | None:
         for head in architecture.heads:
             if head.class_name == class_name:
                 return architecture, head
-    return None
-
-
-def find_config(class_name: str) -> type[Config] | None:
-    """Return the configuration class of that name, or None."""
-    for architecture in architectures():
-        if architecture.config.__name__ == class_name:
-            return architecture.config
     return None
 
 

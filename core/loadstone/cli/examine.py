@@ -60,6 +60,8 @@ def default_backend() -> tuple[str | None, str]:
 
 
 def _examine(claim: Claim, *, load: bool, default: str | None) -> Examined:
+    if claim.state == "disabled":
+        return Examined(claim=claim, problem=f"its distribution is named in {plugins.DISABLED}")
     if not load:
         return Examined(claim=claim)
     kind, _, name = claim.name.partition(".")
@@ -67,9 +69,8 @@ def _examine(claim: Claim, *, load: bool, default: str | None) -> Examined:
     if ask is None:
         known = ", ".join(f"{known}.NAME" for known in _KINDS)
         return Examined(claim=claim, problem=f"nothing asks for such a claim: expected {known}")
-    owner = claim.distribution.split()[0]
     try:
-        facts = ask(f"{name}@{owner}")
+        facts = ask(f"{name}@{claim.owner}")
         ask(name)  # Once more without its owner, as users ask: that is where two claims on one name collide.
     except LoadstoneError as error:
         return Examined(claim=claim, problem=_one_line(error))
