@@ -134,6 +134,15 @@ class RealSuite:
             not report.names("new") + report.names("unused") + report.names("ignored") + report.names("cast")
         )
 
+    @needs_checkpoints
+    def test_gpt2(self: Any) -> None:
+        folder = CHECKPOINTS / "gpt2-tiny-llm-cicd"
+        expected = reference(folder)
+        model = self.load(folder, "CausalLM")
+        output = self.arrays(self.call(model, {"input_ids": self.native(expected["input_ids"])}))
+        assert_close(output["logits"], expected["logits"], what=f"{self.backend}/gpt2-tiny")
+        self.assert_nothing_unexplained(model)
+
     def test_demo_checkpoint(self: Any) -> None:
         folder = Path(loadstone.__file__).parent / "demo_checkpoint"
         model = self.load(folder, "CausalLM", dtype="float32")
