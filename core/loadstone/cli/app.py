@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,6 +84,9 @@ def demo(
     """
     from loadstone.demo import ALL, run_demo
 
+    if path is None:
+        # So small a model keeps PyTorch's threads waiting for one another.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     with views.waiting("Every framework, one after the other" if backend == ALL else "Loading"):
         found = run_demo(backend, path)
     if as_json:

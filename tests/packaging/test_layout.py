@@ -1,0 +1,71 @@
+"""How the code lies: which folders hold which packages, and who imports whom."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.layout import ROOT, SOURCES, packages
+
+FRAMEWORKS = {"torch", "tensorflow", "keras", "tf_keras", "jax", "jaxlib", "flax", "transformers"}
+TOP_LEVEL = {
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "pyproject.toml",
+    "backends",
+    "core",
+    "docs",
+    "plugins",
+    "tests",
+}
+
+
+def test_only_our_packages_lie_in_the_folders_of_sources():
+    """Anything else there is importable in development and absent from the wheel."""
+    for source in SOURCES:
+        for entry in (ROOT / source).glob("*"):
+            if entry.name not in ("__pycache__", ".gitkeep"):
+                assert entry.is_dir(), entry
+                assert entry.name.startswith("loadstone"), entry
+
+
+def test_the_top_level_is_small():
+    visible = {entry.name for entry in ROOT.iterdir() if not entry.name.startswith(".")}
+    assert visible - {"build", "dist", "shared"} <= TOP_LEVEL
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and module of every import of a file, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno} imports relatively"
+            yield node.lineno, node.module or ""
+
+
+@pytest.mark.parametrize("package", sorted(packages()))
+def test_who_imports_whom(package):
+    """Core imports no backend, no plugin and no framework; a backend imports core and no other backend."""
+    allowed = {"loadstone", package}
+    forbidden = (set(packages()) - allowed) | (FRAMEWORKS if package == "loadstone" else set())
+    found = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in sorted(packages()[package].rglob("*.py"))
+        for line, module in imports(path)
+        if module.partition(".")[0] in forbidden
+    ]
+    assert found == []
+
+
+def test_only_the_command_line_imports_what_draws_it():
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in sorted((ROOT / "core" / "loadstone").rglob("*.py"))
+        if "cli" not in path.relative_to(ROOT).parts
+        for line, module in imports(path)
+        if module.partition(".")[0] in ("typer", "rich", "click")
+    ]
+    assert found == []
