@@ -14,7 +14,7 @@ from flax import nnx
 
 from loadstone.backend import Backend, Capabilities, Device, Parameter
 from loadstone.config import Config
-from loadstone.dtypes import DTYPES, canonical
+from loadstone.dtypes import DTYPES
 from loadstone.errors import BackendError, PlacementError
 from loadstone.read.tensor import HostTensor
 from loadstone_flax.layers import named_parameters, submodule, without_memory
@@ -25,6 +25,7 @@ _BITS = (8, 16, 32, 64) if jax.config.jax_enable_x64 else (8, 16, 32)
 JAX_DTYPES = {
     name: getattr(jnp, name) for name, d in DTYPES.items() if d.bits in _BITS and hasattr(jnp, name)
 }
+NAMES = {jnp.dtype(dtype): name for name, dtype in JAX_DTYPES.items()}
 
 
 class FlaxBackend(Backend):
@@ -65,10 +66,13 @@ class FlaxBackend(Backend):
 
     def parameters(self, model: nnx.Module) -> dict[str, Parameter]:
         """List the variables of the model's modules."""
-        return {
-            name: Parameter(name=name, shape=tuple(variable.shape), dtype=canonical(variable.dtype))
-            for name, variable in named_parameters(model)
-        }
+        found = {}
+        for name, variable in named_parameters(model):
+            value = variable.get_raw_value()
+            found[name] = Parameter(
+                name=name, shape=value.shape, dtype=NAMES[value.dtype], identity=id(variable)
+            )
+        return found
 
     def put(self, model: nnx.Module, name: str, tensor: HostTensor, device: Device) -> None:
         """Set a parameter; on the CPU it shares the tensor's memory, which nobody may write to any more."""
@@ -83,7 +87,7 @@ class FlaxBackend(Backend):
                 expected=str(array.dtype),
                 hint="set jax_enable_x64 before loading, or pass dtype=",
             )
-        _variable(model, name).set_value(value)
+        _variable(model, name).set_raw_value(value)
 
     def tie(self, model: nnx.Module, name: str, to: str) -> None:
         """Make both modules hold one `nnx.Param`."""
@@ -96,7 +100,7 @@ class FlaxBackend(Backend):
 
     def finish(self, model: PreTrainedModel, *, training: bool) -> None:
         """Check that every parameter has memory, set the mode, and seed dropout in training mode."""
-        left = [name for name, p in named_parameters(model) if not isinstance(p.get_value(), jax.Array)]
+        left = [name for name, p in named_parameters(model) if not isinstance(p.get_raw_value(), jax.Array)]
         if left:
             raise BackendError(f"{len(left)} parameter(s) have no memory", problems=left)
         if training:
@@ -106,7 +110,7 @@ class FlaxBackend(Backend):
         """Return a parameter's bytes: its own memory on the CPU, a copy of it elsewhere."""
         value = np.ascontiguousarray(_variable(model, name).get_value())
         data = value.reshape(-1).view(np.uint8)
-        return HostTensor(name=name, dtype=canonical(value.dtype), shape=value.shape, data=data)
+        return HostTensor(name=name, dtype=NAMES[value.dtype], shape=value.shape, data=data)
 
 
 def _variable(model: nnx.Module, name: str) -> nnx.Variable[Any]:

@@ -194,12 +194,15 @@ def _without_cache(
     model: Any, ids: Array, mask: Array | None, cache: None, start: int | Array, tokens: int
 ) -> tuple[Array, None]:
     """Return the same logits, every token computed; `cache` stays None."""
+    last = start + tokens - 1
+    positions = _positions(jnp.ones_like(ids) if mask is None else mask)
     output = model.forward(
         input_ids=ids,
         attention_mask=mask,
-        position_ids=None if mask is None else _positions(mask),
+        # The tokens to come must not lengthen the sequence: some rotary frequencies depend on its length.
+        position_ids=jnp.minimum(positions, positions[:, last, None]),
         use_cache=False,
-        logits_to_keep=jnp.atleast_1d(start + tokens - 1),
+        logits_to_keep=jnp.atleast_1d(last),
         return_dict=True,
     )
     return output.logits[:, -1], cache

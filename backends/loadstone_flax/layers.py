@@ -59,20 +59,27 @@ def stack(count: int, make: Callable[[], nnx.Module]) -> nnx.List[Any]:
     return nnx.List([jax.tree.unflatten(structure, leaves) for _ in range(count)])
 
 
-def named_modules(module: nnx.Module, prefix: str = "") -> Iterator[tuple[str, nnx.Module]]:
-    """Yield a module as `prefix` and all modules below it by their names in checkpoints."""
-    yield prefix, module
-    for name, child in vars(module).items():
-        if isinstance(child, nnx.Module):
-            yield from named_modules(child, f"{prefix}.{name}" if prefix else name)
+def named_modules(module: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
+    """Yield a module and all modules below it, each by its path in checkpoints with a dot at its end; it has ""."""
+    pending = [("", module)]
+    while pending:
+        path, found = pending.pop()
+        yield path, found
+        children = [(f"{path}{name}.", m) for name, m in vars(found).items() if _is_a(m, nnx.Module)]
+        pending += reversed(children)
 
 
 def named_parameters(module: nnx.Module) -> Iterator[tuple[str, nnx.Variable[Any]]]:
     """Yield what checkpoints hold by its names there, a tied parameter under each of its names."""
-    for prefix, owner in named_modules(module):
+    for path, owner in named_modules(module):
         for leaf, value in vars(owner).items():
-            if isinstance(value, nnx.Variable):
-                yield f"{prefix}.{leaf}" if prefix else leaf, value
+            if _is_a(value, nnx.Variable):
+                yield path + leaf, value
+
+
+def _is_a(value: object, kind: type) -> bool:
+    # `isinstance` asks nnx's metaclasses, which take ten times as long: there can be 100,000 layers.
+    return issubclass(type(value), kind)
 
 
 def submodule(module: nnx.Module, path: str) -> Any:
@@ -133,14 +140,16 @@ class LayerNorm(nnx.Module):
 class RMSNorm(nnx.Module):
     """Root mean square norm, computed in float32. Source: Zhang and Sennrich 2019, arXiv:1910.07467."""
 
-    def __init__(self, size: int, eps: float) -> None:
-        self.eps = eps
+    def __init__(self, size: int, eps: float, offset: bool = False) -> None:
+        self.eps, self.offset = eps, offset
         self.weight = parameter(size)
 
     def __call__(self, x: Array) -> Array:
-        """Normalise the last axis of `x`."""
+        """Normalise the last axis of `x`; with an offset the factor is one plus the weight, in float32."""
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
+        if self.offset:
+            return (y * (1.0 + self.weight[...].astype(jnp.float32))).astype(x.dtype)
         return self.weight[...] * y.astype(x.dtype)
 
 
@@ -164,11 +173,25 @@ class RotaryEmbedding(nnx.Module):
 
     def __call__(self, x: Array, positions: Array) -> tuple[Array, Array]:
         """Return cosine and sine for `positions` (B, T), each (B, T, 1, D), in the dtype of `x`."""
-        frequencies = jnp.asarray(self.rope.inverse_frequencies, jnp.float32)
-        angles = positions[:, :, None, None].astype(jnp.float32) * frequencies  # (B, T, 1, D/2)
+        angles = positions[:, :, None, None].astype(jnp.float32) * self._frequencies(
+            positions
+        )  # (B, T, 1, D/2)
         angles = jnp.concatenate((angles, angles), axis=-1)
         scale = self.rope.attention_scaling
         return (jnp.cos(angles) * scale).astype(x.dtype), (jnp.sin(angles) * scale).astype(x.dtype)
+
+    def _frequencies(self, positions: Array) -> Array:
+        """Return radians per position, (D/2,), for a sequence that reaches the largest of `positions`."""
+        rope = self.rope
+        frequencies = jnp.asarray(rope.inverse_frequencies, jnp.float32)
+        if rope.beyond is not None:
+            return jnp.where(
+                positions.max() + 1 > rope.limit, jnp.asarray(rope.beyond, jnp.float32), frequencies
+            )
+        if rope.growth is not None:
+            exponents = jnp.asarray(rope.growth.exponents, jnp.float32)
+            return 1.0 / rope.growth.base((positions.max() + 1).clip(rope.growth.limit)) ** exponents
+        return frequencies
 
 
 def rotate(x: Array, cos: Array, sin: Array) -> Array:
@@ -188,7 +211,15 @@ def merge_heads(x: Array) -> Array:
 
 
 def attention(
-    q: Array, k: Array, v: Array, mask: Array | None, *, scale: float, dropout: Dropout, eager: bool = False
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    *,
+    scale: float,
+    dropout: Dropout,
+    softcap: float | None = None,
+    eager: bool = False,
 ) -> tuple[Array, Array | None]:
     """Attend: softmax(q k' * scale + mask) v.
 
@@ -198,18 +229,21 @@ def attention(
         v: (B, S, K, D).
         mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere.
         scale: Factor on the scores.
-        dropout: Drops weights.
+        dropout: Drops weights; then always computed eagerly.
+        softcap: Bounds scores smoothly; always computed eagerly.
         eager: Compute the weights and return them.
 
     Returns:
         The mix (B, T, H, D), and the weights (B, H, T, S) where eager.
     """
-    if not eager and not dropout.drops:
+    if not eager and not dropout.drops and softcap is None:
         return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scale), None
     batch, queries, heads, head_dim = q.shape
     grouped = q.reshape(batch, queries, k.shape[2], -1, head_dim)  # (B, T, K, G, D)
     scores = contract("btkgd,bskd->bkgts", grouped, k) * scale
     scores = scores.reshape(batch, heads, queries, -1)  # (B, H, T, S)
+    if softcap is not None:
+        scores = softcap * jnp.tanh(scores / softcap)
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     weights = dropout(jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(q.dtype))

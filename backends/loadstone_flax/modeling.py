@@ -191,7 +191,7 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
     @property
     def base_model(self) -> nnx.Module:
         """The model without its task head; the model itself where it has none."""
-        return submodule(self, self.architecture_and_head()[1].prefix)
+        return submodule(self, self.base_prefix)
 
     def num_parameters(self) -> int:
         """Return how many numbers the parameters hold; tied ones count once."""
@@ -243,10 +243,38 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
         output = self.architecture_and_head()[1].output
         return submodule(self, output) if output else None
 
+    def set_input_embeddings(self, embeddings: nnx.Module) -> None:
+        """Replace the layer that looks tokens up."""
+        architecture, head = self.architecture_and_head()
+        self._replace(".".join(part for part in (head.prefix, architecture.embedding) if part), embeddings)
+
+    def set_output_embeddings(self, embeddings: nnx.Module) -> None:
+        """Replace the layer that scores every token of the vocabulary.
+
+        Raises:
+            ArgumentError: If the model has none.
+        """
+        output = self.architecture_and_head()[1].output
+        if not output:
+            raise ArgumentError(f"{type(self).__name__} scores no vocabulary")
+        self._replace(output, embeddings)
+
+    def _replace(self, path: str, module: nnx.Module) -> None:
+        owner, _, name = path.rpartition(".")
+        setattr(submodule(self, owner), name, module)
+
     def generate(
         self, input_ids: Any = None, *, params: Mapping[str, Array] | None = None, **arguments: Any
     ) -> Array:
-        """Continue prompts; `loadstone_flax.generation.generate` tells the arguments, `__call__` tells `params`."""
+        """Continue prompts; `loadstone_flax.generation.generate` tells the arguments, `__call__` tells `params`.
+
+        Raises:
+            ArgumentError: If the model has no head for it, or an argument is unknown.
+        """
+        if self.architecture_and_head()[1].task != "CausalLM":
+            raise ArgumentError(
+                f"{type(self).__name__} cannot generate", hint="load it with FlaxAutoModelForCausalLM"
+            )
         return generate(self if params is None else self.with_params(params), input_ids, **arguments)
 
 
@@ -306,8 +334,8 @@ def _sorted_out(named: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[tuple[s
     arrays: dict[str, Any] = {}
     choices = []
     for name, value in named.items():
-        if value is None or isinstance(value, bool | int | str):
+        if isinstance(value, bool | int | str):
             choices.append((name, value))
-        else:
+        elif value is not None:
             arrays[name] = value if isinstance(value, Cache | Array) else np.asarray(value)
     return arrays, tuple(sorted(choices))

@@ -14,7 +14,14 @@ from jax import Array
 
 from loadstone.architectures import EncoderSpec
 from loadstone.config import Config
-from loadstone.outputs import ModelOutput
+from loadstone_flax.heads import (
+    ForMultipleChoice,
+    ForPooledClassification,
+    ForQuestionAnswering,
+    ForTokenClassification,
+    Headed,
+    Output,
+)
 from loadstone_flax.layers import (
     ACTIVATIONS,
     Dropout,
@@ -28,10 +35,10 @@ from loadstone_flax.layers import (
     split_heads,
     stack,
 )
-from loadstone_flax.losses import cross_entropy, sequence_loss, span_loss, token_loss
+from loadstone_flax.losses import cross_entropy, token_loss
 from loadstone_flax.modeling import PreTrainedModel
 
-Output = ModelOutput | tuple[Any, ...]
+WITHOUT_POOLER = {"add_pooling_layer": False}
 
 
 class BertEmbeddings(nnx.Module):
@@ -104,11 +111,11 @@ class BertIntermediate(nnx.Module):
 
     def __init__(self, spec: EncoderSpec) -> None:
         self.dense = Linear(spec.hidden_size, spec.intermediate_size)
-        self.activation = ACTIVATIONS[spec.activation]
+        self.activation = spec.activation
 
     def __call__(self, x: Array) -> Array:
         """(B, T, C) -> (B, T, intermediate)."""
-        return self.activation(self.dense(x))
+        return ACTIVATIONS[self.activation](self.dense(x))
 
 
 class BertLayer(nnx.Module):
@@ -211,11 +218,11 @@ class BertTransform(nnx.Module):
     def __init__(self, spec: EncoderSpec) -> None:
         self.dense = Linear(spec.hidden_size, spec.hidden_size)
         self.LayerNorm = LayerNorm(spec.hidden_size, spec.norm_eps)
-        self.activation = ACTIVATIONS[spec.activation]
+        self.activation = spec.activation
 
     def __call__(self, x: Array) -> Array:
         """(B, T, C) -> (B, T, C)."""
-        return self.LayerNorm(self.activation(self.dense(x)))
+        return self.LayerNorm(ACTIVATIONS[self.activation](self.dense(x)))
 
 
 class BertPredictions(nnx.Module):
@@ -243,230 +250,118 @@ class BertHeads(nnx.Module):
             self.seq_relationship = Linear(spec.hidden_size, 2)
 
 
-class FlaxBertForPreTraining(PreTrainedModel):
-    """The encoder with both heads of pre-training."""
+class FlaxBertForPreTraining(Headed):
+    """BERT with both heads of pre-training."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.bert = FlaxBertModel(config)
         self.cls = BertHeads(self.spec, predictions=True, seq_relationship=True)
 
     def forward(
         self,
         input_ids: Array | None = None,
         attention_mask: Array | None = None,
-        token_type_ids: Array | None = None,
         *,
         labels: Array | None = None,
         next_sentence_label: Array | None = None,
         return_dict: bool | None = None,
         **inputs: Any,
     ) -> Output:
-        """Score masked tokens and whether the second sentence follows; inputs as `FlaxBertModel.forward`.
+        """Score masked tokens and whether the second sentence follows; other inputs as `FlaxBertModel.forward`.
 
         Args:
+            input_ids: (B, T).
+            attention_mask: (B, T), zero at padding.
             labels: (B, T) token ids, -100 where ignored.
             next_sentence_label: (B,), 0 where it follows, 1 where it does not.
+            return_dict: False returns a tuple.
+            **inputs: See `FlaxBertModel.forward`.
 
         Returns:
             `loss`, `prediction_logits` (B, T, V), `seq_relationship_logits` (B, 2), `hidden_states`, `attentions`.
         """
-        base = self.bert.forward(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.cls.predictions(base.last_hidden_state)
         related = self.cls.seq_relationship(base.pooler_output)
         loss = None
         if labels is not None and next_sentence_label is not None:
             loss = token_loss(logits, labels) + cross_entropy(related, next_sentence_label.reshape(-1))
         return self.output(
-            return_dict, loss=loss, prediction_logits=logits, seq_relationship_logits=related, **_rest(base)
+            return_dict, loss=loss, prediction_logits=logits, seq_relationship_logits=related, **base.rest()
         )
 
 
-class FlaxBertForMaskedLM(PreTrainedModel):
-    """The encoder with a head that fills in masked tokens."""
+class FlaxBertForMaskedLM(Headed):
+    """BERT with a head that fills in masked tokens."""
+
+    base_options = WITHOUT_POOLER
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.bert = FlaxBertModel(config, add_pooling_layer=False)
         self.cls = BertHeads(self.spec, predictions=True)
 
     def forward(
         self,
         input_ids: Array | None = None,
         attention_mask: Array | None = None,
-        token_type_ids: Array | None = None,
         *,
         labels: Array | None = None,
         return_dict: bool | None = None,
         **inputs: Any,
     ) -> Output:
-        """Score every token of the vocabulary; inputs as `FlaxBertModel.forward`, `labels` (B, T), -100 where ignored.
+        """Score every token of the vocabulary; other inputs as `FlaxBertModel.forward`, `labels` (B, T), -100 ignored.
 
         Returns:
             `loss`, `logits` (B, T, V), `hidden_states`, `attentions`.
         """
-        base = self.bert.forward(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.cls.predictions(base.last_hidden_state)
         loss = None if labels is None else token_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
 
 
-class FlaxBertForNextSentencePrediction(PreTrainedModel):
-    """The encoder with a head that tells whether the second sentence follows the first."""
+class FlaxBertForNextSentencePrediction(Headed):
+    """BERT with a head that tells whether the second sentence follows the first."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.bert = FlaxBertModel(config)
         self.cls = BertHeads(self.spec, seq_relationship=True)
 
     def forward(
         self,
         input_ids: Array | None = None,
         attention_mask: Array | None = None,
-        token_type_ids: Array | None = None,
         *,
         labels: Array | None = None,
         return_dict: bool | None = None,
         **inputs: Any,
     ) -> Output:
-        """Classify pairs; inputs as `FlaxBertModel.forward`, `labels` (B,), 0 where the second sentence follows.
+        """Classify pairs; other inputs as `FlaxBertModel.forward`, `labels` (B,), 0 where the second sentence follows.
 
         Returns:
             `loss`, `logits` (B, 2), `hidden_states`, `attentions`.
         """
-        base = self.bert.forward(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
+        base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.cls.seq_relationship(base.pooler_output)
         loss = None if labels is None else cross_entropy(logits, labels.reshape(-1))
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
 
 
-class FlaxBertForSequenceClassification(PreTrainedModel):
-    """The encoder with a head that classifies a sequence by its pooled first token."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.bert = FlaxBertModel(config)
-        self.dropout = Dropout(self.spec.classifier.dropout)
-        self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
-
-    def forward(
-        self,
-        input_ids: Array | None = None,
-        attention_mask: Array | None = None,
-        token_type_ids: Array | None = None,
-        *,
-        labels: Array | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify; inputs as `FlaxBertModel.forward`, `labels` (B,) classes or values, or (B, L) for several.
-
-        Returns:
-            `loss`, `logits` (B, L), `hidden_states`, `attentions`.
-        """
-        base = self.bert.forward(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
-        logits = self.classifier(self.dropout(base.pooler_output))
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+class FlaxBertForSequenceClassification(ForPooledClassification):
+    """BERT with a head that classifies a sequence by its pooled first token."""
 
 
-class FlaxBertForTokenClassification(PreTrainedModel):
-    """The encoder with a head that classifies each token."""
+class FlaxBertForTokenClassification(ForTokenClassification):
+    """BERT with a head that classifies each token."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.bert = FlaxBertModel(config, add_pooling_layer=False)
-        self.dropout = Dropout(self.spec.classifier.dropout)
-        self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
-
-    def forward(
-        self,
-        input_ids: Array | None = None,
-        attention_mask: Array | None = None,
-        token_type_ids: Array | None = None,
-        *,
-        labels: Array | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify each token; inputs as `FlaxBertModel.forward`, `labels` (B, T) with -100 where ignored.
-
-        Returns:
-            `loss`, `logits` (B, T, L), `hidden_states`, `attentions`.
-        """
-        base = self.bert.forward(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
-        logits = self.classifier(self.dropout(base.last_hidden_state))
-        loss = None if labels is None else token_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+    base_options = WITHOUT_POOLER
 
 
-class FlaxBertForQuestionAnswering(PreTrainedModel):
-    """The encoder with a head that scores where an answer starts and ends."""
+class FlaxBertForQuestionAnswering(ForQuestionAnswering):
+    """BERT with a head that scores where an answer starts and ends."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.bert = FlaxBertModel(config, add_pooling_layer=False)
-        self.qa_outputs = Linear(self.spec.hidden_size, 2)
-
-    def forward(
-        self,
-        input_ids: Array | None = None,
-        attention_mask: Array | None = None,
-        token_type_ids: Array | None = None,
-        *,
-        start_positions: Array | None = None,
-        end_positions: Array | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score each token as start and as end; inputs as `FlaxBertModel.forward`, positions (B,).
-
-        Returns:
-            `loss`, `start_logits` (B, T), `end_logits` (B, T), `hidden_states`, `attentions`.
-        """
-        base = self.bert.forward(input_ids, attention_mask, token_type_ids, return_dict=True, **inputs)
-        starts, ends = jnp.unstack(self.qa_outputs(base.last_hidden_state), axis=-1)
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            loss = span_loss(starts, ends, start_positions, end_positions)
-        return self.output(return_dict, loss=loss, start_logits=starts, end_logits=ends, **_rest(base))
+    base_options = WITHOUT_POOLER
 
 
-class FlaxBertForMultipleChoice(PreTrainedModel):
-    """The encoder with a head that scores each of several continuations."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.bert = FlaxBertModel(config)
-        self.dropout = Dropout(self.spec.classifier.dropout)
-        self.classifier = Linear(self.spec.hidden_size, 1)
-
-    def forward(
-        self,
-        input_ids: Array | None = None,
-        attention_mask: Array | None = None,
-        token_type_ids: Array | None = None,
-        *,
-        labels: Array | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Choose; inputs as `FlaxBertModel.forward` with an axis N of choices after B, `labels` (B,).
-
-        Returns:
-            `loss`, `logits` (B, N), `hidden_states`, `attentions`.
-        """
-        named = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
-        given = {name: value for name, value in (named | inputs).items() if value is not None}
-        choices = next(value.shape[1] for value in given.values() if isinstance(value, Array))
-        flat = {
-            name: v.reshape(-1, *v.shape[2:]) if isinstance(v, Array) else v for name, v in given.items()
-        }  # (B*N, ...)
-        base = self.bert.forward(return_dict=True, **flat)
-        logits = self.classifier(self.dropout(base.pooler_output)).reshape(-1, choices)
-        loss = None if labels is None else cross_entropy(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
-
-
-def _rest(base: ModelOutput) -> dict[str, Any]:
-    return {name: base[name] for name in ("hidden_states", "attentions") if name in base}
+class FlaxBertForMultipleChoice(ForMultipleChoice):
+    """BERT with a head that scores each of several continuations."""

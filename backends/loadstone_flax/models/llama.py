@@ -1,4 +1,4 @@
-"""Llama in Flax, and the decoders that share its shape.
+"""Llama in Flax, and the decoders that share its shape: what sets them apart is in the spec.
 
 B batch, T query tokens, S key tokens, H heads, K key-value heads, D head size, C hidden size, V vocabulary.
 Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971.
@@ -6,17 +6,20 @@ Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
 from loadstone.architectures import DecoderSpec
 from loadstone.config import Config
-from loadstone.errors import ArgumentError
-from loadstone.outputs import ModelOutput
 from loadstone_flax.generation import Cache
+from loadstone_flax.heads import (
+    ForCausalLM,
+    ForLastTokenClassification,
+    ForQuestionAnswering,
+    ForTokenClassification,
+    Output,
+)
 from loadstone_flax.layers import (
     ACTIVATIONS,
     Dropout,
@@ -31,10 +34,7 @@ from loadstone_flax.layers import (
     split_heads,
     stack,
 )
-from loadstone_flax.losses import causal_lm_loss, sequence_loss, span_loss, token_loss
 from loadstone_flax.modeling import PreTrainedModel
-
-Output = ModelOutput | tuple[Any, ...]
 
 
 class LlamaMLP(nnx.Module):
@@ -44,11 +44,11 @@ class LlamaMLP(nnx.Module):
         self.gate_proj = Linear(spec.hidden_size, spec.intermediate_size, bias=spec.mlp_bias)
         self.up_proj = Linear(spec.hidden_size, spec.intermediate_size, bias=spec.mlp_bias)
         self.down_proj = Linear(spec.intermediate_size, spec.hidden_size, bias=spec.mlp_bias)
-        self.activation = ACTIVATIONS[spec.activation]
+        self.activation = spec.activation
 
     def __call__(self, x: Array) -> Array:
         """(B, T, C) -> (B, T, C)."""
-        return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(ACTIVATIONS[self.activation](self.gate_proj(x)) * self.up_proj(x))
 
 
 class LlamaAttention(nnx.Module):
@@ -62,6 +62,9 @@ class LlamaAttention(nnx.Module):
         self.v_proj = Linear(spec.hidden_size, keys, bias=spec.attention_bias)
         self.o_proj = Linear(queries, spec.hidden_size, bias=spec.output_bias)
         self.dropout = Dropout(spec.attention_dropout)
+        if spec.qk_norm:
+            self.q_norm = RMSNorm(spec.head_dim, spec.norm_eps)
+            self.k_norm = RMSNorm(spec.head_dim, spec.norm_eps)
 
     def __call__(
         self,
@@ -73,25 +76,39 @@ class LlamaAttention(nnx.Module):
         eager: bool,
     ) -> tuple[Array, Array | None]:
         """(B, T, C) -> (B, T, C), and the weights (B, H, T, S) where eager."""
-        q = rotate(split_heads(self.q_proj(x), self.spec.head_dim), *rotary)  # (B, T, H, D)
-        k = rotate(split_heads(self.k_proj(x), self.spec.head_dim), *rotary)  # (B, T, K, D)
+        q = split_heads(self.q_proj(x), self.spec.head_dim)  # (B, T, H, D)
+        k = split_heads(self.k_proj(x), self.spec.head_dim)  # (B, T, K, D)
         v = split_heads(self.v_proj(x), self.spec.head_dim)  # (B, T, K, D)
+        if self.spec.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = rotate(q, *rotary), rotate(k, *rotary)
         if cache is not None:
             k, v = cache.update(k, v, layer)  # (B, S, K, D)
         mixed, weights = attention(
-            q, k, v, mask, scale=self.spec.attention_scale, dropout=self.dropout, eager=eager
+            q,
+            k,
+            v,
+            mask,
+            scale=self.spec.attention_scale,
+            dropout=self.dropout,
+            softcap=self.spec.attention_softcap,
+            eager=eager,
         )
         return self.o_proj(merge_heads(mixed)), weights
 
 
 class LlamaDecoderLayer(nnx.Module):
-    """Attention and feed-forward, each normalised before and added to its input."""
+    """Attention and feed-forward, each normalised before, in a sandwich also after, and added to its input."""
 
     def __init__(self, spec: DecoderSpec) -> None:
+        self.sandwich = spec.sandwich_norms
         self.self_attn = LlamaAttention(spec)
         self.mlp = LlamaMLP(spec)
-        self.input_layernorm = RMSNorm(spec.hidden_size, spec.norm_eps)
-        self.post_attention_layernorm = RMSNorm(spec.hidden_size, spec.norm_eps)
+        self.input_layernorm = norm(spec)
+        self.post_attention_layernorm = norm(spec)
+        if spec.sandwich_norms:
+            self.pre_feedforward_layernorm = norm(spec)
+            self.post_feedforward_layernorm = norm(spec)
 
     def __call__(
         self,
@@ -104,8 +121,16 @@ class LlamaDecoderLayer(nnx.Module):
     ) -> tuple[Array, Array | None]:
         """(B, T, C) -> (B, T, C), and the attention weights where eager."""
         mixed, weights = self.self_attn(self.input_layernorm(x), rotary, mask, cache, layer, eager)
+        if self.sandwich:
+            x = x + self.post_attention_layernorm(mixed)
+            return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x))), weights
         x = x + mixed
         return x + self.mlp(self.post_attention_layernorm(x)), weights
+
+
+def norm(spec: DecoderSpec) -> RMSNorm:
+    """Return a norm over the hidden size."""
+    return RMSNorm(spec.hidden_size, spec.norm_eps, spec.norm_offset)
 
 
 class FlaxLlamaModel(PreTrainedModel):
@@ -118,7 +143,7 @@ class FlaxLlamaModel(PreTrainedModel):
         spec = self.spec
         self.embed_tokens = Embedding(spec.vocab_size, spec.hidden_size)
         self.layers = stack(spec.num_layers, lambda: LlamaDecoderLayer(spec))
-        self.norm = RMSNorm(spec.hidden_size, spec.norm_eps)
+        self.norm = norm(spec)
         self.rotary_emb = RotaryEmbedding(spec.rope)
 
     def forward(
@@ -150,6 +175,8 @@ class FlaxLlamaModel(PreTrainedModel):
             `last_hidden_state` (B, T, C), `past_key_values`, `hidden_states`, `attentions`.
         """
         x = self.embed(self.embed_tokens, input_ids, inputs_embeds)
+        if inputs_embeds is None and self.spec.embedding_scale != 1.0:
+            x = x * jnp.asarray(self.spec.embedding_scale, x.dtype)
         cache = past_key_values
         if cache is None and self.wants("use_cache", use_cache):
             cache = Cache()
@@ -183,141 +210,111 @@ class FlaxLlamaModel(PreTrainedModel):
         )
 
 
-class FlaxLlamaForCausalLM(PreTrainedModel):
-    """The decoder with a head that scores the next token."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.model = FlaxLlamaModel(config)
-        self.lm_head = Linear(self.spec.hidden_size, self.spec.vocab_size, bias=False)
-
-    def forward(
-        self,
-        input_ids: Array | None = None,
-        attention_mask: Array | None = None,
-        *,
-        labels: Array | None = None,
-        logits_to_keep: int | Array = 0,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score the next token at each position; inputs as `FlaxLlamaModel.forward`.
-
-        Args:
-            labels: (B, T) token ids, -100 where ignored; the shift by one happens here.
-            logits_to_keep: Score only this many last positions (0: all), or the positions of an index array.
-
-        Returns:
-            `loss`, `logits` (B, T, V), and what `FlaxLlamaModel.forward` returns.
-        """
-        base = self.model.forward(input_ids, attention_mask, return_dict=True, **inputs)
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(base.last_hidden_state[:, kept])
-        loss = None if labels is None else causal_lm_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+class FlaxLlamaForCausalLM(ForCausalLM):
+    """Llama with a head that scores the next token."""
 
 
-class FlaxLlamaForSequenceClassification(PreTrainedModel):
-    """The decoder with a head that classifies a sequence by its last token."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.model = FlaxLlamaModel(config)
-        self.score = Linear(self.spec.hidden_size, self.spec.classifier.num_labels, bias=False)
-
-    def forward(
-        self,
-        input_ids: Array | None = None,
-        attention_mask: Array | None = None,
-        *,
-        labels: Array | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify; inputs as `FlaxLlamaModel.forward`.
-
-        Args:
-            labels: (B,) classes or values, or (B, L) for several labels a sequence.
-
-        Returns:
-            `loss`, `logits` (B, L), and what `FlaxLlamaModel.forward` returns.
-        """
-        base = self.model.forward(input_ids, attention_mask, return_dict=True, **inputs)
-        x = base.last_hidden_state
-        last = self._last_token(input_ids, len(x))
-        logits = self.score(x[jnp.arange(len(x)), last])
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
-
-    def _last_token(self, input_ids: Array | None, batch: int) -> Array | int:
-        """Return the position (B,) of the last token that is not padding, wherever the padding is."""
-        pad = self.spec.classifier.pad_token_id
-        if pad is None and batch != 1:
-            raise ArgumentError("a batch of several sequences needs config.pad_token_id to find their ends")
-        if pad is None or input_ids is None:
-            return -1
-        return (jnp.arange(input_ids.shape[1]) * (input_ids != pad)).argmax(-1)
+class FlaxLlamaForSequenceClassification(ForLastTokenClassification):
+    """Llama with a head that classifies a sequence by its last token."""
 
 
-class FlaxLlamaForTokenClassification(PreTrainedModel):
-    """The decoder with a head that classifies each token."""
+class FlaxLlamaForTokenClassification(ForTokenClassification):
+    """Llama with a head that classifies each token."""
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.model = FlaxLlamaModel(config)
-        self.dropout = Dropout(self.spec.classifier.dropout)
-        self.score = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
-
-    def forward(
-        self,
-        input_ids: Array | None = None,
-        attention_mask: Array | None = None,
-        *,
-        labels: Array | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify each token; inputs as `FlaxLlamaModel.forward`, `labels` (B, T) with -100 where ignored.
-
-        Returns:
-            `loss`, `logits` (B, T, L), and what `FlaxLlamaModel.forward` returns.
-        """
-        base = self.model.forward(input_ids, attention_mask, return_dict=True, **inputs)
-        logits = self.score(self.dropout(base.last_hidden_state))
-        loss = None if labels is None else token_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **_rest(base))
+    classifier_name = "score"
 
 
-class FlaxLlamaForQuestionAnswering(PreTrainedModel):
-    """The decoder with a head that scores where an answer starts and ends."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.transformer = FlaxLlamaModel(config)
-        self.qa_outputs = Linear(self.spec.hidden_size, 2)
-
-    def forward(
-        self,
-        input_ids: Array | None = None,
-        attention_mask: Array | None = None,
-        *,
-        start_positions: Array | None = None,
-        end_positions: Array | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score each token as start and as end; inputs as `FlaxLlamaModel.forward`, positions (B,).
-
-        Returns:
-            `loss`, `start_logits` (B, T), `end_logits` (B, T), and what `FlaxLlamaModel.forward` returns.
-        """
-        base = self.transformer.forward(input_ids, attention_mask, return_dict=True, **inputs)
-        starts, ends = jnp.unstack(self.qa_outputs(base.last_hidden_state), axis=-1)
-        loss = None
-        if start_positions is not None and end_positions is not None:
-            loss = span_loss(starts, ends, start_positions, end_positions)
-        return self.output(return_dict, loss=loss, start_logits=starts, end_logits=ends, **_rest(base))
+class FlaxLlamaForQuestionAnswering(ForQuestionAnswering):
+    """Llama with a head that scores where an answer starts and ends."""
 
 
-def _rest(base: ModelOutput) -> dict[str, Any]:
-    return {name: value for name, value in base.items() if name != "last_hidden_state"}
+class FlaxMistralModel(FlaxLlamaModel):
+    """Mistral without a head."""
+
+
+class FlaxMistralForCausalLM(FlaxLlamaForCausalLM):
+    """Mistral with a head that scores the next token."""
+
+
+class FlaxMistralForSequenceClassification(FlaxLlamaForSequenceClassification):
+    """Mistral with a head that classifies a sequence."""
+
+
+class FlaxMistralForTokenClassification(FlaxLlamaForTokenClassification):
+    """Mistral with a head that classifies each token."""
+
+
+class FlaxMistralForQuestionAnswering(FlaxLlamaForQuestionAnswering):
+    """Mistral with a head that scores where an answer starts and ends."""
+
+
+class FlaxGemmaModel(FlaxLlamaModel):
+    """Gemma without a head."""
+
+
+class FlaxGemmaForCausalLM(FlaxLlamaForCausalLM):
+    """Gemma with a head that scores the next token."""
+
+
+class FlaxGemmaForSequenceClassification(FlaxLlamaForSequenceClassification):
+    """Gemma with a head that classifies a sequence."""
+
+
+class FlaxGemmaForTokenClassification(FlaxLlamaForTokenClassification):
+    """Gemma with a head that classifies each token."""
+
+
+class FlaxGemma2Model(FlaxLlamaModel):
+    """Gemma 2 without a head."""
+
+
+class FlaxGemma2ForCausalLM(FlaxLlamaForCausalLM):
+    """Gemma 2 with a head that scores the next token."""
+
+
+class FlaxGemma2ForSequenceClassification(FlaxLlamaForSequenceClassification):
+    """Gemma 2 with a head that classifies a sequence."""
+
+
+class FlaxGemma2ForTokenClassification(FlaxLlamaForTokenClassification):
+    """Gemma 2 with a head that classifies each token."""
+
+
+class FlaxQwen2Model(FlaxLlamaModel):
+    """Qwen 2 without a head."""
+
+
+class FlaxQwen2ForCausalLM(FlaxLlamaForCausalLM):
+    """Qwen 2 with a head that scores the next token."""
+
+
+class FlaxQwen2ForSequenceClassification(FlaxLlamaForSequenceClassification):
+    """Qwen 2 with a head that classifies a sequence."""
+
+
+class FlaxQwen2ForTokenClassification(FlaxLlamaForTokenClassification):
+    """Qwen 2 with a head that classifies each token."""
+
+
+class FlaxQwen2ForQuestionAnswering(FlaxLlamaForQuestionAnswering):
+    """Qwen 2 with a head that scores where an answer starts and ends."""
+
+
+class FlaxQwen3Model(FlaxLlamaModel):
+    """Qwen 3 without a head."""
+
+
+class FlaxQwen3ForCausalLM(FlaxLlamaForCausalLM):
+    """Qwen 3 with a head that scores the next token."""
+
+
+class FlaxQwen3ForSequenceClassification(FlaxLlamaForSequenceClassification):
+    """Qwen 3 with a head that classifies a sequence."""
+
+
+class FlaxQwen3ForTokenClassification(FlaxLlamaForTokenClassification):
+    """Qwen 3 with a head that classifies each token."""
+
+
+class FlaxQwen3ForQuestionAnswering(FlaxLlamaForQuestionAnswering):
+    """Qwen 3 with a head that scores where an answer starts and ends."""

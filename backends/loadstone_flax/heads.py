@@ -1,0 +1,251 @@
+"""Task heads that families share. A family's class says where the base model sits by its architecture's prefix.
+
+B batch, T tokens, C hidden size, V vocabulary, L labels, N choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax.numpy as jnp
+from jax import Array
+
+from loadstone.config import Config
+from loadstone.errors import ArgumentError
+from loadstone.outputs import ModelOutput
+from loadstone_flax.layers import Dropout, Linear, submodule
+from loadstone_flax.losses import causal_lm_loss, cross_entropy, sequence_loss, span_loss, token_loss
+from loadstone_flax.modeling import PreTrainedModel
+
+Output = ModelOutput | tuple[Any, ...]
+
+
+class Headed(PreTrainedModel):
+    """A base model, under its prefix, and a head.
+
+    Attributes:
+        base_options: Keyword arguments of the base model's class.
+        classifier_name: What checkpoints call the classifying layer.
+    """
+
+    base_options: ClassVar[Mapping[str, Any]] = {}
+    classifier_name: ClassVar[str] = "classifier"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        setattr(self, self.base_prefix, self.build_base(config, **self.base_options))
+
+    def run_base(self, *inputs: Any, **named: Any) -> ModelOutput:
+        """Run the base model; a head's `forward` adds its own fields to what it returns."""
+        output: ModelOutput = self.base_model.forward(*inputs, return_dict=True, **named)
+        return output
+
+
+class ForCausalLM(Headed):
+    """A decoder with a head that scores the next token."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.lm_head = Linear(self.spec.hidden_size, self.spec.vocab_size, bias=False)
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        *,
+        labels: Array | None = None,
+        logits_to_keep: int | Array = 0,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Score the next token at each position; other inputs as the base model's.
+
+        Args:
+            input_ids: (B, T).
+            attention_mask: (B, S), zero at padding.
+            labels: (B, T) token ids, -100 where ignored; the shift by one happens here.
+            logits_to_keep: Score only this many last positions (0: all), or the positions of an index array.
+            return_dict: False returns a tuple.
+            **inputs: See the base model.
+
+        Returns:
+            `loss`, `logits` (B, T, V), and what the base model returns beside its last state.
+        """
+        base = self.run_base(input_ids, attention_mask, **inputs)
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(base.last_hidden_state[:, kept])
+        if (cap := self.spec.logit_softcap) is not None:
+            logits = cap * jnp.tanh(logits / cap)
+        loss = None if labels is None else causal_lm_loss(logits, labels)
+        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+
+
+class ForLastTokenClassification(Headed):
+    """A decoder with a head that classifies a sequence by its last token."""
+
+    classifier_name = "score"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.score = Linear(self.spec.hidden_size, self.spec.classifier.num_labels, bias=False)
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        *,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Classify; other inputs as the base model's, `labels` (B,) classes or values, or (B, L) for several.
+
+        Returns:
+            `loss`, `logits` (B, L), and what the base model returns beside its last state.
+
+        Raises:
+            ArgumentError: If a batch has no padding token to find the ends of its sequences by.
+        """
+        base = self.run_base(input_ids, attention_mask, **inputs)
+        x = base.last_hidden_state
+        last = self._last_token(input_ids, len(x))
+        logits = self.score(x[jnp.arange(len(x)), last])
+        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+
+    def _last_token(self, input_ids: Array | None, batch: int) -> Array | int:
+        """Return the position (B,) of the last token that is not padding, wherever the padding is."""
+        pad = self.spec.classifier.pad_token_id
+        if pad is None and batch != 1:
+            raise ArgumentError("a batch of several sequences needs config.pad_token_id to find their ends")
+        if pad is None or input_ids is None:
+            return -1
+        return (jnp.arange(input_ids.shape[1]) * (input_ids != pad)).argmax(-1)
+
+
+class ForTokenClassification(Headed):
+    """A base model with a head that classifies each token."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.dropout = Dropout(self.spec.classifier.dropout)
+        setattr(self, self.classifier_name, Linear(self.spec.hidden_size, self.spec.classifier.num_labels))
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        *,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Classify each token; other inputs as the base model's, `labels` (B, T) with -100 where ignored.
+
+        Returns:
+            `loss`, `logits` (B, T, L), and what the base model returns beside its last state.
+        """
+        base = self.run_base(input_ids, attention_mask, **inputs)
+        logits = submodule(self, self.classifier_name)(self.dropout(base.last_hidden_state))
+        loss = None if labels is None else token_loss(logits, labels)
+        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+
+
+class ForQuestionAnswering(Headed):
+    """A base model with a head that scores where an answer starts and ends."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.qa_outputs = Linear(self.spec.hidden_size, 2)
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        *,
+        start_positions: Array | None = None,
+        end_positions: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Score each token as start and as end; other inputs as the base model's, positions (B,).
+
+        Returns:
+            `loss`, `start_logits` (B, T), `end_logits` (B, T), and what the base model returns beside its last state.
+        """
+        base = self.run_base(input_ids, attention_mask, **inputs)
+        starts, ends = jnp.unstack(self.qa_outputs(self.before_answers(base.last_hidden_state)), axis=-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = span_loss(starts, ends, start_positions, end_positions)
+        return self.output(return_dict, loss=loss, start_logits=starts, end_logits=ends, **base.rest())
+
+    def before_answers(self, x: Array) -> Array:
+        """Return what the head reads of the last state (B, T, C); a family may drop some of it in training."""
+        return x
+
+
+class ForPooledClassification(Headed):
+    """An encoder with a head that classifies a sequence by one vector for all of it."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.dropout = Dropout(self.spec.classifier.dropout)
+        self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
+
+    def pooled(self, base: ModelOutput) -> Array:
+        """Return one vector a sequence, (B, C)."""
+        return base.pooler_output
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        *,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Classify; other inputs as the base model's, `labels` (B,) classes or values, or (B, L) for several.
+
+        Returns:
+            `loss`, `logits` (B, L), and what the base model returns beside its states.
+        """
+        base = self.run_base(input_ids, attention_mask, **inputs)
+        logits = self.classifier(self.dropout(self.pooled(base)))
+        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+
+
+class ForMultipleChoice(ForPooledClassification):
+    """An encoder with a head that scores each of several continuations."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.classifier = Linear(self.spec.hidden_size, 1)
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        *,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Choose; inputs as the base model's with an axis N of choices after B, `labels` (B,).
+
+        Returns:
+            `loss`, `logits` (B, N), and what the base model returns beside its states.
+        """
+        named = {"input_ids": input_ids, "attention_mask": attention_mask, **inputs}
+        given = {name: value for name, value in named.items() if value is not None}
+        choices = next(value.shape[1] for value in given.values() if isinstance(value, Array))
+        flat = {
+            name: v.reshape(-1, *v.shape[2:]) if isinstance(v, Array) else v for name, v in given.items()
+        }  # (B*N, ...)
+        base = self.run_base(**flat)
+        logits = self.classifier(self.dropout(self.pooled(base))).reshape(-1, choices)
+        loss = None if labels is None else cross_entropy(logits, labels)
+        return self.output(return_dict, loss=loss, logits=logits, **base.rest())

@@ -1,0 +1,20 @@
+"""These tests run as where JAX is the only framework: no other can be imported in their process.
+
+The host counts as two devices, so that placement can be tested anywhere.
+"""
+
+import os
+import sys
+
+import pytest
+
+OTHERS = ("torch", "tensorflow", "keras", "transformers")
+
+if loaded := [name for name in OTHERS if sys.modules.get(name) is not None]:
+    raise pytest.UsageError(
+        f"tests/flax runs in a process of its own; {', '.join(loaded)} is already imported"
+    )
+sys.modules.update(dict.fromkeys(OTHERS))
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"

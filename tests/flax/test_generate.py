@@ -1,0 +1,128 @@
+"""Generation is one compiled program, and a cache of reserved slots gives what a growing one gives."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.monitoring
+import numpy as np
+import pytest
+
+import loadstone
+from loadstone.errors import ArgumentError
+from tests.oracle import load
+
+PROMPT = load.run("llama-causal-lm", "generate_left").inputs
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return loadstone.FlaxLlamaForCausalLM.from_pretrained(load.folder("llama-causal-lm"))
+
+
+@pytest.fixture
+def compiled() -> Iterator[list[str]]:
+    """One entry for each program that jax has compiled since."""
+    events: list[str] = []
+
+    def listen(event: str, duration: float, **more: Any) -> None:
+        if event == COMPILED:
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield events
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_a_second_call_of_the_same_shape_compiles_nothing(model: Any, compiled: list[str]) -> None:
+    ids, mask = PROMPT["input_ids"], PROMPT["attention_mask"]
+    first = np.asarray(model.generate(ids, attention_mask=mask, max_new_tokens=9))
+    assert first.shape == (2, ids.shape[1] + 9)
+    programs = len(compiled)
+    assert 0 < programs <= 3
+    for other in (ids, ids[::-1], np.flip(ids, 1)):
+        model.generate(other, attention_mask=mask, max_new_tokens=9)
+    for end in first[0, -9:].tolist():  # sequences of every length
+        model.generate(ids, attention_mask=mask, max_new_tokens=9, eos_token_id=end)
+    assert len(compiled) == programs
+
+
+def test_a_second_forward_of_the_same_shape_compiles_nothing(model: Any, compiled: list[str]) -> None:
+    model(np.full((3, 5), 7))
+    assert len(compiled) == 1
+    model(np.full((3, 5), 8))
+    model(np.full((3, 5), 8, np.int32), None)
+    assert len(compiled) == 1
+
+
+def test_another_model_of_the_same_kind_compiles_nothing(model: Any, compiled: list[str]) -> None:
+    model(np.full((1, 6), 7))
+    programs = len(compiled)
+    other = loadstone.FlaxLlamaForCausalLM.from_pretrained(load.folder("llama-causal-lm"))
+    other(np.full((1, 6), 7))
+    assert len(compiled) == programs
+
+
+@pytest.mark.parametrize("run", ["generate", "generate_left", "generate_eos"])
+def test_without_a_cache_it_writes_the_same(model: Any, run: str) -> None:
+    recorded = load.run("llama-causal-lm", run)
+    inputs = dict(recorded.inputs)
+    arguments = {"eos_token_id": inputs.pop("eos_token_id").tolist()} if "eos_token_id" in inputs else {}
+    written = model.generate(**inputs, **arguments, max_new_tokens=12, use_cache=False)
+    np.testing.assert_array_equal(written, recorded.outputs["sequences"])
+
+
+def test_it_writes_what_one_token_after_the_other_gives(model: Any) -> None:
+    ids = PROMPT["input_ids"]
+    written = model.generate(ids, max_new_tokens=4)
+    for _ in range(4):
+        ids = np.concatenate([ids, np.asarray(model(ids).logits[:, -1:].argmax(-1))], axis=1)
+    np.testing.assert_array_equal(written, ids)
+
+
+def test_it_writes_with_the_parameters_given(model: Any) -> None:
+    params = jax.tree.map(lambda value: value * 0.5, model.params)
+    ids = PROMPT["input_ids"]
+    written = model.generate(ids, max_new_tokens=1, params=params)
+    np.testing.assert_array_equal(written[:, -1], model(ids, params=params).logits[:, -1].argmax(-1))
+    assert (written != model.generate(ids, max_new_tokens=1)).any()
+
+
+def test_reserved_slots_give_what_a_growing_cache_gives(model: Any, compiled: list[str]) -> None:
+    ids = load.run("llama-causal-lm", "plain").inputs["input_ids"]
+    expected = np.asarray(model(ids).logits)
+    past = model(ids[:, :4]).past_key_values.reserve(ids.shape[1] - 4)
+    pieces = [model(ids[:, 4:5], past_key_values=past)]
+    programs = len(compiled)
+    for position in range(5, ids.shape[1]):
+        pieces.append(model(ids[:, position, None], past_key_values=pieces[-1].past_key_values))
+    assert len(compiled) == programs
+    np.testing.assert_allclose(
+        np.concatenate([piece.logits for piece in pieces], axis=1), expected[:, 4:], atol=1e-4
+    )
+    assert int(pieces[-1].past_key_values.get_seq_length()) == ids.shape[1]
+
+
+def test_a_token_too_many_is_seen(model: Any) -> None:
+    past = model(PROMPT["input_ids"]).past_key_values.reserve(1)
+    output = model(PROMPT["input_ids"][:, :1], past_key_values=past)
+    assert np.isfinite(output.logits).all()
+    output = model(PROMPT["input_ids"][:, :1], past_key_values=output.past_key_values)
+    assert np.isnan(output.logits).all()
+
+
+def test_a_cache_that_was_passed_in_is_left_as_it_was(model: Any) -> None:
+    past = model(PROMPT["input_ids"]).past_key_values
+    length = past.get_seq_length()
+    first = model(PROMPT["input_ids"][:, :1], past_key_values=past)
+    assert past.get_seq_length() == length and first.past_key_values.get_seq_length() == length + 1
+
+
+def test_arguments_that_make_no_sense(model: Any) -> None:
+    with pytest.raises(ArgumentError, match="input_ids"):
+        model.generate()
+    with pytest.raises(ArgumentError, match="max_new_token"):
+        model.generate(PROMPT["input_ids"], max_new_token=3)
+    with pytest.raises(ArgumentError, match="cannot generate"):
+        model.model.generate(PROMPT["input_ids"])

@@ -1,0 +1,135 @@
+"""What a load and every documented call do to memory: parameters lie where the engine put them, and are never copied."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import loadstone
+from loadstone.read.tensor import HostTensor
+from loadstone_flax.backend import FlaxBackend
+from tests.oracle import load
+
+MB = 1 << 20
+CALLS = (
+    "call",
+    "call with params",
+    "generate",
+    "jax.jit over nnx.split",
+    "nnx.jit without updates",
+    "jax.jit over params",
+)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of 150 MB that we saved."""
+    config = loadstone.LlamaConfig(
+        vocab_size=16384,
+        hidden_size=1024,
+        intermediate_size=2560,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        tie_word_embeddings=True,
+    )
+    folder = tmp_path_factory.mktemp("saved")
+    loadstone.FlaxLlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["map", "copy"])
+def probe(request: pytest.FixtureRequest, saved: Path) -> dict[str, Any]:
+    """What a process that loads it found, by mapping or by copying."""
+    command = [sys.executable, str(Path(__file__).with_name("memory_probe.py")), str(saved), request.param]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    return {"how": request.param, **json.loads(done.stdout)}
+
+
+def test_a_load_takes_no_more_than_the_model(probe: dict[str, Any]) -> None:
+    assert probe["aligned"]
+    if probe["how"] == "map":
+        assert probe["in the file"] and (probe["read"], probe["mapped"]) == (0, probe["model"])
+        assert probe["loading"] < 32 * MB
+    else:
+        assert not probe["in the file"] and (probe["read"], probe["mapped"]) == (probe["model"], 0)
+        assert probe["model"] * 0.98 < probe["loading"] < probe["model"] * 1.02 + 64 * MB
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_copies_no_parameters(probe: dict[str, Any], call: str) -> None:
+    result = probe["calls"][call]
+    assert result["kept"]
+    assert result["growth"] < 0.7 * probe["model"]
+
+
+def _host(values: np.ndarray, offset: int) -> HostTensor:
+    """A tensor whose first byte lies `offset` bytes behind a multiple of 64."""
+    room = np.empty(values.nbytes + 128, np.uint8)
+    start = -room.ctypes.data % 64 + offset
+    data = room[start : start + values.nbytes]
+    data[:] = values.reshape(-1).view(np.uint8)
+    return HostTensor(name="w", dtype=str(values.dtype), shape=values.shape, data=data)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_put_aliases_what_is_aligned_and_copies_what_is_not(dtype: str) -> None:
+    backend = FlaxBackend()
+    model = backend.build(
+        loadstone.FlaxLlamaModel, loadstone.LlamaConfig(num_hidden_layers=0), dtype="float32"
+    )
+    values = np.arange(4096).astype(jnp.dtype(dtype))
+    aligned, misaligned = _host(values, 0), _host(values, values.itemsize)
+    backend.put(model, "norm.weight", aligned, backend.device(None))
+    assert model.norm.weight[...].unsafe_buffer_pointer() == aligned.address
+    assert backend.read(model, "norm.weight").address == aligned.address
+    backend.put(model, "norm.weight", misaligned, backend.device(None))
+    assert model.norm.weight[...].unsafe_buffer_pointer() != misaligned.address
+    assert backend.read(model, "norm.weight").data.tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("shape", [(0,), (), (0, 3), (1,)])
+def test_put_of_tensors_without_size(shape: tuple[int, ...]) -> None:
+    backend = FlaxBackend()
+    model = backend.build(
+        loadstone.FlaxLlamaModel, loadstone.LlamaConfig(num_hidden_layers=0), dtype="float32"
+    )
+    values = np.full(shape, 3.5, np.float32)
+    for offset in (0, 4):
+        backend.put(model, "norm.weight", _host(values, offset), backend.device(None))
+        held = backend.read(model, "norm.weight")
+        assert held.shape == shape and held.numpy().tobytes() == values.tobytes()
+
+
+def test_a_checkpoint_that_lies_misaligned_is_read_once() -> None:
+    model = loadstone.FlaxLlamaForCausalLM.from_pretrained(load.folder("llama-causal-lm"))
+    assert model.load_report.bytes_read == sum(value.nbytes for value in model.params.values())
+    assert all(value.unsafe_buffer_pointer() % 64 == 0 for value in model.params.values())
+
+
+def test_memory_outlives_what_it_came_from() -> None:
+    folder = load.folder("llama-causal-lm")
+    params = loadstone.FlaxLlamaForCausalLM.from_pretrained(folder).params
+    again = loadstone.FlaxLlamaForCausalLM.from_pretrained(folder).params
+    for name, value in params.items():
+        np.testing.assert_array_equal(value, again[name])
+
+
+def test_placing_on_another_device() -> None:
+    folder = load.folder("llama-causal-lm")
+    wanted = jax.devices()[1]
+    model = loadstone.FlaxLlamaForCausalLM.from_pretrained(folder, device_map=wanted)
+    assert model.device == wanted and model.load_report.device == "cpu:1"
+    named = loadstone.FlaxLlamaForCausalLM.from_pretrained(folder, device_map="cpu:1")
+    assert named.device == wanted
+    logits = model(np.array([[7, 8, 9]])).logits
+    assert logits.devices() == {wanted}
+    default = loadstone.FlaxLlamaForCausalLM.from_pretrained(folder, device_map="cpu")
+    assert default.device == jax.devices()[0]
+    np.testing.assert_array_equal(logits, default(np.array([[7, 8, 9]])).logits)

@@ -1,0 +1,55 @@
+"""Every architecture and task that Flax has, against transformers, where no other framework can be imported."""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.oracle import load
+from tests.oracle.compare import assert_run
+from tests.oracle.parity import ParitySuite, case_runs
+from tests.oracle.real import RealSuite
+
+
+@pytest.mark.parametrize("framework", ["torch", "tensorflow", "keras", "transformers"])
+def test_no_other_framework_can_be_imported(framework: str) -> None:
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module(framework)
+
+
+class TestFlax(ParitySuite, RealSuite):
+    backend = "flax"
+
+    @pytest.fixture(autouse=True)
+    def compile_quickly(self, request: pytest.FixtureRequest) -> Iterator[None]:
+        """Each run of each case is a program of its own, used once: most are compiled in half the time."""
+        parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+        jax.config.update("jax_disable_most_optimizations", parameters.get("run", "plain") != "plain")
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
+
+    def native(self, array: np.ndarray) -> jax.Array:
+        return jnp.asarray(array)
+
+    def array(self, value: jax.Array) -> np.ndarray:
+        return np.asarray(value.astype(jnp.float32) if value.dtype == jnp.bfloat16 else value)
+
+    def gradients(self, model: Any, arguments: Mapping[str, Any], names: list[str]) -> dict[str, np.ndarray]:
+        gradients = jax.grad(lambda params: model(**arguments, params=params).loss)(model.params)
+        return {name: self.array(gradients[name]) for name in names}
+
+    @case_runs(("plain", "left"))
+    def test_eager_and_sdpa_agree(self, case: str, run: str) -> None:
+        recorded, model = load.run(case, run), self.model(case)
+        model.set_attn_implementation("eager")
+        try:
+            fields = {n: v for n, v in recorded.outputs.items() if n not in ("hidden_states", "attentions")}
+            output = self.arrays(model(**self.arguments(recorded.inputs)))
+            assert output.keys() >= fields.keys()
+            assert_run({**recorded.outputs, **output}, recorded, what=f"flax/{case}/eager")
+        finally:
+            model.set_attn_implementation("sdpa")
