@@ -1,0 +1,304 @@
+"""One load in a process of its own: `python measure.py LOADER PATH [OPTIONS]` prints what it cost as a line of JSON.
+
+It runs in our environment and in the peers', so that it imports nothing but the standard library before a loader has
+named its framework. A loader imports first and loads later: only what lies between the two is measured. Memory is the
+anonymous part of the resident set, sampled every few milliseconds, above what it was after importing.
+
+OPTIONS is a JSON object: "dtype" and "read" go to the load, "touch" asks for every byte to be read afterwards.
+"""
+
+import importlib
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_USE_LEGACY_KERAS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+PIECE = 16 << 20
+THREADS = 2
+
+Load = Callable[[], object]
+Touch = Callable[[object], int]
+
+
+def loadstone_torch(path, options):
+    """Our PyTorch backend."""
+    import torch
+
+    from loadstone import AutoModel, AutoModelForCausalLM
+
+    auto = {"base": AutoModel, "causal": AutoModelForCausalLM}[options.pop("task", "causal")]
+    return lambda: auto.from_pretrained(path, backend="torch", **options), _touch_torch(torch)
+
+
+def transformers_torch(path, options):
+    """transformers on PyTorch."""
+    import torch
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    auto = {"base": AutoModel, "causal": AutoModelForCausalLM}[options.pop("task", "causal")]
+    return lambda: auto.from_pretrained(path, **options), _touch_torch(torch)
+
+
+def loadstone_flax(path, options):
+    """Our Flax backend."""
+    import jax
+
+    from loadstone import FlaxAutoModelForCausalLM
+
+    jax.devices()
+    return lambda: FlaxAutoModelForCausalLM.from_pretrained(path, **options), _touch_jax(jax)
+
+
+def transformers_flax(path, options):
+    """transformers 4.56 on Flax."""
+    import jax
+    import jax.numpy as jnp
+    from transformers import FlaxAutoModelForCausalLM
+
+    jax.devices()
+    dtype = getattr(jnp, options.pop("dtype", "float32"))
+    load = FlaxAutoModelForCausalLM.from_pretrained
+    return lambda: load(path, dtype=dtype).params, _touch_jax(jax)
+
+
+def loadstone_tensorflow(path, options):
+    """Our TensorFlow backend."""
+    os.environ.pop("TF_USE_LEGACY_KERAS")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import tensorflow  # noqa: F401
+
+    from loadstone import TFAutoModelForCausalLM
+
+    return lambda: TFAutoModelForCausalLM.from_pretrained(path, **options), None
+
+
+def transformers_tensorflow(path, options):
+    """transformers 4.56 on TensorFlow."""
+    from transformers import TFAutoModelForCausalLM
+
+    return lambda: TFAutoModelForCausalLM.from_pretrained(path), None
+
+
+def kerashub_jax(path, options):
+    """KerasHub on JAX."""
+    return _kerashub("jax", path, options)
+
+
+def kerashub_tensorflow(path, options):
+    """KerasHub on TensorFlow."""
+    return _kerashub("tensorflow", path, options)
+
+
+def _kerashub(backend, path, options):
+    os.environ.pop("TF_USE_LEGACY_KERAS")
+    os.environ["KERAS_BACKEND"] = backend
+    import keras_hub
+
+    dtype = options.get("dtype", "float32")
+    return lambda: keras_hub.models.Backbone.from_preset(path, dtype=dtype), None
+
+
+def read(path, options):
+    """What moving the bytes costs: two threads, each file into one fresh block of memory."""
+    import numpy as np
+
+    def load():
+        blocks = {file: _block(os.path.getsize(file)) for file in _weights(path)}
+
+        def run(file, offset, size):
+            _read_into(file, offset, memoryview(blocks[file])[offset : offset + size])
+
+        _in_threads(run, blocks)
+        return list(blocks.values())
+
+    return load, lambda blocks: sum(
+        int(np.frombuffer(b, np.uint8, len(b) // 8 * 8).view(np.int64).max()) for b in blocks
+    )
+
+
+def read_and_convert(path, options):
+    """What moving and converting them costs, bfloat16 to float32: two threads, one buffer each, torch's own cast."""
+    import torch
+
+    torch.set_num_threads(1)
+
+    def load():
+        blocks = {file: _block(2 * os.path.getsize(file)) for file in _weights(path)}
+        buffers = threading.local()
+
+        def run(file, offset, size):
+            if not hasattr(buffers, "held"):
+                buffers.held = bytearray(PIECE)
+            _read_into(file, offset, memoryview(buffers.held)[:size])
+            narrow = torch.frombuffer(buffers.held, dtype=torch.bfloat16, count=size // 2)
+            torch.frombuffer(blocks[file], dtype=torch.float32, count=size // 2, offset=2 * offset).copy_(
+                narrow
+            )
+
+        _in_threads(run, blocks)
+        return list(blocks.values())
+
+    return load, None
+
+
+def _weights(path):
+    return [os.path.join(path, name) for name in sorted(os.listdir(path)) if name.endswith(".safetensors")]
+
+
+def _block(size):
+    import mmap
+
+    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    block.madvise(mmap.MADV_HUGEPAGE)
+    return block
+
+
+def _read_into(file, offset, view):
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        while len(view):
+            count = os.preadv(descriptor, [view], offset)
+            view, offset = view[count:], offset + count
+    finally:
+        os.close(descriptor)
+
+
+def _in_threads(run, files):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        jobs = [
+            pool.submit(run, file, offset, min(PIECE, os.path.getsize(file) - offset))
+            for file in files
+            for offset in range(0, os.path.getsize(file), PIECE)
+        ]
+        for job in jobs:
+            job.result()
+
+
+def _touch_torch(torch) -> Touch:
+    def touch(model):
+        sums = 0
+        for parameter in model.parameters():
+            flat = parameter.detach().reshape(-1).view(torch.uint8)
+            sums += int((flat.view(torch.int64) if len(flat) % 8 == 0 else flat).sum())
+        return sums % 2**64
+
+    return touch
+
+
+def _touch_jax(jax) -> Touch:
+    import numpy as np
+
+    def touch(model):
+        arrays = (np.asarray(x) for x in jax.tree.leaves(model) if hasattr(x, "shape"))
+        return sum(int(a.view(np.int32).sum(dtype=np.int64)) for a in arrays if a.dtype == np.float32)
+
+    return touch
+
+
+def imports(path, options):
+    """What an import takes; the path is "module" or "module:name"."""
+    module, _, name = path.partition(":")
+
+    def load():
+        found = importlib.import_module(module)
+        return getattr(found, name) if name else found
+
+    return load, None
+
+
+LOADERS = {
+    function.__name__: function
+    for function in (
+        loadstone_torch,
+        transformers_torch,
+        loadstone_flax,
+        transformers_flax,
+        loadstone_tensorflow,
+        transformers_tensorflow,
+        kerashub_jax,
+        kerashub_tensorflow,
+        read,
+        read_and_convert,
+        imports,
+    )
+}
+
+
+def anonymous() -> int:
+    """Return the bytes of anonymous memory that this process holds."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon"))
+
+
+def read_from_storage() -> int:
+    """Return the bytes that storage had to deliver for this process."""
+    with open("/proc/self/io") as counters:
+        return next(int(line.split()[1]) for line in counters if line.startswith("read_bytes"))
+
+
+def processor_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+@contextmanager
+def sampled_peak(period: float = 0.005) -> Iterable[list[int]]:
+    """Yield a list whose one entry becomes the largest value of `anonymous()` that was seen meanwhile."""
+    peak, over = [anonymous()], threading.Event()
+
+    def watch():
+        while not over.wait(period):
+            peak[0] = max(peak[0], anonymous())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        watcher.join()
+        peak[0] = max(peak[0], anonymous())
+
+
+def measure(loader: str, path: str, options: dict[str, object]) -> dict[str, object]:
+    """Load once, and return seconds, bytes and what the bytes add up to."""
+    wants_touch = options.pop("touch", True)
+    start = time.perf_counter()
+    load, touch = LOADERS[loader](path, options)
+    imported = time.perf_counter()
+    before, stored, processor = anonymous(), read_from_storage(), processor_seconds()
+    with sampled_peak() as peak:
+        begin = time.perf_counter()
+        model = load()
+        loaded = time.perf_counter()
+        loading = processor_seconds()
+        total = touch(model) if touch and wants_touch else None
+        touched = time.perf_counter()
+    return {
+        "import_seconds": imported - start,
+        "load_seconds": loaded - begin,
+        "load_processor_seconds": loading - processor,
+        "touch_seconds": touched - loaded,
+        "peak_bytes": peak[0] - before,
+        "storage_bytes": read_from_storage() - stored,
+        "sum": total,
+    }
+
+
+if __name__ == "__main__":
+    loader, path, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3] if len(sys.argv) > 3 else "{}")
+    print(json.dumps(measure(loader, path, options)))
