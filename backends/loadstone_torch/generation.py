@@ -79,7 +79,9 @@ def generate(
     ids = torch.as_tensor(ids)
     plan = resolve_generation(model.generation_config, arguments, prompt_length=ids.shape[1])
     mask = None if attention_mask is None else torch.as_tensor(attention_mask).cpu().numpy()
-    step = _step(model, Cache() if use_cache else None)
+    # What an adapter of PEFT puts before the prompt it puts there at each step: it knows no cache of ours.
+    adapted = "prepare_inputs_for_generation" in vars(model)
+    step = _step(model, Cache() if use_cache and not adapted else None)
     sequences = decode(step, ids.cpu().numpy(), mask, plan, streamer=streamer)
     return torch.from_numpy(sequences).to(ids.device)
 
@@ -88,20 +90,17 @@ def _step(model: Any, cache: Cache | None) -> NextLogits:
     """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
 
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        seen = cache.get_seq_length() if cache is not None else 0
-
         def tensor(array: np.ndarray) -> Tensor:
             return torch.from_numpy(array).to(model.device)
 
-        output = model(
-            input_ids=tensor(ids[:, seen:]),
+        inputs = model.prepare_inputs_for_generation(
+            tensor(ids),
             attention_mask=None if mask.all() else tensor(mask),
-            position_ids=tensor(positions(mask)[:, seen:]),
+            position_ids=tensor(positions(mask)),
             past_key_values=cache,
             use_cache=cache is not None,
-            logits_to_keep=1,
-            return_dict=True,
         )
+        output = model(**inputs, logits_to_keep=1, return_dict=True)
         logits: np.ndarray = output.logits[:, -1].float().cpu().numpy()
         return logits
 

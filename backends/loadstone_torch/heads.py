@@ -5,6 +5,8 @@ B batch, T tokens, C hidden size, V vocabulary, L labels, N choices.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -37,12 +39,37 @@ class Headed(PreTrainedModel):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.add_module(self.base_prefix, self.build_base(config, **self.base_options))
+        base = self.build_base(config, **self.base_options)
+        self.add_module(self.base_prefix, base)
+        _name_inputs(type(self), type(base))
 
     def run_base(self, *inputs: Any, **named: Any) -> ModelOutput:
         """Run the base model; a head's `forward` adds its own fields to what it returns."""
         output: ModelOutput = self.base_model(*inputs, return_dict=True, **named)
         return output
+
+
+@functools.cache
+def _name_inputs(model_class: type[Headed], base_class: type[PreTrainedModel]) -> None:
+    """Name the base model's inputs in the signature of `forward`, where its code says `**inputs`.
+
+    Trainer drops each column of a dataset that it does not find there, and `torch.export` names inputs by it.
+    """
+    forward = model_class.forward
+    own = inspect.signature(forward).parameters
+    if "inputs" not in own:
+        return
+    rest = inspect.signature(base_class.forward).parameters
+    named = [p for name, p in own.items() if name != "inputs"]
+    named += [p.replace(kind=p.KEYWORD_ONLY) for name, p in rest.items() if name not in own]
+
+    @functools.wraps(forward)  # a function of this class alone: the other is shared with other families
+    def with_names(self: Headed, *args: Any, **kwargs: Any) -> Output:
+        return forward(self, *args, **kwargs)
+
+    returns = inspect.signature(forward).return_annotation
+    with_names.__signature__ = inspect.Signature(named, return_annotation=returns)  # type: ignore[attr-defined]
+    model_class.forward = with_names  # type: ignore[method-assign]
 
 
 class ForCausalLM(Headed):

@@ -12,7 +12,8 @@ from loadstone.config import Config
 from loadstone.errors import ArgumentError
 from loadstone.generation import GenerationConfig
 from loadstone.outputs import ModelOutput
-from loadstone.pretrained import Pretrained
+from loadstone_torch import trees  # noqa: F401  # so that PyTorch can walk what models return
+from loadstone_torch.ecosystem import Ecosystem
 from loadstone_torch.generation import generate
 from loadstone_torch.layers import is_building
 
@@ -28,13 +29,14 @@ class _DrawnWhenCalled(type):
         return cls.from_config(config, dtype=torch.get_default_dtype(), **options)  # type: ignore[attr-defined]
 
 
-class PreTrainedModel(nn.Module, Pretrained, metaclass=_DrawnWhenCalled):
+class PreTrainedModel(nn.Module, Ecosystem, metaclass=_DrawnWhenCalled):
     """Base of every PyTorch model class.
 
     Attributes:
         config: What the model was built from.
         spec: The same, with every quirk resolved; the modules read only this.
         attn_implementation: "sdpa" or "eager"; `output_attentions` always computes eagerly.
+        base_model_prefix: Where the base model sits in this one; "" for the base model itself.
     """
 
     backend_name: ClassVar[str] = "torch"
@@ -45,6 +47,7 @@ class PreTrainedModel(nn.Module, Pretrained, metaclass=_DrawnWhenCalled):
         self.spec = architecture_of(config).spec(config)
         self.generation_config = GenerationConfig.from_model_config(config)
         self.attn_implementation = ATTENTION[0]
+        self.base_model_prefix = self.base_prefix  # looked up once: a compiled call cannot ask the plugins
         self.load_report = None
 
     @property
@@ -60,11 +63,14 @@ class PreTrainedModel(nn.Module, Pretrained, metaclass=_DrawnWhenCalled):
     @property
     def base_model(self) -> nn.Module:
         """The model without its task head; the model itself where it has none."""
-        return self.get_submodule(self.base_prefix) if self.base_prefix else self
+        found: nn.Module = getattr(self, self.base_model_prefix) if self.base_model_prefix else self
+        return found
 
-    def num_parameters(self, only_trainable: bool = False) -> int:
-        """Return how many numbers the parameters hold; tied ones count once."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad or not only_trainable)
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+        """Return how many numbers the parameters hold, those of embeddings included or not; tied ones count once."""
+        tables = {id(module.weight) for module in self.modules() if isinstance(module, nn.Embedding)}
+        counted = (p for p in self.parameters() if not (exclude_embeddings and id(p) in tables))
+        return sum(p.numel() for p in counted if p.requires_grad or not only_trainable)
 
     def set_attn_implementation(self, name: str) -> None:
         """Choose how attention is computed: "sdpa" or "eager".
@@ -86,6 +92,8 @@ class PreTrainedModel(nn.Module, Pretrained, metaclass=_DrawnWhenCalled):
 
     def wants(self, name: str, given: bool | None) -> bool:
         """Return what a call says of an output flag, or else the configuration."""
+        if name == "use_cache" and self.gradient_checkpointing and self.training:
+            return False
         return bool(getattr(self.config, name)) if given is None else given
 
     def embed(self, table: nn.Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:

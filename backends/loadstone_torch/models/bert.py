@@ -36,6 +36,7 @@ from loadstone_torch.layers import (
 )
 from loadstone_torch.losses import token_loss
 from loadstone_torch.modeling import PreTrainedModel
+from loadstone_torch.recompute import Layer
 
 
 class BertEmbeddings(nn.Module):
@@ -135,7 +136,7 @@ class BertIntermediate(nn.Module):
         return widened
 
 
-class BertLayer(nn.Module):
+class BertLayer(Layer):
     """Attention and feed-forward, each normalised after it is added to its input."""
 
     def __init__(self, spec: EncoderSpec) -> None:

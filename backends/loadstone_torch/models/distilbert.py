@@ -34,6 +34,7 @@ from loadstone_torch.layers import (
 from loadstone_torch.losses import token_loss
 from loadstone_torch.modeling import PreTrainedModel
 from loadstone_torch.models.bert import BertEmbeddings
+from loadstone_torch.recompute import Layer
 
 
 class DistilBertAttention(nn.Module):
@@ -72,7 +73,7 @@ class DistilBertFFN(nn.Module):
         return mixed
 
 
-class DistilBertLayer(nn.Module):
+class DistilBertLayer(Layer):
     """Attention and feed-forward, each normalised after it is added to its input."""
 
     def __init__(self, spec: DistilBertSpec) -> None:

@@ -30,6 +30,7 @@ from loadstone_torch.layers import (
     split_heads,
 )
 from loadstone_torch.modeling import PreTrainedModel
+from loadstone_torch.recompute import Layer
 
 
 class Projection(nn.Module):
@@ -86,7 +87,7 @@ class GPT2MLP(nn.Module):
         return mixed
 
 
-class GPT2Block(nn.Module):
+class GPT2Block(Layer):
     """Attention and feed-forward, each normalised before and added to its input."""
 
     def __init__(self, spec: GPT2Spec, layer: int) -> None:

@@ -32,6 +32,7 @@ from loadstone_torch.layers import (
     split_heads,
 )
 from loadstone_torch.modeling import PreTrainedModel
+from loadstone_torch.recompute import Layer
 
 
 class LlamaMLP(nn.Module):
@@ -91,7 +92,7 @@ class LlamaAttention(nn.Module):
         return self.o_proj(merge_heads(mixed)), weights
 
 
-class LlamaDecoderLayer(nn.Module):
+class LlamaDecoderLayer(Layer):
     """Attention and feed-forward, each normalised before, in a sandwich also after, and added to its input."""
 
     def __init__(self, spec: DecoderSpec, layer: int) -> None:

@@ -28,6 +28,7 @@ from loadstone_torch.layers import (
 )
 from loadstone_torch.losses import sequence_loss
 from loadstone_torch.modeling import PreTrainedModel
+from loadstone_torch.recompute import Layer
 
 
 class ViTPatchEmbeddings(nn.Module):
@@ -144,7 +145,7 @@ class ViTIntermediate(nn.Module):
         return widened
 
 
-class ViTLayer(nn.Module):
+class ViTLayer(Layer):
     """Attention and feed-forward, each normalised before and added to its input."""
 
     def __init__(self, spec: ViTSpec) -> None:

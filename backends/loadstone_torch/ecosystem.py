@@ -1,0 +1,149 @@
+"""What PEFT, transformers' Trainer and scripts written for transformers ask of a model, under transformers' names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from loadstone.errors import ArgumentError
+from loadstone.pretrained import Pretrained
+from loadstone.report import LoadReport
+from loadstone_torch.recompute import DEFAULTS, Layer
+
+
+class Ecosystem(Pretrained):
+    """Mixed into the base class of all models.
+
+    Attributes:
+        gradient_checkpointing: Whether layers are computed again in the backward pass; no cache is returned then.
+        name_or_path: Where the model was loaded from, "" for a fresh one.
+    """
+
+    gradient_checkpointing: bool = False
+    _keys_to_ignore_on_save: None = None
+    _load_report: LoadReport | None = None
+    _embedding_hook: RemovableHandle | None = None
+
+    @property
+    def load_report(self) -> LoadReport | None:
+        """What became of every parameter and stored tensor; None for a model that was not loaded."""
+        return self._load_report
+
+    @load_report.setter
+    def load_report(self, report: LoadReport | None) -> None:
+        self._load_report = report
+        # PEFT writes what it finds in `__dict__` under this name beside an adapter, as the model to put it on.
+        self.name_or_path = report.location if report is not None else ""
+
+    @property
+    def _tied_weights_keys(self) -> dict[str, str]:
+        """Parameter -> the parameter that it is."""
+        return self.architecture_and_head()[1].ties_of(self.config)
+
+    @property
+    def supports_gradient_checkpointing(self) -> bool:
+        """Whether there are layers that can be computed again."""
+        return next(self._layers(), None) is not None
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether layers are computed again in the backward pass."""
+        return self.gradient_checkpointing
+
+    def gradient_checkpointing_enable(
+        self,
+        gradient_checkpointing_kwargs: Mapping[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
+        """Keep no activations of the layers in training: compute them again in the backward pass.
+
+        While the model trains, `use_cache` then counts as False: a layer that runs twice would fill a cache twice.
+
+        Args:
+            gradient_checkpointing_kwargs: Keyword arguments of `torch.utils.checkpoint.checkpoint`; None:
+                `use_reentrant=False`.
+            every_n_layers: Compute only each n-th layer again.
+            offload: False; keeping layers' inputs in host memory is not offered.
+
+        Raises:
+            ArgumentError: If the model has no such layers, or offloading is asked for.
+        """
+        if not self.supports_gradient_checkpointing:
+            raise ArgumentError(f"{type(self).__name__} has no layers that could be computed again")
+        if offload:
+            raise ArgumentError(
+                "layers' inputs cannot be offloaded to host memory",
+                hint="leave offload out, or call the model inside torch.autograd.graph.save_on_cpu()",
+            )
+        for index, layer in enumerate(self._layers()):
+            layer.gradient_checkpointing = index % every_n_layers == 0
+            layer.checkpoint_options = {**DEFAULTS, **(gradient_checkpointing_kwargs or {})}
+        self._tell_models(gradient_checkpointing=True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep the activations again."""
+        for layer in self._layers():
+            layer.gradient_checkpointing = False
+        self._tell_models(gradient_checkpointing=False)
+
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: Mapping[str, Any] | None = None, **arguments: Any
+    ) -> None:
+        """Do what `gradient_checkpointing_enable` does, under transformers' newer name."""
+        self.gradient_checkpointing_enable(activation_checkpointing_kwargs, **arguments)
+
+    def activation_checkpointing_disable(self) -> None:
+        """Do what `gradient_checkpointing_disable` does, under transformers' newer name."""
+        self.gradient_checkpointing_disable()
+
+    def _layers(self) -> Iterator[Layer]:
+        return (module for module in self.modules() if isinstance(module, Layer))  # type: ignore[attr-defined]
+
+    def _tell_models(self, *, gradient_checkpointing: bool) -> None:
+        for module in self.modules():  # type: ignore[attr-defined]
+            if isinstance(module, Ecosystem):
+                module.gradient_checkpointing = gradient_checkpointing
+
+    def enable_input_require_grads(self) -> None:
+        """Let gradients flow to the embeddings' output, so that adapters train on a frozen model."""
+        self.disable_input_require_grads()
+        embedding: nn.Embedding = self.get_input_embeddings()
+        self._embedding_hook = embedding.register_forward_hook(_require_grad)
+
+    def disable_input_require_grads(self) -> None:
+        """Undo `enable_input_require_grads`."""
+        if self._embedding_hook is not None:
+            self._embedding_hook.remove()
+            self._embedding_hook = None
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: Tensor,
+        *,
+        past_key_values: Any = None,
+        position_ids: Tensor | None = None,
+        **inputs: Any,
+    ) -> dict[str, Any]:
+        """Return what `generate` calls the model with at each step; adapters of PEFT replace this method.
+
+        Args:
+            input_ids: (B, T), all tokens so far.
+            past_key_values: The cache; its tokens are cut off the ids and positions.
+            position_ids: (B, T).
+            **inputs: Passed on.
+        """
+        seen = 0 if past_key_values is None else past_key_values.get_seq_length()
+        return {
+            "input_ids": input_ids[:, seen:],
+            "position_ids": None if position_ids is None else position_ids[:, seen:],
+            "past_key_values": past_key_values,
+            **inputs,
+        }
+
+
+def _require_grad(module: nn.Module, inputs: Any, output: Tensor) -> None:
+    output.requires_grad_(True)
