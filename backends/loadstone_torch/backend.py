@@ -131,7 +131,11 @@ class TorchBackend(Backend):
         """Return a parameter's or buffer's bytes: its own memory on the CPU, a copy of it elsewhere."""
         module, leaf = _owner(model, name)
         held = module._parameters.get(leaf)
-        value = (module._buffers[leaf] if held is None else held).detach().cpu().contiguous()  # type: ignore[union-attr]
+        return self.to_host(name, module._buffers[leaf] if held is None else held)
+
+    def to_host(self, name: str, value: torch.Tensor) -> HostTensor:
+        """Return a tensor on the host: its own memory where it lies there in one piece."""
+        value = value.detach().cpu().contiguous()
         data = value.reshape(-1).view(torch.uint8).numpy()
         return HostTensor(name=name, dtype=NAMES[value.dtype], shape=tuple(value.shape), data=data)
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone import plugins
+from loadstone.dtypes import canonical
 from loadstone.errors import ArchitectureError, MissingFrameworkError
 
 if TYPE_CHECKING:
@@ -152,6 +153,19 @@ class Backend(abc.ABC):
     @abc.abstractmethod
     def read(self, model: Any, name: str) -> HostTensor:
         """Return the value of a parameter on the host: its own memory where possible, else a copy."""
+
+    def to_host(self, name: str, value: Any) -> HostTensor:
+        """Return an array of the framework's on the host, under a parameter's name: its own memory where possible.
+
+        This serves arrays that numpy can read.
+        """
+        import numpy as np
+
+        from loadstone.read.tensor import HostTensor
+
+        array = np.asarray(value, order="C")
+        data = array.reshape(-1).view(np.uint8)
+        return HostTensor(name=name, dtype=canonical(array.dtype), shape=array.shape, data=data)
 
     def model_class(self, architecture: Architecture, head: Head) -> type:
         """Return the class of one head of an architecture.

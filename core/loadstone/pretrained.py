@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from loadstone.config import Config
+from loadstone.errors import ArgumentError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from huggingface_hub import CommitInfo
 
     from loadstone.architectures import Architecture, Head
     from loadstone.generation import GenerationConfig
@@ -79,12 +83,70 @@ class Pretrained:
         return model
 
     def save_pretrained(
-        self, save_directory: str | Path, *, max_shard_size: int | str = "5GB", variant: str | None = None
+        self,
+        save_directory: str | Path,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Any] | None = None,
+        *,
+        max_shard_size: int | str = "5GB",
+        variant: str | None = None,
+        safe_serialization: bool = True,
     ) -> None:
-        """Save the model; `loadstone.save.save_pretrained` tells what is written and what survives a crash."""
+        """Save the model; `loadstone.save.save_pretrained` tells what is written and what survives a crash.
+
+        Args:
+            save_directory: Where; made where absent.
+            is_main_process: False writes nothing: of several processes that train one model, one saves it.
+            state_dict: Values to save in place of the model's own, as its framework's arrays under its parameters' names.
+            max_shard_size: Bytes of tensors in a file, as a number or a text such as "5GB".
+            variant: Part of the weights' names: `model.<variant>.safetensors`.
+            safe_serialization: True; pickles are not written.
+
+        Raises:
+            ArgumentError: If an argument cannot be used.
+            SourceError: If the folder cannot be written, or the disk is full.
+        """
         from loadstone.save import save_pretrained
 
-        save_pretrained(self, save_directory, max_shard_size=max_shard_size, variant=variant)
+        if not safe_serialization:
+            raise ArgumentError("models are saved as safetensors", hint="leave safe_serialization out")
+        if is_main_process:
+            save_pretrained(
+                self, save_directory, max_shard_size=max_shard_size, variant=variant, state_dict=state_dict
+            )
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        token: str | bool | None = None,
+        private: bool | None = None,
+        commit_message: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        max_shard_size: int | str = "5GB",
+        variant: str | None = None,
+    ) -> CommitInfo:
+        """Save the model into a repository on the Hub; `loadstone.push.push_to_hub` tells the arguments and errors.
+
+        Example:
+            ```python
+            model.push_to_hub("org/name", private=True)
+            ```
+        """
+        from loadstone.push import push_to_hub
+
+        return push_to_hub(
+            self,
+            repo_id,
+            token=token,
+            private=private,
+            commit_message=commit_message,
+            revision=revision,
+            create_pr=create_pr,
+            max_shard_size=max_shard_size,
+            variant=variant,
+        )
 
     def resize_token_embeddings(
         self,

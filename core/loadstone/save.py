@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,14 @@ from loadstone.backend import Backend, Parameter, get_backend
 from loadstone.checkpoint.layout import StoredTensor
 from loadstone.checkpoint.write import save_checkpoint
 from loadstone.config import Config
-from loadstone.dtypes import DTYPES, nbytes
-from loadstone.errors import SourceError
+from loadstone.dtypes import DTYPES, canonical, nbytes
+from loadstone.errors import ArgumentError, SourceError
 from loadstone.generation import GENERATION_CONFIG_NAME
 from loadstone.progress import byte_bar
 
 if TYPE_CHECKING:
     from loadstone.pretrained import Pretrained
+    from loadstone.read.tensor import HostTensor
 
 
 def save_pretrained(
@@ -28,6 +30,7 @@ def save_pretrained(
     *,
     max_shard_size: int | str = "5GB",
     variant: str | None = None,
+    state_dict: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Save a model in the Hugging Face layout, from any backend the same files byte for byte.
 
@@ -40,12 +43,14 @@ def save_pretrained(
         save_directory: Where; made where absent.
         max_shard_size: Bytes of tensors in a file, as a number or a text such as "5GB" or "500MB".
         variant: Part of the weights' names: `model.<variant>.safetensors`.
+        state_dict: Values to save in place of the model's own, as its framework's arrays under its parameters' names; of
+            tied parameters one suffices.
 
     Returns:
         The files written.
 
     Raises:
-        ArgumentError: If the size or the variant cannot be used.
+        ArgumentError: If the size, the variant or the state dict cannot be used.
         SourceError: If the folder cannot be written, or the disk is full.
     """
     folder = Path(save_directory)
@@ -55,6 +60,11 @@ def save_pretrained(
         )
     backend = get_backend(model.backend_name)
     parameters = stored_parameters(model, backend)
+    read: Callable[[str], HostTensor] = functools.partial(backend.read, model)
+    if state_dict is not None:
+        values = _values(model, backend, parameters, state_dict)
+        parameters = [dataclasses.replace(p, dtype=canonical(values[p.name].dtype)) for p in parameters]
+        read = _reader_of(backend, values)
     texts = {}
     if model.architecture_and_head()[1].task == "CausalLM":
         texts[GENERATION_CONFIG_NAME] = model.generation_config.to_json_string()
@@ -62,7 +72,7 @@ def save_pretrained(
     with byte_bar(total=total, what="Saving") as advance:
         return save_checkpoint(
             folder,
-            _tensors(model, backend, parameters),
+            _tensors(parameters, read),
             config_json=saved_config(model, parameters).to_json_string(),
             other_files=texts,
             metadata=model.load_report.metadata if model.load_report is not None else {},
@@ -78,7 +88,7 @@ def stored_parameters(model: Pretrained, backend: Backend) -> list[Parameter]:
     parameters = backend.parameters(model)
     owners: dict[object, str] = {}
     for name, parameter in parameters.items():
-        key = parameter.identity if parameter.identity is not None else name
+        key = _key(parameter)
         if key not in owners or owners[key] in ties:
             owners[key] = name
     kept = set(owners.values())
@@ -98,11 +108,42 @@ def saved_config(model: Pretrained, parameters: list[Parameter]) -> Config:
     return config
 
 
-def _tensors(model: Any, backend: Backend, parameters: list[Parameter]) -> Iterator[StoredTensor]:
+def _values(
+    model: Pretrained, backend: Backend, stored: list[Parameter], state_dict: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the values of a state dict under the names that are stored.
+
+    Raises:
+        ArgumentError: If its names or shapes are not those of the model's parameters.
+    """
+    known = backend.parameters(model)
+    problems = [f"{name}: the model has no such parameter" for name in state_dict if name not in known]
+    problems += [
+        f"{name}: expected the shape {parameter.shape}, found {tuple(state_dict[name].shape)}"
+        for name, parameter in known.items()
+        if name in state_dict and tuple(state_dict[name].shape) != parameter.shape
+    ]
+    given = {_key(known[name]): value for name, value in state_dict.items() if name in known}
+    problems += [f"{parameter.name}: missing" for parameter in stored if _key(parameter) not in given]
+    if problems:
+        raise ArgumentError(f"state_dict= does not fit {type(model).__name__}", problems=problems)
+    return {parameter.name: given[_key(parameter)] for parameter in stored}
+
+
+def _reader_of(backend: Backend, values: Mapping[str, Any]) -> Callable[[str], HostTensor]:
+    return lambda name: backend.to_host(name, values[name])
+
+
+def _key(parameter: Parameter) -> object:
+    """Return what two names of one tied parameter have in common."""
+    return parameter.name if parameter.identity is None else parameter.identity
+
+
+def _tensors(parameters: list[Parameter], read: Callable[[str], HostTensor]) -> Iterator[StoredTensor]:
     for parameter in parameters:
         yield StoredTensor(
             name=parameter.name,
             dtype=parameter.dtype,
             shape=parameter.shape,
-            read=functools.partial(backend.read, model, parameter.name),
+            read=functools.partial(read, parameter.name),
         )

@@ -43,5 +43,15 @@ def is_weights(name: str, variant: str | None) -> bool:
     )
 
 
+def weight_patterns(variant: str | None) -> list[str]:
+    """Return shell patterns of the names that `is_weights` takes, for a server to match.
+
+    Example:
+        >>> weight_patterns(None)[-1]
+        'model-?????-of-?????.safetensors'
+    """
+    return [*weight_names(variant), f"{_stem(variant)}-?????-of-?????.safetensors"]
+
+
 def _stem(variant: str | None) -> str:
     return "model" if variant is None else f"model.{variant}"
