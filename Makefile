@@ -8,6 +8,9 @@ INSTALL = $(BIN)/python -m pip install -qq --constraint tests/constraints.txt --
 # Folders of tests to run, all where none is named: make test SUITES="core torch"
 SUITES ?=
 
+# Where the peers' environments lie: transformers 5 is installed there, the others are left out where they are absent.
+PEERS ?= .peers
+
 .PHONY: help demo test check docs bench format clean
 .NOTPARALLEL: # two installations into one environment would disturb each other
 
@@ -34,8 +37,8 @@ check: .venv/.check
 docs: .venv/.test
 	$(BIN)/python -m tests.oracle.support
 
-bench: .venv/.test
-	$(BIN)/python -m tests.benchmarks
+bench: .venv/.test $(PEERS)/env5/bin/transformers
+	$(BIN)/python -m tests.benchmarks.run --peers $(abspath $(PEERS))
 
 format: .venv/.check
 	$(BIN)/ruff check --fix
@@ -64,3 +67,8 @@ clean:
 	@echo "Installing loadstone, ruff and mypy"
 	$(INSTALL) . --group check
 	touch $@
+
+$(PEERS)/env5/bin/transformers:
+	@echo "Installing transformers into an environment of its own"
+	$(PYTHON) -m venv $(PEERS)/env5
+	$(PEERS)/env5/bin/python -m pip install -qq --constraint tests/constraints.txt torch transformers accelerate

@@ -109,8 +109,9 @@ class Run:
 
     @property
     def framework(self) -> str:
-        """The framework for people, e.g. "jax 0.10.2, flax 0.12.8"."""
-        return ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        """The framework for people, e.g. "flax 0.12.8"."""
+        name = self.backend if self.backend in self.versions else next(iter(self.versions), self.backend)
+        return f"{name} {self.versions.get(name, '')}".rstrip()
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Self:
@@ -241,7 +242,7 @@ def _parts(assignments: Iterable[Assignment]) -> Iterator[Part]:
         layers, name = _module(assignment.name)
         groups.setdefault((generalise(layers), name), []).append(assignment)
     for (_, name), group in groups.items():
-        states = {f"tied to {a.to}" if a.state == "tied" else a.state: None for a in group}
+        states = {f"tied to {a.to.rpartition('.')[0]}" if a.state == "tied" else a.state: None for a in group}
         yield Part(
             layers=next(iter(fold(dict.fromkeys(_module(a.name)[0] for a in group)))),
             name=name,

@@ -14,7 +14,14 @@ from packaging.utils import canonicalize_name
 
 from tests.packaging.layout import ROOT
 
-STAMPS = {"demo": "demo", "test": "test", "check": "check", "bench": "test", "format": "check"}
+STAMPS = {
+    "demo": "demo",
+    "test": "test",
+    "check": "check",
+    "bench": "test",
+    "format": "check",
+    "docs": "test",
+}
 """Target -> the stamp of what it installs."""
 
 
@@ -41,11 +48,13 @@ def test_a_target_makes_the_environment_that_it_needs(project, target):
 
 @pytest.mark.parametrize("target", STAMPS)
 def test_a_second_call_installs_nothing_until_the_requirements_change(project, target):
-    (project / ".venv").mkdir()
-    for number, stamp in enumerate((".made", f".{STAMPS[target]}")):
-        (project / ".venv" / stamp).touch()
+    for number, stamp in enumerate(
+        (".venv/.made", f".venv/.{STAMPS[target]}", ".peers/env5/bin/transformers")
+    ):
+        (project / stamp).parent.mkdir(parents=True, exist_ok=True)
+        (project / stamp).touch()
         later = (project / "pyproject.toml").stat().st_mtime + 10 + number
-        os.utime(project / ".venv" / stamp, (later, later))
+        os.utime(project / stamp, (later, later))
     assert "pip install" not in would_run(project, target)
     for name in ("pyproject.toml", "tests/constraints.txt"):
         os.utime(project / name, (later + 10, later + 10))
