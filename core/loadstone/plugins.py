@@ -164,7 +164,8 @@ def _register(claim: Claim) -> None:
                 _manager().register(module)
                 _manager().check_pending()
             except Exception:
-                _manager().unregister(module)  # or the next plugin would be blamed for its hooks
+                if _manager().is_registered(module):  # or the next plugin would be blamed for its hooks
+                    _manager().unregister(module)
                 raise
     claim.state = "loaded"
 

@@ -1,0 +1,1 @@
+"""The families that the plain backend has, one module each."""
