@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from loadstone.backend import Backend, Capabilities, Device, Parameter
+from loadstone.backend import Backend, Capabilities, Device, Parameter, host_memory
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import BackendError, PlacementError
@@ -146,8 +145,7 @@ def _name(device: jax.Device) -> str:
 
 def _described(device: jax.Device) -> Device:
     if device.platform == "cpu":
-        page = os.sysconf("SC_PAGE_SIZE")
-        free, total = (os.sysconf(name) * page for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
+        free, total = host_memory()
     else:
         memory = device.memory_stats() or {}
         total = memory.get("bytes_limit", 0)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from tensorflow.python.client import device_lib
 
-from loadstone.backend import Backend, Capabilities, Device, Parameter
+from loadstone.backend import Backend, Capabilities, Device, Parameter, host_memory
 from loadstone.config import Config
 from loadstone.errors import BackendError, PlacementError
 from loadstone.read.tensor import HostTensor
@@ -34,8 +33,7 @@ class TensorFlowBackend(Backend):
 
     def devices(self) -> tuple[Device, ...]:
         """Return the GPUs, then the CPUs; what TensorFlow's allocator may use is all that a GPU has here."""
-        page = os.sysconf("SC_PAGE_SIZE")
-        free, total = (os.sysconf(name) * page for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
+        free, total = host_memory()
         hosts = [
             Device(name=device_name(device.name), is_host=True, free=free, total=total)
             for device in tf.config.list_logical_devices("CPU")

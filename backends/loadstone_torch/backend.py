@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from loadstone.backend import Backend, Capabilities, Device, Parameter
+from loadstone.backend import Backend, Capabilities, Device, Parameter, host_memory
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import BackendError, PlacementError
@@ -33,8 +32,7 @@ class TorchBackend(Backend):
         for index in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(index)
             found.append(Device(name=f"cuda:{index}", is_host=False, free=free, total=total))
-        page = os.sysconf("SC_PAGE_SIZE")
-        free, total = (os.sysconf(name) * page for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"))
+        free, total = host_memory()
         return (*found, Device(name="cpu", is_host=True, free=free, total=total))
 
     def device(self, requested: object) -> Device:

@@ -10,6 +10,7 @@ import abc
 import dataclasses
 import functools
 import importlib
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -71,6 +72,15 @@ class Device:
     is_host: bool
     free: int
     total: int
+
+
+def host_memory() -> tuple[int, int]:
+    """Return the bytes of this machine's memory that are free and that there are; 0 where the system does not tell."""
+    names = ("SC_PAGE_SIZE", "SC_AVPHYS_PAGES", "SC_PHYS_PAGES")
+    if not all(name in getattr(os, "sysconf_names", {}) for name in names):
+        return 0, 0
+    page, free, total = map(os.sysconf, names)
+    return free * page, total * page
 
 
 class Backend(abc.ABC):
