@@ -17,7 +17,7 @@ from loadstone.generation import GENERATION_CONFIG_NAME, GenerationConfig
 from loadstone.planning.records import Assignment, LoadPlan
 from loadstone.prepare import Prepared, report_of
 from loadstone.progress import byte_bar
-from loadstone.read.engine import Request, Traffic, read_tensors
+from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
 from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
 from loadstone.report import LoadReport
 
@@ -55,13 +55,13 @@ def read_parameters(prepared: Prepared, given: LoadArguments) -> tuple[LoadPlan,
     paths = prepared.snapshot.fetch(prepared.index.files)
     traffic = Traffic()
     with OpenFiles(paths, _settled(prepared, given, paths)) as files:
-        requests = _requests(prepared, given, paths)
+        plan = _settle_ties(prepared, files, traffic)
+        requests = _requests(dataclasses.replace(prepared, plan=plan), given, paths)
         tensors = read_tensors(files, requests, alignment=backend.capabilities.alignment, traffic=traffic)
         with byte_bar(total=prepared.index.nbytes, what="Loading") as advance:
             for tensor in tensors:
                 backend.put(prepared.model, tensor.name, tensor, prepared.device)
                 advance(tensor.nbytes)
-        plan = _settle_ties(prepared)
         files.check_unchanged()
     return plan, traffic
 
@@ -87,7 +87,8 @@ def _requests(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path
         name: given.read == "map" or (given.read == "auto" and is_mappable(path))
         for name, path in paths.items()
     }
-    aliases = prepared.target.backend.capabilities.aliases or not prepared.device.is_host
+    # Other devices copy: from a mapping, that would end the process if the file became shorter meanwhile.
+    aliases = prepared.target.backend.capabilities.aliases and prepared.device.is_host
     shared, taken = set(prepared.index.aliases.values()), set[str]()
     for assignment in prepared.plan.reads():
         info = assignment.source
@@ -99,13 +100,15 @@ def _requests(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path
         yield Request(name=assignment.name, info=info, dtype=assignment.dtype, mappable=mappable)
 
 
-def _settle_ties(prepared: Prepared) -> LoadPlan:
+def _settle_ties(prepared: Prepared, files: OpenFiles, traffic: Traffic) -> LoadPlan:
     """Tie parameters that are stored twice with equal bytes; keep the others apart, with a warning."""
     if not prepared.plan.compare:
         return prepared.plan
     assignments = dict(prepared.plan.assignments)
     for name, to in prepared.plan.compare:
-        if _equal(prepared, name, to):
+        one, other = assignments[name].source, assignments[to].source
+        assert one is not None and other is not None
+        if same_bytes(files, one, other, traffic=traffic):
             shape = assignments[name].shape
             assignments[name] = Assignment(name=name, state="tied", shape=shape, to=to)
         else:
@@ -116,15 +119,6 @@ def _settle_ties(prepared: Prepared) -> LoadPlan:
                 to,
             )
     return dataclasses.replace(prepared.plan, assignments=assignments)
-
-
-def _equal(prepared: Prepared, name: str, to: str) -> bool:
-    one, other = (prepared.target.backend.read(prepared.model, n) for n in (name, to))
-    step = 16 << 20
-    return one.dtype == other.dtype and all(
-        bytes(one.data[start : start + step]) == bytes(other.data[start : start + step])
-        for start in range(0, one.nbytes, step)
-    )
 
 
 def _generation_config(prepared: Prepared) -> GenerationConfig:

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from loadstone.arguments import parse_arguments
-from loadstone.backend import get_backend
+from loadstone.backend import Parameter, get_backend
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.checkpoint.switch import settle
 from loadstone.collector import paused_collector
@@ -153,6 +153,9 @@ def load_into(
         strict=strict,
         partial=not strict,
     )
+    # Where the configuration ties two parameters and this model holds two, each gets its own tensor.
+    tied = [pair for pair in plan.compare if _are_one(*(parameters[name] for name in pair))]
+    plan = dataclasses.replace(plan, compare=tuple(tied))
     prepared = Prepared(
         snapshot=snapshot,
         identities=identities,
@@ -168,6 +171,10 @@ def load_into(
     read_parameters(prepared, given)
     missing = [name for name in parameters if name not in plan.assignments]
     return missing, [stored.name for stored in plan.stored_in_state("unused")]
+
+
+def _are_one(parameter: Parameter, other: Parameter) -> bool:
+    return parameter.identity is not None and parameter.identity == other.identity
 
 
 def _warn(report: LoadReport) -> None:

@@ -77,6 +77,11 @@ class _Piece:
     offset: int
     size: int
 
+    @property
+    def casts(self) -> bool:
+        """Whether its bytes change on the way."""
+        return self.target.request.dtype != self.target.request.info.dtype
+
 
 def threads() -> int:
     """Return how many threads read: the processors that this process may use, two to four."""
@@ -108,6 +113,34 @@ def read_tensors(
     order = {name: position for position, name in enumerate(dict.fromkeys(r.info.file for r in to_read))}
     to_read.sort(key=lambda request: (order[request.info.file], request.info.offset))
     yield from _read(files, to_read, traffic)
+
+
+def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic: Traffic) -> bool:
+    """Return whether two stored tensors are equal bit for bit.
+
+    They are read, a piece at a time, and never mapped: a file that becomes shorter meanwhile is an error here, and the
+    end of the process where a mapping of it is touched.
+
+    Args:
+        files: The open files.
+        one: A tensor.
+        other: Another.
+        traffic: Counts the bytes.
+
+    Raises:
+        ChangedFileError: If a file ends before it should.
+    """
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    buffers = aligned_empty(PIECE), aligned_empty(PIECE)
+    for start in range(0, one.nbytes, PIECE):
+        left, right = (buffer[: one.nbytes - start] for buffer in buffers)
+        _fill(files, one.file, one.offset + start, [left])
+        _fill(files, other.file, other.offset + start, [right])
+        traffic.read += len(left) + len(right)
+        if not np.array_equal(left, right):
+            return False
+    return True
 
 
 def _map(files: OpenFiles, request: Request, alignment: int) -> Bytes | None:
@@ -187,21 +220,24 @@ def _continues(before: _Piece, piece: _Piece) -> bool:
 
 def _run(files: OpenFiles, job: Sequence[_Piece], staging: threading.local) -> int:
     """Read one job, whose pieces lie one after the other in a file, and return its bytes."""
-    first = job[0].target.request.info
-    size = sum(piece.size for piece in job)
-    casts = any(piece.target.request.dtype != piece.target.request.info.dtype for piece in job)
-    if not casts:
-        _fill(files, first.file, job[0].offset, [_slice(piece) for piece in job])
-        return size
+    buffers, size = [], 0
+    for piece in job:
+        buffers.append(_staged(staging, size, piece) if piece.casts else _slice(piece))
+        size += piece.size
+    _fill(files, job[0].target.request.info.file, job[0].offset, buffers)
+    for piece, buffer in zip(job, buffers, strict=True):
+        if piece.casts:
+            request = piece.target.request
+            cast(buffer, request.info.dtype, _slice(piece), request.dtype)
+    return size
+
+
+def _staged(staging: threading.local, start: int, piece: _Piece) -> Bytes:
+    """Return the part of this thread's staging buffer that a piece is read into; a job is no longer than it."""
     if not hasattr(staging, "buffer"):
         staging.buffer = aligned_empty(PIECE)
-    _fill(files, first.file, job[0].offset, [staging.buffer[:size]])
-    start = 0
-    for piece in job:
-        request = piece.target.request
-        cast(staging.buffer[start : start + piece.size], request.info.dtype, _slice(piece), request.dtype)
-        start += piece.size
-    return size
+    part: Bytes = staging.buffer[start : start + piece.size]
+    return part
 
 
 def _slice(piece: _Piece) -> Bytes:

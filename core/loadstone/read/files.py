@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +20,9 @@ MAP_NORESERVE = 0x4000
 REMOTE = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "virtiofs"}
 )
+
+# Spaces, tabs, newlines and backslashes in the name of a mount stand as their octal numbers.
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 Identity = tuple[int, int, int]
 
@@ -79,6 +83,8 @@ class OpenFiles:
         if name not in self._maps:
             flags = mmap.MAP_PRIVATE | MAP_NORESERVE
             held = mmap.mmap(self._descriptors[name], 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+            if len(held) != self._identities[name][0]:
+                raise self._changed(name)
             self._maps[name] = np.frombuffer(held, np.uint8)
         return self._maps[name]
 
@@ -92,31 +98,41 @@ class OpenFiles:
             planned = self._identities[name]
             held = os.fstat(self._descriptors[name])
             if identity(path) != planned or (held.st_size, held.st_mtime_ns, held.st_ino) != planned:
-                raise ChangedFileError(
-                    "a file changed while it was being loaded",
-                    where=path,
-                    expected=f"size, mtime and inode {planned}",
-                    found=identity(path),
-                    hint="load again; to update a checkpoint replace its files, never overwrite them",
-                )
+                raise self._changed(name)
+
+    def _changed(self, name: str) -> ChangedFileError:
+        return ChangedFileError(
+            "a file changed while it was being loaded",
+            where=self._paths[name],
+            expected=f"size, mtime and inode {self._identities[name]}",
+            found=identity(self._paths[name]),
+            hint="load again; to update a checkpoint replace its files, never overwrite them",
+        )
 
 
 def is_mappable(path: Path) -> bool:
     """Return whether a file lies where mapping it is safe and fast: not on a network or FUSE file system."""
-    kind = _file_system(os.path.realpath(path))
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:  # no Linux: nobody tells
+        return True
+    kind = file_system(os.path.realpath(path), mounts)
     return kind not in REMOTE and not kind.startswith("fuse")
 
 
-def _file_system(path: str) -> str:
-    """Return the type of the file system that holds a path, "" where the system does not tell."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
+def file_system(path: str, mounts: str) -> str:
+    """Return the type of the file system that holds a path, "" where it lies below no mount.
+
+    Args:
+        path: Absolute, without links.
+        mounts: The text of /proc/self/mountinfo; of two mounts on one place the later hides the earlier.
+
+    Source: https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
+    """
     best, kind = "", ""
-    for line in lines:
+    for line in mounts.splitlines():
         fields, _, rest = line.partition(" - ")
-        mount = fields.split()[4].replace("\\040", " ")
+        mount = _OCTAL.sub(lambda escaped: chr(int(escaped[1], 8)), fields.split()[4])
         inside = path == mount or path.startswith(mount.rstrip("/") + "/")
         if inside and len(mount) >= len(best):
             best, kind = mount, rest.split()[0]
