@@ -30,18 +30,16 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
+    # `from loadstone import plugins` asks here first; what begins small is a module, or in `_HOMES`.
+    if name not in _HOMES and not name[0].isupper():
         raise AttributeError(f"module 'loadstone' has no attribute {name!r}")
     import importlib
 
     if name in _HOMES:
         found = getattr(importlib.import_module(_HOMES[name]), name)
     else:
-        try:
-            # `loadstone.modeling_utils` and other modules are attributes once they are imported.
-            from loadstone.auto import lookup
-        except ImportError as error:
-            raise AttributeError(name) from error
+        from loadstone.auto import lookup
+
         found = lookup(name)
     globals()[name] = found
     return found
