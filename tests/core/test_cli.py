@@ -430,7 +430,7 @@ def test_plugins_lists_ours(call, call_json):
     assert {"bert", "llama"} <= set(found["model_types"])
     code, out, _ = call("plugins")
     assert code == 0
-    assert re.search(r"backend\.torch +loadstone_torch\.plugin +loadstone \S+ +loaded +priority 30", out)
+    assert re.search(r"backend\.torch +loaded, priority 30.*\n +loadstone_torch\.plugin of loadstone \d", out)
 
 
 def test_plugins_goes_by_metadata_alone_when_told():
@@ -486,7 +486,7 @@ def test_rival_claims_are_named(strangers):
     found = json.loads(apart("plugins", "--json", path=strangers).stdout)["plugins"]
     problems = {(one["claim"], one["distribution"].split()[0]): one["problem"] for one in found}
     for owner in ("loadstone", "twin"):
-        assert problems["backend.torch", owner].startswith("two plugins claim the backend 'torch': ")
+        assert "plugins claim the backend 'torch'" in problems["backend.torch", owner]
         assert all(rival in problems["backend.torch", owner] for rival in ("loadstone 0", "twin 0.1"))
     assert "which loadstone brings itself" in problems["architecture.llama", "twin"]
     assert "nothing asks for such a claim" in problems["cheese.brie", "twin"]

@@ -204,8 +204,8 @@ def plugins(
     from loadstone.architectures import model_types
     from loadstone.cli.examine import default_backend, examine
 
-    found = examine(load=load)
     default, why = default_backend() if load else (None, "")
+    found = examine(load=load, default=default)
     if as_json:
         facts = [one.to_dict() for one in found]
         _print_json({"plugins": facts, "default_backend": default, "model_types": model_types()})

@@ -38,13 +38,13 @@ class Examined:
         return {"claim": claim.pop("name"), "module": claim.pop("value"), **claim, **facts}
 
 
-def examine(*, load: bool) -> list[Examined]:
+def examine(*, load: bool, default: str | None = None) -> list[Examined]:
     """Return every entry point of every installed distribution, in name order.
 
     Args:
         load: Import each plugin's module; a backend's framework is never imported.
+        default: The backend to which a call without `backend=` goes.
     """
-    default = default_backend()[0] if load else None
     return [_examine(claim, load=load, default=default) for claim in plugins.claims()]
 
 
@@ -56,7 +56,7 @@ def default_backend() -> tuple[str | None, str]:
         return None, error.hint or error.what
     return name, "named by LOADSTONE_BACKEND" if os.environ.get(
         "LOADSTONE_BACKEND"
-    ) else "the best one installed"
+    ) else "the installed one of highest priority"
 
 
 def _examine(claim: Claim, *, load: bool, default: str | None) -> Examined:

@@ -248,30 +248,40 @@ def _problem(problem: Problem) -> Text:
 def show_plugins(found: Sequence[Examined], default: str | None, why: str) -> None:
     """Print the plugins, then the traceback of each that is broken."""
     screen = console()
-    table = _table("claim", "module", "distribution", "state", "")
+    table = _table("", "")
     for one in found:
-        claim = one.claim
-        state = Text(claim.state, STATE_STYLES.get(claim.state, ""))
-        table.add_row(claim.name, claim.value, claim.distribution, state, Text(_remark(one), overflow="fold"))
+        table.add_row(one.claim.name, _plugin(one))
     screen.print()
     _block(screen, table)
     for one in found:
         if one.claim.traceback:
             _title(screen, f"{one.claim.name} is broken", one.claim.distribution)
-            screen.print(Padding(Text(one.claim.traceback.rstrip(), "dim"), (0, 0, 1, 4)), soft_wrap=True)
+            _indented(screen, one.claim.traceback)
     if default or why:
-        screen.print(f"  default backend: {default or 'none'}, {why}", soft_wrap=True)
+        screen.print(Text(f"  default backend: {default or 'none'}, {why}"), soft_wrap=True)
 
 
-def _remark(one: Examined) -> str:
+def _plugin(one: Examined) -> Text:
     claim = one.claim
     words = [
-        f"classes {claim.prefix}..." if claim.prefix else "",
         f"priority {claim.priority}" if claim.priority else "",
+        f"classes {claim.prefix}..." if claim.prefix else "",
         f"not installed: {one.install}" if one.framework == "missing" else one.framework or "",
-        one.problem,
     ]
-    return ", ".join(word for word in words if word)
+    text = Text(overflow="fold")
+    text.append(claim.state, STATE_STYLES.get(claim.state, ""))
+    text.append("".join(f", {word}" for word in words if word))
+    text.append(f"\n{claim.value} of {claim.distribution}", "dim")
+    if one.problem:
+        text.append(f"\n{one.problem}", "yellow")
+    return text
+
+
+def _indented(screen: Console, output: str) -> None:
+    """Print what another program said, its lines whole."""
+    for line in output.rstrip().splitlines():
+        screen.print(Text(f"    {line}", "dim"), soft_wrap=True)
+    screen.print()
 
 
 def show_demo(demo: Demo) -> None:
@@ -289,7 +299,7 @@ def show_demo(demo: Demo) -> None:
     for run in demo.runs:
         if run.error:
             screen.print(Text(f"  {run.backend} failed", "bold red"))
-            screen.print(Padding(Text(run.error, "dim"), (0, 0, 1, 4)), soft_wrap=True)
+            _indented(screen, run.error)
     for name, install in demo.not_installed.items():
         screen.print(Text(f"  {name} is left out: {install}", "dim"), soft_wrap=True)
     _texts(screen, demo, good)
