@@ -12,9 +12,10 @@ from loadstone.config import Config
 from loadstone.errors import ArgumentError, nearest
 
 # Known to transformers' users; what they ask for is always so, or has no meaning here.
-ACCEPTED = frozenset({"low_cpu_mem_usage", "from_pt", "trust_remote_code"})
+ACCEPTED = frozenset({"low_cpu_mem_usage", "from_pt", "trust_remote_code", "weights_only", "resume_download"})
 # Known to transformers' users and not built yet.
 NOT_YET = frozenset({"max_memory", "offload_folder", "offload_buffers", "tp_plan", "quantization_config"})
+NOT_YET |= {"from_tf", "from_flax", "gguf_file", "state_dict", "proxies"}
 READ_MODES = ("auto", "map", "copy")
 
 
@@ -59,7 +60,8 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
     known = {name: value for name, value in arguments.items() if name in FIELDS}
     rest = {name: value for name, value in arguments.items() if name not in FIELDS and name not in ACCEPTED}
     for name in sorted(NOT_YET & rest.keys()):
-        raise ArgumentError(f"{name}= is not there yet", hint="leave it out")
+        if rest.pop(name) not in (None, False):
+            raise ArgumentError(f"{name}= is not there yet", hint="leave it out")
     old = rest.pop("torch_dtype", None)
     if old is not None and known.get("dtype") not in (None, old):
         raise ArgumentError(
@@ -69,7 +71,11 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
         known["dtype"] = old
     found = LoadArguments(**known)
     if found.read not in READ_MODES:
-        raise ArgumentError(f"unknown read mode {found.read!r}", expected=", ".join(READ_MODES))
+        raise ArgumentError(
+            f"unknown read mode {found.read!r}",
+            expected=f"one of: {', '.join(READ_MODES)}",
+            hint=nearest(str(found.read), READ_MODES) or "leave it out",
+        )
     return found, rest
 
 

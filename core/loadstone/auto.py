@@ -11,7 +11,7 @@ from loadstone.backend import get_backend
 from loadstone.config import Config
 from loadstone.config_file import load_config
 from loadstone.create import from_config
-from loadstone.errors import nearest
+from loadstone.errors import ArgumentError, nearest
 from loadstone.load import from_pretrained
 from loadstone.plugins import claims_of, conflict, prefixes
 
@@ -84,13 +84,23 @@ class AutoModel:
             model = AutoModelForCausalLM.from_pretrained("org/name", dtype="auto", device_map="auto")
             ```
         """
-        chosen = backend or cls.backend
+        chosen = cls._backend(backend)
         return from_pretrained(pretrained_model_name_or_path, task=cls.task, backend=chosen, **arguments)
 
     @classmethod
     def from_config(cls, config: Config, *, backend: str | None = None, **arguments: Any) -> Any:
         """Return a model with fresh weights; `loadstone.create.from_config` tells the arguments and errors."""
-        return from_config(config, task=cls.task, backend=backend or cls.backend, **arguments)
+        return from_config(config, task=cls.task, backend=cls._backend(backend), **arguments)
+
+    @classmethod
+    def _backend(cls, asked: str | None) -> str | None:
+        if cls.backend is not None and asked not in (None, cls.backend):
+            raise ArgumentError(
+                f"{cls.__name__} loads into the backend {cls.backend!r}",
+                found=f"backend={asked!r}",
+                hint="leave backend= out, or use the class without a prefix",
+            )
+        return asked or cls.backend
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from loadstone.arguments import LoadArguments
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.checkpoint.safetensors import check_with_library
 from loadstone.create import put_fresh
-from loadstone.errors import ChangedFileError
+from loadstone.errors import ChangedFileError, MatchError
 from loadstone.generation import GENERATION_CONFIG_NAME, GenerationConfig
 from loadstone.planning.records import Assignment, LoadPlan
 from loadstone.prepare import Prepared, report_of
@@ -111,6 +111,13 @@ def _settle_ties(prepared: Prepared, files: OpenFiles, traffic: Traffic) -> Load
         if same_bytes(files, one, other, traffic=traffic):
             shape = assignments[name].shape
             assignments[name] = Assignment(name=name, state="tied", shape=shape, to=to)
+        elif not prepared.plan.may_differ:
+            raise MatchError(
+                "the model has two parameters tied that the checkpoint stores with different values",
+                where=prepared.snapshot.location,
+                problems=[f"{one.file}: {one.name}", f"{other.file}: {other.name}"],
+                hint="load the checkpoint with from_pretrained, which keeps them apart",
+            )
         else:
             logger.warning(
                 "%s: the configuration ties %s and %s, the checkpoint stores them with different values: kept apart",

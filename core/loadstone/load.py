@@ -131,7 +131,7 @@ def load_into(
         Parameters that have no tensor and kept their values, and stored tensors that no parameter takes.
 
     Raises:
-        MatchError: If something does not fit.
+        MatchError: If something does not fit, or the model ties two parameters that are stored with different values.
         CheckpointError: If the files are damaged.
         ChangedFileError: If a file changes while it is read.
     """
@@ -146,7 +146,7 @@ def load_into(
         parameters,
         index,
         architecture=architecture,
-        head=head,
+        head=dataclasses.replace(head, new=()) if strict else head,  # a head that is there is not drawn anew
         config=model.config,
         policy=policy,
         where=snapshot.location,
@@ -155,7 +155,7 @@ def load_into(
     )
     # Where the configuration ties two parameters and this model holds two, each gets its own tensor.
     tied = [pair for pair in plan.compare if _are_one(*(parameters[name] for name in pair))]
-    plan = dataclasses.replace(plan, compare=tuple(tied))
+    plan = dataclasses.replace(plan, compare=tuple(tied), may_differ=False)
     prepared = Prepared(
         snapshot=snapshot,
         identities=identities,
@@ -169,6 +169,9 @@ def load_into(
     )
     given, _ = parse_arguments({"use_safetensors": use_safetensors})
     read_parameters(prepared, given)
+    for one in plan.in_state("tied"):
+        if one.to in plan.assignments and not _are_one(parameters[one.name], parameters[one.to]):
+            backend.tie(model, one.name, one.to)
     missing = [name for name in parameters if name not in plan.assignments]
     return missing, [stored.name for stored in plan.stored_in_state("unused")]
 

@@ -73,6 +73,8 @@ def prepare(
     identities = identities_of(snapshot)
     index = open_checkpoint(snapshot, variant=given.variant, use_safetensors=given.use_safetensors)
     policy = dtype_policy(given.dtype, config=config, index=index, architecture=target.architecture)
+    if policy.origin == "argument":
+        config.dtype = policy.build
     model = target.build(config, policy, attn_implementation=given.attn_implementation, options=options)
 
     def before_arguments() -> Collection[str]:

@@ -62,9 +62,9 @@ class LoadReport:
         """Return what transformers' `output_loading_info=True` gives: missing, unexpected, mismatched keys."""
         new = self.plan.in_state("new")
         return {
-            "missing_keys": {a.name for a in new if not a.why.startswith("ignore_mismatched_sizes")},
+            "missing_keys": {a.name for a in new if a.refused is None},
             "unexpected_keys": set(self.names("unused")),
-            "mismatched_keys": {a.name for a in new if a.why.startswith("ignore_mismatched_sizes")},
+            "mismatched_keys": {(a.name, a.refused, a.shape) for a in new if a.refused is not None},
             "error_msgs": [],
         }
 

@@ -9,7 +9,7 @@ from typing import Any
 from loadstone.architectures import Architecture, Head, architecture_of, find_head, head_for
 from loadstone.backend import Backend, get_backend
 from loadstone.config import Config
-from loadstone.errors import ArchitectureError
+from loadstone.errors import ArchitectureError, ArgumentError
 from loadstone.planning.dtype import DTypePolicy
 
 
@@ -59,7 +59,15 @@ def choose_target(
         ArchitectureError: If the class is of another model type, or there is none for the task.
     """
     if isinstance(model_class, type):
-        chosen = get_backend(model_class.backend_name)  # type: ignore[attr-defined]
+        own = model_class.backend_name  # type: ignore[attr-defined]
+        if backend is not None and backend != own:
+            raise ArgumentError(
+                f"{model_class.__name__} is of the backend {own!r}",
+                expected=f"backend={own!r}, or none",
+                found=f"backend={backend!r}",
+                hint="load it with an Auto class, or with that backend's own",
+            )
+        chosen = get_backend(own)
         architecture, head = model_class.architecture_and_head()  # type: ignore[attr-defined]
         if architecture.model_type != config.model_type:
             raise ArchitectureError(

@@ -5,6 +5,7 @@ All problems of a checkpoint are collected and raised once, before a byte of a t
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -192,7 +193,8 @@ class _Matcher:
             return self._fresh(parameter, why=may_be_new.get(name, ""))
         if info.shape != shape:
             if ignore_sizes:
-                return self._fresh(parameter, why=f"ignore_mismatched_sizes: stored as {list(info.shape)}")
+                why = f"ignore_mismatched_sizes: stored as {list(info.shape)}"
+                return dataclasses.replace(self._fresh(parameter, why=why), refused=info.shape)
             self.problems.append(
                 f"{info.file}: {info.name}: expected shape {list(shape)}, found {list(info.shape)}"
             )

@@ -25,6 +25,7 @@ class Assignment:
         source: The stored tensor that it comes from, where loaded or cast.
         to: The parameter that it is tied to.
         why: What allows a new parameter.
+        refused: Shape of the stored tensor in whose place it is new; None where there is none.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Assignment:
     source: TensorInfo | None = None
     to: str = ""
     why: str = ""
+    refused: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +62,13 @@ class LoadPlan:
         stored: Stored tensor -> its state, in file order, aliases last.
         compare: Pairs of parameters that the configuration ties and the checkpoint stores twice: one if their
             bytes are equal, two with a warning if not.
+        may_differ: Whether such a pair may be kept apart; False for a model in which it is one already.
     """
 
     assignments: Mapping[str, Assignment]
     stored: Mapping[str, Stored]
     compare: tuple[tuple[str, str], ...] = ()
+    may_differ: bool = True
 
     def reads(self) -> Iterator[Assignment]:
         """Yield the assignments whose bytes come from a file."""
