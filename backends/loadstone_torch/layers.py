@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Iterator
 from contextvars import ContextVar
 
@@ -19,7 +20,7 @@ from loadstone.architectures import RopeSpec
 ACTIVATIONS = {
     "silu": F.silu,
     "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),  # models that hold it can be pickled
     "relu": F.relu,
     "tanh": torch.tanh,
 }
