@@ -53,6 +53,11 @@ class Ecosystem(Pretrained):
         """Whether layers are computed again in the backward pass."""
         return self.gradient_checkpointing
 
+    @property
+    def is_activation_checkpointing(self) -> bool:
+        """The same, under transformers' newer name."""
+        return self.gradient_checkpointing
+
     def gradient_checkpointing_enable(
         self,
         gradient_checkpointing_kwargs: Mapping[str, Any] | None = None,
