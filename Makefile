@@ -3,7 +3,7 @@
 SHELL := bash
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL = $(BIN)/python -m pip install -qq --constraint tests/constraints.txt --editable
+INSTALL = $(BIN)/python -m pip install -qq --no-compile --constraint tests/constraints.txt --editable
 
 # Folders of tests to run, all where none is named: make test SUITES="core torch"
 SUITES ?=
@@ -71,4 +71,4 @@ clean:
 $(PEERS)/env5/bin/transformers:
 	@echo "Installing transformers into an environment of its own"
 	$(PYTHON) -m venv $(PEERS)/env5
-	$(PEERS)/env5/bin/python -m pip install -qq --constraint tests/constraints.txt torch transformers accelerate
+	$(PEERS)/env5/bin/python -m pip install -qq --no-compile --constraint tests/constraints.txt torch transformers accelerate
