@@ -6,6 +6,9 @@ import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
+from loadstone.decoding import NextLogits, Streamer, decode
 from loadstone.errors import ArgumentError
 from loadstone.generation import resolve_generation
 from loadstone_tensorflow.framework import tf
@@ -88,24 +91,28 @@ def generate(
     attention_mask: Any = None,
     inputs: Any = None,
     use_cache: bool = True,
+    streamer: Streamer | None = None,
     **arguments: Any,
 ) -> Tensor:
-    """Continue prompts greedily.
+    """Continue prompts.
+
+    Where the likeliest token is taken each time, the whole loop is one compiled function; else each step is.
 
     Args:
         model: A causal language model.
-        input_ids: (B, T); shorter prompts are padded on the left.
+        input_ids: (B, T), a tensor or lists of numbers; shorter prompts are padded on the left.
         attention_mask: (B, T), zero at padding; None: nothing is padding.
         inputs: The same as `input_ids`.
         use_cache: Keep keys and values; False computes every token again at each step.
-        **arguments: `max_new_tokens`, `max_length`, `eos_token_id` (one or several), `pad_token_id`; where absent,
-            generation_config.json decides.
+        streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
+        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generation.resolve_generation`; where
+            absent, generation_config.json decides.
 
     Returns:
         Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
 
     Raises:
-        ArgumentError: If an argument is unknown, or the prompt leaves no room.
+        ArgumentError: If an argument is unknown or out of range, or the prompt leaves no room.
     """
     given = input_ids if input_ids is not None else inputs
     if given is None:
@@ -113,121 +120,161 @@ def generate(
     ids = tf.convert_to_tensor(given)
     plan = resolve_generation(model.generation_config, arguments, prompt_length=int(ids.shape[1]))
     mask = tf.ones_like(ids) if attention_mask is None else tf.convert_to_tensor(attention_mask)
-    tokens = model.generator.function(use_cache)(
-        tf.cast(ids, tf.int32),
-        tf.cast(mask, tf.int32),
-        tf.constant(plan.max_new_tokens),
-        tf.constant(plan.eos_token_ids, tf.int32, shape=(len(plan.eos_token_ids),)),
-        tf.constant(plan.pad_token_id),
-    )
+    if plan.is_greedy and streamer is None:
+        tokens = model.generator.loop(use_cache)(
+            tf.cast(ids, tf.int32),
+            tf.cast(mask, tf.int32),
+            tf.constant(plan.max_new_tokens),
+            tf.constant(plan.eos_token_ids, tf.int32, shape=(len(plan.eos_token_ids),)),
+            tf.constant(plan.pad_token_id),
+        )
+    else:
+        step = model.generator.steps(use_cache, plan.max_new_tokens)
+        tokens = tf.constant(decode(step, ids.numpy(), mask.numpy(), plan, streamer=streamer))
     return tf.cast(tokens, ids.dtype)
 
 
+NUMBER, ROW, TABLE = (tf.TensorSpec((None,) * axes, tf.int32) for axes in range(3))
+
+
 class Generator:
-    """The compiled loops of one model: one with a cache and one without, each traced once whatever the shapes."""
+    """The compiled functions of one model, each traced once whatever the shapes."""
 
     def __init__(self, model: Any) -> None:
         self._model = weakref.ref(model)
-        self._functions: dict[bool, Any] = {}
-
-    def function(self, use_cache: bool) -> Any:
-        """Return the `tf.function` (ids, mask, new tokens, ends, pad) -> tokens (B, T + new)."""
-        if use_cache not in self._functions:
-            number, row, table = (tf.TensorSpec((None,) * axes, tf.int32) for axes in range(3))
-            self._functions[use_cache] = tf.function(
-                self._with_cache if use_cache else self._without_cache,
-                input_signature=(table, table, number, row, number),
-                autograph=False,
-            )
-        return self._functions[use_cache]
+        self._compiled: dict[str, Any] = {}
 
     def forget(self) -> None:
         """Drop what is compiled: the model has new variables."""
-        self._functions.clear()
+        self._compiled.clear()
+
+    def loop(self, use_cache: bool) -> Any:
+        """Return the whole of greedy generation: (ids, mask, new tokens, ends, pad) -> tokens (B, T + new)."""
+        function = self._loop_with_cache if use_cache else self._loop_without_cache
+        return self._compile(function, TABLE, TABLE, NUMBER, ROW, NUMBER)
+
+    def steps(self, use_cache: bool, new: int) -> NextLogits:
+        """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
+        slots: Layers = ()
+
+        def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            nonlocal slots, new
+            if not use_cache:
+                logits = self._compile(self._whole, TABLE, TABLE)(ids, mask)
+            elif not slots:
+                logits, slots = self._compile(self._start, TABLE, TABLE, NUMBER)(ids, mask, new)
+            else:
+                kept = tf.nest.map_structure(_any_size, slots)
+                step = self._compile(self._step, TABLE, TABLE, NUMBER, kept)
+                logits, slots = step(ids, mask, new, slots)
+            new -= 1
+            return logits.numpy()
+
+        return lambda ids, mask: run(ids.astype(np.int32), mask.astype(np.int32))
+
+    def _compile(self, function: Any, *signature: Any) -> Any:
+        name = function.__name__
+        if name not in self._compiled:
+            self._compiled[name] = tf.function(function, input_signature=signature, autograph=False)
+        return self._compiled[name]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Generator:
         return Generator(memo[id(self._model())])
-
-    def _with_cache(self, ids: Tensor, mask: Tensor, new: Tensor, ends: Tensor, pad: Tensor) -> Tensor:
-        prompt, total = sizes(ids)[1], sizes(ids)[1] + new
-        mask, positions = _spread(mask, new)
-        output = self._call(
-            input_ids=ids,
-            attention_mask=mask[:, :prompt],
-            position_ids=positions[:, :prompt],
-            use_cache=True,
-        )
-        slots = tf.nest.map_structure(
-            lambda held: tf.pad(held, ((0, 0), (0, 0), (0, new), (0, 0))), output.past_key_values
-        )
-        choose = _Chooser(ends, pad)
-        start = choose(
-            output.logits, tf.pad(ids, ((0, 0), (0, new))), prompt, tf.ones_like(ids[:, 0], tf.bool)
-        )
-
-        def step(tokens: Tensor, length: Tensor, running: Tensor, slots: Layers) -> tuple[Any, ...]:
-            output = self._call(
-                input_ids=tokens[:, length - 1, None],  # one token, which TensorFlow does not know of a slice
-                attention_mask=mask,
-                position_ids=positions[:, length - 1, None],
-                past_key_values=Cache(slots, filled=length - 1),
-                use_cache=True,
-            )
-            return *choose(output.logits, tokens, length, running), output.past_key_values
-
-        tokens, length, *_ = tf.while_loop(
-            lambda tokens, length, running, slots: (length < total) & tf.reduce_any(running),
-            step,
-            (*start, slots),
-        )
-        return tokens[:, :length]
-
-    def _without_cache(self, ids: Tensor, mask: Tensor, new: Tensor, ends: Tensor, pad: Tensor) -> Tensor:
-        total = sizes(ids)[1] + new
-        mask, positions = _spread(mask, new)
-        choose = _Chooser(ends, pad)
-
-        def step(tokens: Tensor, length: Tensor, running: Tensor) -> tuple[Any, ...]:
-            output = self._call(
-                input_ids=tokens[:, :length],
-                attention_mask=mask[:, :length],
-                position_ids=positions[:, :length],
-                use_cache=False,
-            )
-            return choose(output.logits, tokens, length, running)
-
-        tokens, length, _ = tf.while_loop(
-            lambda tokens, length, running: (length < total) & tf.reduce_any(running),
-            step,
-            (tf.pad(ids, ((0, 0), (0, new))), sizes(ids)[1], tf.ones_like(ids[:, 0], tf.bool)),
-        )
-        return tokens[:, :length]
 
     def _call(self, **inputs: Any) -> Any:
         model = self._model()
         assert model is not None
         return model(**inputs, logits_to_keep=1, return_dict=True, training=False)
 
+    def _whole(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Ids and mask (B, T) -> the logits (B, V) that follow, in float32."""
+        output = self._call(
+            input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=False
+        )
+        return tf.cast(output.logits[:, -1], tf.float32)
 
-class _Chooser:
-    """Takes the best token of each running sequence, writes it down, and stops sequences at their ends."""
+    def _start(self, ids: Tensor, mask: Tensor, new: Tensor) -> tuple[Tensor, Layers]:
+        """The same, and keys and values with slots for `new` tokens to come."""
+        output = self._call(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True)
+        behind = ((0, 0), (0, 0), (0, new), (0, 0))
+        slots = tf.nest.map_structure(lambda held: tf.pad(held, behind), output.past_key_values)
+        return tf.cast(output.logits[:, -1], tf.float32), slots
 
-    def __init__(self, ends: Tensor, pad: Tensor) -> None:
-        self.ends, self.pad = ends, pad
+    def _step(self, ids: Tensor, mask: Tensor, new: Tensor, slots: Layers) -> tuple[Tensor, Layers]:
+        """The same, where keys and values of all tokens but the last are there."""
+        last = sizes(ids)[1] - 1
+        output = self._call(
+            input_ids=ids[:, last, None],  # one token, which TensorFlow does not know of a slice
+            attention_mask=tf.pad(mask, ((0, 0), (0, new)), constant_values=1),
+            position_ids=_positions(mask)[:, last, None],
+            past_key_values=Cache(slots, filled=last),
+            use_cache=True,
+        )
+        return tf.cast(output.logits[:, -1], tf.float32), output.past_key_values
 
-    def __call__(
+    def _loop_with_cache(self, ids: Tensor, mask: Tensor, new: Tensor, ends: Tensor, pad: Tensor) -> Tensor:
+        writer = _Writer(sizes(ids)[1], new, ends, pad)
+        logits, slots = self._start(ids, mask, new)
+
+        def body(tokens: Tensor, length: Tensor, running: Tensor, slots: Layers) -> tuple[Any, ...]:
+            seen = tokens[:, :length]
+            logits, slots = self._step(seen, writer.mask(mask)[:, :length], writer.total - length, slots)
+            return *writer.write(logits, tokens, length, running), slots
+
+        state = writer.write(logits, *writer.start(ids))
+        tokens, length, *_ = tf.while_loop(writer.goes_on, body, (*state, slots))
+        return tokens[:, :length]
+
+    def _loop_without_cache(
+        self, ids: Tensor, mask: Tensor, new: Tensor, ends: Tensor, pad: Tensor
+    ) -> Tensor:
+        writer = _Writer(sizes(ids)[1], new, ends, pad)
+
+        def body(tokens: Tensor, length: Tensor, running: Tensor) -> tuple[Any, ...]:
+            logits = self._whole(tokens[:, :length], writer.mask(mask)[:, :length])
+            return writer.write(logits, tokens, length, running)
+
+        tokens, length, _ = tf.while_loop(writer.goes_on, body, writer.start(ids))
+        return tokens[:, :length]
+
+
+class _Writer:
+    """Writes the likeliest token of each running sequence down, and stops sequences at their ends.
+
+    Its state is `tokens` (B, prompt + new), of which `length` are there, and `running` (B,).
+    """
+
+    def __init__(self, prompt: Size, new: Tensor, ends: Tensor, pad: Tensor) -> None:
+        self.new, self.ends, self.pad = new, ends, pad
+        self.total = prompt + new
+
+    def start(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the state that prompts (B, T) begin with."""
+        return tf.pad(ids, ((0, 0), (0, self.new))), sizes(ids)[1], tf.ones_like(ids[:, 0], tf.bool)
+
+    def mask(self, mask: Tensor) -> Tensor:
+        """Return the prompts' mask (B, T) with the tokens to come, (B, prompt + new)."""
+        return tf.pad(mask, ((0, 0), (0, self.new)), constant_values=1)
+
+    def goes_on(self, tokens: Tensor, length: Tensor, running: Tensor, *more: Any) -> Tensor:
+        """Return whether there is a token to write."""
+        return (length < self.total) & tf.reduce_any(running)
+
+    def write(
         self, logits: Tensor, tokens: Tensor, length: Tensor, running: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, 1, V), tokens (B, S) of which `length` are taken, running (B,) -> the same, one token on."""
-        best = tf.argmax(logits[:, -1], axis=-1, output_type=tf.int32)
-        chosen = tf.where(running, best, self.pad)
-        here = tf.range(sizes(tokens)[1]) == length
-        tokens = tf.where(here, chosen[:, None], tokens)
+        """Return the state one token on, given the logits (B, V) that follow."""
+        chosen = tf.where(running, tf.argmax(logits, axis=-1, output_type=tf.int32), self.pad)
+        here = tf.range(self.total) == length
         ended = tf.reduce_any(chosen[:, None] == self.ends, axis=-1)
-        return tokens, length + 1, running & ~ended
+        return tf.where(here, chosen[:, None], tokens), length + 1, running & ~ended
 
 
-def _spread(mask: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
-    """Mask (B, T) -> the mask with `new` tokens to come (B, T + new), and the position of each token in it."""
-    mask = tf.pad(mask, ((0, 0), (0, new)), constant_values=1)
-    return mask, tf.maximum(tf.cumsum(mask, axis=-1) - 1, 0)
+def _positions(mask: Tensor) -> Tensor:
+    """Return each token's position (B, T): how many tokens that are not padding precede it."""
+    return tf.maximum(tf.cumsum(mask, axis=-1) - 1, 0)
+
+
+def _any_size(held: Tensor) -> tf.TensorSpec:
+    """(B, K, S, D) -> the same for any B and S."""
+    return tf.TensorSpec((None, held.shape[1], None, held.shape[3]), held.dtype)

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -115,15 +115,40 @@ def parameter(*shape: int) -> Parameter:
     return Parameter("zeros", shape=shape, dtype=chosen.variable_dtype)
 
 
+class Buffer(Parameter):
+    """State that checkpoints hold and no optimiser changes: statistics and counters."""
+
+
+def buffer(*shape: int, dtype: str | None = None) -> Buffer:
+    """Return a buffer whose values are not yet set."""
+    chosen = dtype or (policy() or keras.config.dtype_policy()).variable_dtype
+    return Buffer("zeros", shape=shape, dtype=chosen, trainable=False, autocast=False, aggregation="mean")
+
+
+PLAIN = (bool, int, float, str, type(None), keras.DTypePolicy)
+"""Types of attributes that neither Keras nor TensorFlow tracks."""
+
+
 class Layer(keras.layers.Layer):
     """A Keras layer that has all its parameters from the start and is called as the plain function that it is.
 
     What Keras does around a call (converting inputs, mixing dtypes) it does once, around the model's.
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make it without what Keras prepares for layers that are built later, or made again from their arguments."""
+        return object.__new__(cls)
+
     def __init__(self) -> None:
         super().__init__(dtype=policy())
         self.built = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Keras, and then TensorFlow, look for something to track in each of the forty attributes that a layer sets.
+        if isinstance(value, PLAIN):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute."""
@@ -176,6 +201,61 @@ class LayerNorm(Layer):
         y = y * tf.math.rsqrt(tf.reduce_mean(tf.square(y), axis=-1, keepdims=True) + self.eps)
         weight, bias = (tf.cast(p.value, tf.float32) for p in (self.weight, self.bias))
         return tf.cast(y * weight + bias, x.dtype)
+
+
+class Convolution(Layer):
+    """A convolution of images (B, height, width, channels); the weight is (out, in, height, width), as in checkpoints."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],
+        *,
+        stride: tuple[int, int],
+        padding: int = 0,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, ((0, 0), (padding, padding), (padding, padding), (0, 0))
+        self.weight = parameter(out_channels, in_channels, *kernel_size)
+        self.bias = parameter(out_channels) if bias else None
+
+    def call(self, x: Tensor) -> Tensor:
+        """(B, height, width, in) -> (B, height / stride, width / stride, out)."""
+        kernel = tf.transpose(self.weight.value, (2, 3, 1, 0))
+        y = tf.nn.conv2d(x, kernel, self.stride, self.padding)
+        return y if self.bias is None else tf.nn.bias_add(y, self.bias.value)
+
+
+class BatchNorm(Layer):
+    """Batch norm over the last axis, computed in float32. Source: Ioffe and Szegedy 2015, arXiv:1502.03167."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.eps, self.momentum = 1e-5, 0.1
+        self.weight, self.bias = parameter(channels), parameter(channels)
+        self.running_mean, self.running_var = buffer(channels), buffer(channels)
+        self.num_batches_tracked = buffer(dtype="int64")
+
+    def call(self, x: Tensor, training: bool) -> Tensor:
+        """Normalise by the running statistics; in training by the batch's own, which the running ones follow."""
+        y = tf.cast(x, tf.float32)
+        if training:
+            mean, variance = tf.nn.moments(y, axes=(0, 1, 2))
+            self._follow(mean, variance, tf.size(y) // tf.size(mean))
+        else:
+            mean, variance = (tf.cast(v.value, tf.float32) for v in (self.running_mean, self.running_var))
+        factor = tf.cast(self.weight.value, tf.float32) * tf.math.rsqrt(variance + self.eps)
+        return tf.cast((y - mean) * factor + tf.cast(self.bias.value, tf.float32), x.dtype)
+
+    def _follow(self, mean: Tensor, variance: Tensor, number: Tensor) -> None:
+        """Move the running statistics towards those of a batch of `number` values a channel."""
+        number = tf.cast(number, tf.float32)
+        unbiased = variance * number / tf.maximum(number - 1, 1)
+        for running, seen in ((self.running_mean, mean), (self.running_var, unbiased)):
+            running.assign(running.value + self.momentum * (tf.cast(seen, running.dtype) - running.value))
+        self.num_batches_tracked.assign(self.num_batches_tracked.value + 1)
 
 
 class RMSNorm(Layer):
@@ -343,6 +423,16 @@ def causal_mask(
     seen = allowed & tf.cast(padding, tf.bool)[:, None, :]  # (B, T, S)
     # Padding before the first token would see nothing, and so everything alike: it sees itself.
     return (seen | ~tf.reduce_any(seen, axis=-1, keepdims=True) & (key == query))[:, None]
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """(B, channels, height, width) -> (B, height, width, channels), the order that TensorFlow computes in anywhere."""
+    return tf.transpose(x, (0, 2, 3, 1))
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """(B, height, width, channels) -> (B, channels, height, width)."""
+    return tf.transpose(x, (0, 3, 1, 2))
 
 
 def padding_mask(padding: Tensor | None) -> Tensor | None:

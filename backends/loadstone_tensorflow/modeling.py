@@ -19,7 +19,7 @@ from loadstone.outputs import ModelOutput
 from loadstone.pretrained import Pretrained
 from loadstone_tensorflow.framework import keras, tf
 from loadstone_tensorflow.generation import Generator, generate
-from loadstone_tensorflow.layers import Embedding, Parameter, is_building, policy
+from loadstone_tensorflow.layers import Buffer, Embedding, Parameter, is_building, policy
 
 Tensor = tf.Tensor
 ATTENTION = ("sdpa", "eager")
@@ -122,6 +122,7 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         config: What the model was built from.
         spec: The same, with every quirk resolved; the modules read only this.
         attn_implementation: "sdpa" or "eager", for other backends' sake: TensorFlow computes both the same way.
+        base_model_prefix: Where the base model sits in this one; "" for the base model itself.
         generator: The compiled loops of `generate`.
         input_axes: How many axes token ids have.
         options: The keyword arguments that it was built with.
@@ -137,6 +138,7 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         self.spec = architecture_of(config).spec(config)
         self.generation_config = GenerationConfig.from_model_config(config)
         self.attn_implementation = ATTENTION[0]
+        self.base_model_prefix = self.base_prefix
         self.load_report = None
         self.generator = Generator(self)
         self._convert_input_args = False  # `__call__` converts them
@@ -171,10 +173,12 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         # Keras saves whatever it finds here, and would find the base model a second time, or this model in itself.
         return [name for name in super().__dir__() if name != "base_model"]
 
-    def num_parameters(self, only_trainable: bool = False) -> int:
-        """Return how many numbers the parameters hold; tied ones count once."""
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+        """Return how many numbers the parameters hold, those of embeddings included or not; tied ones count once."""
+        tables = {id(layer.weight) for layer in self._flatten_layers() if isinstance(layer, Embedding)}
         held = self.trainable_weights if only_trainable else self.weights
-        return sum(parameter.shape.num_elements() for parameter in held)
+        counted = (v for v in held if not isinstance(v, Buffer))
+        return sum(v.shape.num_elements() for v in counted if not (exclude_embeddings and id(v) in tables))
 
     def set_attn_implementation(self, name: str) -> None:
         """Accept "sdpa" or "eager"; TensorFlow computes both the same way.
@@ -293,11 +297,9 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         input_signature: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Export for inference, as `keras.Model.export`; without a signature: ids and mask of any batch and length."""
+        """Export for inference, as `keras.Model.export`; without a signature: see `input_specs`."""
         if input_signature is None:
-            shape = (None,) * self.input_axes
-            names = ("input_ids", "attention_mask")
-            input_signature = [{name: tf.TensorSpec(shape, tf.int32, name=name) for name in names}]
+            input_signature = [self.input_specs()]
         token = _exporting.set(
             True
         )  # a signature returns tensors, and not the tuples that optional outputs are
@@ -305,6 +307,14 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
             super().export(filepath, format, verbose=verbose, input_signature=input_signature, **kwargs)
         finally:
             _exporting.reset(token)
+
+    def input_specs(self) -> dict[str, tf.TensorSpec]:
+        """Return what an exported model takes: ids and mask of any batch and length, or images."""
+        if _positional(type(self))[0] == "pixel_values":
+            shape = (None, self.config.num_channels, *getattr(self.spec, "image_size", (None, None)))
+            return {"pixel_values": tf.TensorSpec(shape, tf.float32, name="pixel_values")}
+        shape = (None,) * self.input_axes
+        return {name: tf.TensorSpec(shape, tf.int32, name=name) for name in ("input_ids", "attention_mask")}
 
     def get_config(self) -> dict[str, Any]:
         """Return what Keras makes the model from again."""

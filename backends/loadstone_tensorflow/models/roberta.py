@@ -1,0 +1,159 @@
+"""RoBERTa and XLM-RoBERTa in TensorFlow: BERT's encoder with other heads.
+
+B batch, T tokens, C hidden size, V vocabulary, L labels.
+Source: Liu et al. 2019, https://arxiv.org/abs/1907.11692.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loadstone.architectures import EncoderSpec
+from loadstone.config import Config
+from loadstone_tensorflow.framework import tf
+from loadstone_tensorflow.heads import (
+    WITHOUT_POOLER,
+    ForMultipleChoice,
+    ForQuestionAnswering,
+    ForTokenClassification,
+    Headed,
+    Output,
+)
+from loadstone_tensorflow.layers import ACTIVATIONS, Dropout, Layer, LayerNorm, Linear, parameter
+from loadstone_tensorflow.losses import sequence_loss, token_loss
+from loadstone_tensorflow.models.bert import TFBertModel
+
+Tensor = tf.Tensor
+
+
+class TFRobertaModel(TFBertModel):
+    """RoBERTa without a head: token ids to hidden states."""
+
+
+class RobertaLMHead(Layer):
+    """Scores of every token of the vocabulary at each position."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.dense = Linear(spec.hidden_size, spec.hidden_size)
+        self.layer_norm = LayerNorm(spec.hidden_size, spec.norm_eps)
+        self.decoder = Linear(spec.hidden_size, spec.vocab_size)
+        self.bias = parameter(spec.vocab_size)  # stored beside the decoder's own, which is tied to it
+
+    def call(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, V)."""
+        return self.decoder(self.layer_norm(ACTIVATIONS["gelu"](self.dense(x))))
+
+
+class TFRobertaForMaskedLM(Headed):
+    """RoBERTa with a head that fills in masked tokens."""
+
+    base_options = WITHOUT_POOLER
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.lm_head = RobertaLMHead(self.spec)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Score every token of the vocabulary; other inputs as `TFBertModel.forward`, `labels` (B, T), -100 ignored.
+
+        Returns:
+            `loss`, `logits` (B, T, V), `hidden_states`, `attentions`.
+        """
+        base = self.run_base(input_ids, attention_mask, **inputs)
+        logits = self.lm_head(base.last_hidden_state)
+        loss = None if labels is None else token_loss(logits, labels)
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+
+
+class RobertaClassificationHead(Layer):
+    """out_proj(tanh(dense(first token)))."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.dense = Linear(spec.hidden_size, spec.hidden_size)
+        self.dropout = Dropout(spec.classifier.dropout)
+        self.out_proj = Linear(spec.hidden_size, spec.classifier.num_labels)
+
+    def call(self, x: Tensor, training: bool) -> Tensor:
+        """(B, T, C) -> (B, L)."""
+        x = self.dropout(x[:, 0], training)
+        return self.out_proj(self.dropout(tf.tanh(self.dense(x)), training))
+
+
+class TFRobertaForSequenceClassification(Headed):
+    """RoBERTa with a head that classifies a sequence by its first token."""
+
+    base_options = WITHOUT_POOLER
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.classifier = RobertaClassificationHead(self.spec)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        training: bool = False,
+        **inputs: Any,
+    ) -> Output:
+        """Classify; other inputs as `TFBertModel.forward`, `labels` (B,) classes or values, or (B, L) for several.
+
+        Returns:
+            `loss`, `logits` (B, L), `hidden_states`, `attentions`.
+        """
+        base = self.run_base(input_ids, attention_mask, training=training, **inputs)
+        logits = self.classifier(base.last_hidden_state, training)
+        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+
+
+class TFRobertaForTokenClassification(ForTokenClassification):
+    """RoBERTa with a head that classifies each token."""
+
+    base_options = WITHOUT_POOLER
+
+
+class TFRobertaForQuestionAnswering(ForQuestionAnswering):
+    """RoBERTa with a head that scores where an answer starts and ends."""
+
+    base_options = WITHOUT_POOLER
+
+
+class TFRobertaForMultipleChoice(ForMultipleChoice):
+    """RoBERTa with a head that scores each of several continuations."""
+
+
+class TFXLMRobertaModel(TFRobertaModel):
+    """XLM-RoBERTa without a head."""
+
+
+class TFXLMRobertaForMaskedLM(TFRobertaForMaskedLM):
+    """XLM-RoBERTa with a head that fills in masked tokens."""
+
+
+class TFXLMRobertaForSequenceClassification(TFRobertaForSequenceClassification):
+    """XLM-RoBERTa with a head that classifies a sequence."""
+
+
+class TFXLMRobertaForTokenClassification(TFRobertaForTokenClassification):
+    """XLM-RoBERTa with a head that classifies each token."""
+
+
+class TFXLMRobertaForQuestionAnswering(TFRobertaForQuestionAnswering):
+    """XLM-RoBERTa with a head that scores where an answer starts and ends."""
+
+
+class TFXLMRobertaForMultipleChoice(TFRobertaForMultipleChoice):
+    """XLM-RoBERTa with a head that scores each of several continuations."""
