@@ -20,18 +20,18 @@ from loadstone_flax.layers import named_parameters, submodule, without_memory
 from loadstone_flax.modeling import PreTrainedModel
 
 # JAX makes 64-bit numbers 32-bit ones in silence, unless it is told otherwise for the whole process.
-_BITS = (8, 16, 32, 64) if jax.config.jax_enable_x64 else (8, 16, 32)
-JAX_DTYPES = {
-    name: getattr(jnp, name) for name, d in DTYPES.items() if d.bits in _BITS and hasattr(jnp, name)
-}
-NAMES = {jnp.dtype(dtype): name for name, dtype in JAX_DTYPES.items()}
+_NARROWED = frozenset() if jax.config.jax_enable_x64 else frozenset({"int64", "uint64", "float64"})
+JAX_DTYPES = {name: getattr(jnp, name) for name, d in DTYPES.items() if d.bits >= 8 and hasattr(jnp, name)}
+NAMES = {np.dtype(dtype): name for name, dtype in JAX_DTYPES.items()}
 
 
 class FlaxBackend(Backend):
     """Flax: parameters alias host memory at addresses that are multiples of 64."""
 
     name = "flax"
-    capabilities = Capabilities(alignment=64, aliases=True, dtypes=frozenset(JAX_DTYPES))
+    capabilities = Capabilities(
+        alignment=64, aliases=True, dtypes=frozenset(JAX_DTYPES), host_dtypes=_NARROWED
+    )
 
     def devices(self) -> tuple[Device, ...]:
         """Return the accelerators of JAX's default platform, then the CPU."""
@@ -77,15 +77,12 @@ class FlaxBackend(Backend):
         """Set a parameter; on the CPU it shares the tensor's memory, which nobody may write to any more."""
         array = tensor.numpy()
         array.flags.writeable = False
+        if tensor.dtype in _NARROWED:
+            _variable(model, name).set_raw_value(array)
+            return
         wanted = _spellings()[device.name]
         # An array on the default device is left free to follow those that it meets, as JAX's own are.
         value = jax.device_put(array, None if wanted == _default_device() else wanted)
-        if value.dtype != array.dtype:
-            raise BackendError(
-                f"JAX would hold {name} as {value.dtype}",
-                expected=str(array.dtype),
-                hint="set jax_enable_x64 before loading, or pass dtype=",
-            )
         _variable(model, name).set_raw_value(value)
 
     def tie(self, model: nnx.Module, name: str, to: str) -> None:
@@ -99,7 +96,8 @@ class FlaxBackend(Backend):
 
     def finish(self, model: PreTrainedModel, *, training: bool) -> None:
         """Check that every parameter has memory, set the mode, and seed dropout in training mode."""
-        left = [name for name, p in named_parameters(model) if not isinstance(p.get_raw_value(), jax.Array)]
+        held = (jax.Array, np.ndarray)
+        left = [name for name, p in named_parameters(model) if not isinstance(p.get_raw_value(), held)]
         if left:
             raise BackendError(f"{len(left)} parameter(s) have no memory", problems=left)
         if training:

@@ -19,6 +19,8 @@ from loadstone_flax.losses import causal_lm_loss, cross_entropy, sequence_loss, 
 from loadstone_flax.modeling import PreTrainedModel
 
 Output = ModelOutput | tuple[Any, ...]
+WITHOUT_POOLER = {"add_pooling_layer": False}
+"""Options of a base model whose pooled output nobody reads."""
 
 
 class Headed(PreTrainedModel):

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 
@@ -135,6 +136,97 @@ class LayerNorm(nnx.Module):
         y = y - y.mean(-1, keepdims=True)
         y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
         return (y * self.weight[...] + self.bias[...]).astype(x.dtype)
+
+
+class Convolution(nnx.Module):
+    """A convolution of images (B, C, height, width) whose weight is [out, in, height, width], as checkpoints store it."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],
+        *,
+        stride: tuple[int, int],
+        padding: int = 0,
+        bias: bool = False,
+    ) -> None:
+        self.stride, self.padding = stride, padding
+        self.weight = parameter(out_channels, in_channels, *kernel_size)
+        self.bias = parameter(out_channels) if bias else None
+
+    def __call__(self, x: Array) -> Array:
+        """(B, in, height, width) -> (B, out, ...)."""
+        sides = [(self.padding, self.padding)] * 2
+        y = jax.lax.conv_general_dilated(
+            x.astype(jnp.float32), self.weight[...].astype(jnp.float32), self.stride, sides
+        )
+        if self.bias is not None:
+            y = y + self.bias[...].astype(jnp.float32)[:, None, None]
+        return y.astype(x.dtype)
+
+
+class RunningStatistic(nnx.BatchStat[Any]):
+    """What batch normalisation learns by looking."""
+
+
+class BatchNorm(nnx.Module):
+    """Normalises each channel of (B, C, height, width) over the batch, or by running statistics in inference.
+
+    Training updates the statistics as PyTorch does, but not the counter of batches, which nothing reads: JAX has no
+    integers of 64 bits, and it stays on the host as it was stored. Source: Ioffe and Szegedy 2015, arXiv:1502.03167.
+    """
+
+    momentum, eps = 0.1, 1e-5
+
+    def __init__(self, channels: int) -> None:
+        self.use_running_average = True
+        self.weight, self.bias = parameter(channels), parameter(channels)
+        shape = jax.ShapeDtypeStruct((channels,), _dtype.get() or jnp.float32)
+        self.running_mean, self.running_var = RunningStatistic(shape), RunningStatistic(shape)
+        self.num_batches_tracked = nnx.BatchStat(jax.ShapeDtypeStruct((), np.int64))
+
+    def __call__(self, x: Array) -> Array:
+        """Normalise."""
+        y = x.astype(jnp.float32)
+        mean, variance = self.running_mean[...], self.running_var[...]
+        if not self.use_running_average:
+            mean, variance = y.mean((0, 2, 3)), y.var((0, 2, 3))
+            count = y.size // y.shape[1]
+            self._remember(self.running_mean, mean)
+            self._remember(self.running_var, variance * count / max(1, count - 1))
+        mean, variance, weight, bias = (
+            part.astype(jnp.float32)[:, None, None]
+            for part in (mean, variance, self.weight[...], self.bias[...])
+        )
+        return ((y - mean) * jax.lax.rsqrt(variance + self.eps) * weight + bias).astype(x.dtype)
+
+    def _remember(self, running: nnx.Variable[Any], new: Array) -> None:
+        old = running[...]
+        running.set_value((old * (1 - self.momentum) + new * self.momentum).astype(old.dtype))
+
+
+def bicubic(grid: Array, size: tuple[int, int]) -> Array:
+    """Resize (height, width, C) as PyTorch's bicubic interpolation does: a kernel of -0.75, pixel centres aligned."""
+    rows, columns = (
+        jnp.asarray(_bicubic_weights(old, new)) for old, new in zip(grid.shape[:2], size, strict=True)
+    )
+    wide = jnp.einsum("rh,hwc->rwc", rows, grid.astype(jnp.float32))
+    return jnp.einsum("sw,rwc->rsc", columns, wide).astype(grid.dtype)
+
+
+def _bicubic_weights(old: int, new: int) -> np.ndarray:
+    """Return what each of `new` pixels takes of each of `old` ones, (new, old). Source: Keys 1981."""
+    sharpness = -0.75
+    weights = np.zeros((new, old), np.float32)
+    for pixel in range(new):
+        centre = (pixel + 0.5) * old / new - 0.5
+        for tap in range(int(np.floor(centre)) - 1, int(np.floor(centre)) + 3):
+            d = abs(centre - tap)
+            near = (sharpness + 2) * d**3 - (sharpness + 3) * d**2 + 1
+            far = sharpness * (d**3 - 5 * d**2 + 8 * d - 4)
+            weights[pixel, min(max(tap, 0), old - 1)] += near if d <= 1 else far
+    return weights
 
 
 class RMSNorm(nnx.Module):

@@ -21,7 +21,16 @@ from loadstone.generation import GenerationConfig
 from loadstone.outputs import ModelOutput
 from loadstone.pretrained import Pretrained
 from loadstone_flax.generation import Cache, generate
-from loadstone_flax.layers import Dropout, Embedding, is_building, named_modules, named_parameters, submodule
+from loadstone_flax.layers import (
+    BatchNorm,
+    Dropout,
+    Embedding,
+    RunningStatistic,
+    is_building,
+    named_modules,
+    named_parameters,
+    submodule,
+)
 
 ATTENTION = ("sdpa", "eager")
 SETTINGS = ("use_cache", "output_attentions", "output_hidden_states", "return_dict")
@@ -299,7 +308,9 @@ def _forward(
     with full_precision():
         output = model.forward(**arrays, **dict(choices))
     counted = dropouts and dropout_rng is None
-    return output, nnx.state(model, nnx.RngCount) if counted else None
+    learns = any(isinstance(m, BatchNorm) and not m.use_running_average for _, m in named_modules(model))
+    kinds = [kind for kind, changes in ((nnx.RngCount, counted), (RunningStatistic, learns)) if changes]
+    return output, nnx.state(model, nnx.Any(*kinds)) if kinds else None
 
 
 @contextlib.contextmanager

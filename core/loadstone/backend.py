@@ -33,11 +33,14 @@ class Capabilities:
             0: the size of its element suffices.
         aliases: A put on the host device keeps the host tensor's memory and copies nothing.
         dtypes: Canonical names of the dtypes that a parameter may have.
+        host_dtypes: Those of them that the framework would narrow: such a parameter stays a numpy array on the host,
+            and the report says so.
     """
 
     alignment: int
     aliases: bool
     dtypes: frozenset[str]
+    host_dtypes: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

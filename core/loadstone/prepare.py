@@ -151,4 +151,12 @@ def report_of(prepared: Prepared) -> LoadReport:
         dtype_origin=prepared.policy.origin,
         plan=prepared.plan,
         metadata=prepared.index.metadata,
+        kept_on_host=_kept_on_host(prepared),
     )
+
+
+def _kept_on_host(prepared: Prepared) -> tuple[str, ...]:
+    dtypes = prepared.target.backend.capabilities.host_dtypes
+    if not dtypes:
+        return ()
+    return tuple(a.name for a in prepared.plan.assignments.values() if a.dtype in dtypes)

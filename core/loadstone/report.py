@@ -29,6 +29,7 @@ class LoadReport:
         plan: Every parameter's and every stored tensor's state.
         computed: State of the model that is in no checkpoint.
         metadata: The checkpoint's `__metadata__`.
+        kept_on_host: Parameters of a dtype that the framework would narrow, which stay on the host.
         bytes_read: Bytes read from files; None before the load.
         bytes_mapped: Bytes mapped and not read; None before the load.
         seconds: Wall time of the load; None before it.
@@ -44,6 +45,7 @@ class LoadReport:
     plan: LoadPlan
     computed: tuple[str, ...] = ()
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    kept_on_host: tuple[str, ...] = ()
     bytes_read: int | None = None
     bytes_mapped: int | None = None
     seconds: float | None = None
@@ -71,7 +73,12 @@ class LoadReport:
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data for JSON."""
         facts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "plan"}
-        facts |= {"nbytes": self.nbytes, "metadata": dict(self.metadata), "computed": list(self.computed)}
+        facts |= {
+            "nbytes": self.nbytes,
+            "metadata": dict(self.metadata),
+            "computed": list(self.computed),
+            "kept_on_host": list(self.kept_on_host),
+        }
         facts["parameters"] = {
             a.name: {"state": a.state, "dtype": a.dtype, "shape": list(a.shape), "from": _origin(a)}
             for a in self.plan.assignments.values()
@@ -109,6 +116,8 @@ class LoadReport:
                 group = [members[name] for name in names]
                 size = human_bytes(sum(_size(a) for a in group)) if state != "tied" else "-"
                 yield state, len(group), size, group[0].dtype or "-", label + _note(group[0])
+        for label, names in fold(self.kept_on_host).items():
+            yield "on host", len(names), "-", "-", f"{label} (the framework would narrow its dtype)"
         if self.computed:
             yield "computed", len(self.computed), "-", "-", ", ".join(fold(self.computed))
 

@@ -15,6 +15,7 @@ from jax import Array
 from loadstone.architectures import EncoderSpec
 from loadstone.config import Config
 from loadstone_flax.heads import (
+    WITHOUT_POOLER,
     ForMultipleChoice,
     ForPooledClassification,
     ForQuestionAnswering,
@@ -38,8 +39,6 @@ from loadstone_flax.layers import (
 from loadstone_flax.losses import cross_entropy, token_loss
 from loadstone_flax.modeling import PreTrainedModel
 
-WITHOUT_POOLER = {"add_pooling_layer": False}
-
 
 class BertEmbeddings(nnx.Module):
     """Words, positions and token types, added and normalised."""
@@ -47,18 +46,31 @@ class BertEmbeddings(nnx.Module):
     def __init__(self, spec: EncoderSpec) -> None:
         self.word_embeddings = Embedding(spec.vocab_size, spec.hidden_size)
         self.position_embeddings = Embedding(spec.max_positions, spec.hidden_size)
-        self.token_type_embeddings = Embedding(spec.type_vocab_size, spec.hidden_size)
+        if spec.type_vocab_size:
+            self.token_type_embeddings = Embedding(spec.type_vocab_size, spec.hidden_size)
         self.LayerNorm = LayerNorm(spec.hidden_size, spec.norm_eps)
         self.dropout = Dropout(spec.hidden_dropout)
+        self.spec = spec
 
-    def __call__(self, words: Array, token_type_ids: Array | None, position_ids: Array | None) -> Array:
+    def __call__(self, words: Array, token_type_ids: Array | None, position_ids: Array) -> Array:
         """Word embeddings (B, T, C) and ids (B, T) -> (B, T, C)."""
-        if position_ids is None:
-            position_ids = jnp.arange(words.shape[1])[None]
-        if token_type_ids is None:
-            token_type_ids = jnp.zeros(words.shape[:2], jnp.int32)
-        x = words + self.token_type_embeddings(token_type_ids) + self.position_embeddings(position_ids)
+        x = words
+        if self.spec.type_vocab_size:
+            if token_type_ids is None:
+                token_type_ids = jnp.zeros(words.shape[:2], jnp.int32)
+            x = x + self.token_type_embeddings(token_type_ids)
+        x = x + self.position_embeddings(position_ids)
         return self.dropout(self.LayerNorm(x))
+
+    def positions(self, input_ids: Array | None, words: Array) -> Array:
+        """Return positions (B or 1, T) where the caller gave none."""
+        if not self.spec.positions_skip_padding:
+            return jnp.arange(words.shape[1])[None]
+        pad = self.spec.pad_token_id or 0
+        if input_ids is None:
+            return jnp.arange(pad + 1, pad + 1 + words.shape[1])[None]
+        real = (input_ids != pad).astype(jnp.int32)
+        return real.cumsum(-1) * real + pad
 
 
 class BertSelfAttention(nnx.Module):
@@ -199,6 +211,8 @@ class FlaxBertModel(PreTrainedModel):
             `last_hidden_state` (B, T, C), `pooler_output` (B, C), `hidden_states`, `attentions`.
         """
         words = self.embed(self.embeddings.word_embeddings, input_ids, inputs_embeds)
+        if position_ids is None:
+            position_ids = self.embeddings.positions(input_ids, words)
         x = self.embeddings(words, token_type_ids, position_ids)
         want_weights = self.wants("output_attentions", output_attentions)
         eager = want_weights or self.attn_implementation == "eager"

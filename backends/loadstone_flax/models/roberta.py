@@ -1,0 +1,160 @@
+"""RoBERTa and XLM-RoBERTa in Flax: BERT's encoder with other heads.
+
+B batch, T tokens, C hidden size, V vocabulary, L labels.
+Source: Liu et al. 2019, https://arxiv.org/abs/1907.11692.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from loadstone.architectures import EncoderSpec
+from loadstone.config import Config
+from loadstone_flax.heads import (
+    WITHOUT_POOLER,
+    ForMultipleChoice,
+    ForQuestionAnswering,
+    ForTokenClassification,
+    Headed,
+    Output,
+)
+from loadstone_flax.layers import ACTIVATIONS, Dropout, LayerNorm, Linear, parameter
+from loadstone_flax.losses import sequence_loss, token_loss
+from loadstone_flax.models.bert import FlaxBertModel
+
+
+class FlaxRobertaModel(FlaxBertModel):
+    """RoBERTa without a head: token ids to hidden states."""
+
+
+class RobertaLMHead(nnx.Module):
+    """Scores of every token of the vocabulary at each position."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.dense = Linear(spec.hidden_size, spec.hidden_size)
+        self.layer_norm = LayerNorm(spec.hidden_size, spec.norm_eps)
+        self.decoder = Linear(spec.hidden_size, spec.vocab_size)
+        self.bias = parameter(spec.vocab_size)  # stored beside the decoder's own, which is tied to it
+
+    def __call__(self, x: Array) -> Array:
+        """(B, T, C) -> (B, T, V)."""
+        x = self.layer_norm(ACTIVATIONS["gelu"](self.dense(x)))
+        logits = self.decoder(x)
+        return logits
+
+
+class FlaxRobertaForMaskedLM(Headed):
+    """RoBERTa with a head that fills in masked tokens."""
+
+    base_options = WITHOUT_POOLER
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.lm_head = RobertaLMHead(self.spec)
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        *,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Score every token of the vocabulary; other inputs as `FlaxBertModel.forward`, `labels` (B, T), -100 ignored.
+
+        Returns:
+            `loss`, `logits` (B, T, V), `hidden_states`, `attentions`.
+        """
+        base = self.run_base(input_ids, attention_mask, **inputs)
+        logits = self.lm_head(base.last_hidden_state)
+        loss = None if labels is None else token_loss(logits, labels)
+        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+
+
+class RobertaClassificationHead(nnx.Module):
+    """out_proj(tanh(dense(first token)))."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.dense = Linear(spec.hidden_size, spec.hidden_size)
+        self.dropout = Dropout(spec.classifier.dropout)
+        self.out_proj = Linear(spec.hidden_size, spec.classifier.num_labels)
+
+    def __call__(self, x: Array) -> Array:
+        """(B, T, C) -> (B, L)."""
+        x = self.dropout(x[:, 0])
+        logits = self.out_proj(self.dropout(jnp.tanh(self.dense(x))))
+        return logits
+
+
+class FlaxRobertaForSequenceClassification(Headed):
+    """RoBERTa with a head that classifies a sequence by its first token."""
+
+    base_options = WITHOUT_POOLER
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.classifier = RobertaClassificationHead(self.spec)
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        *,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Classify; other inputs as `FlaxBertModel.forward`, `labels` (B,) classes or values, or (B, L) for several.
+
+        Returns:
+            `loss`, `logits` (B, L), `hidden_states`, `attentions`.
+        """
+        base = self.run_base(input_ids, attention_mask, **inputs)
+        logits = self.classifier(base.last_hidden_state)
+        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+
+
+class FlaxRobertaForTokenClassification(ForTokenClassification):
+    """RoBERTa with a head that classifies each token."""
+
+    base_options = WITHOUT_POOLER
+
+
+class FlaxRobertaForQuestionAnswering(ForQuestionAnswering):
+    """RoBERTa with a head that scores where an answer starts and ends."""
+
+    base_options = WITHOUT_POOLER
+
+
+class FlaxRobertaForMultipleChoice(ForMultipleChoice):
+    """RoBERTa with a head that scores each of several continuations."""
+
+
+class FlaxXLMRobertaModel(FlaxRobertaModel):
+    """XLM-RoBERTa without a head."""
+
+
+class FlaxXLMRobertaForMaskedLM(FlaxRobertaForMaskedLM):
+    """XLM-RoBERTa with a head that fills in masked tokens."""
+
+
+class FlaxXLMRobertaForSequenceClassification(FlaxRobertaForSequenceClassification):
+    """XLM-RoBERTa with a head that classifies a sequence."""
+
+
+class FlaxXLMRobertaForTokenClassification(FlaxRobertaForTokenClassification):
+    """XLM-RoBERTa with a head that classifies each token."""
+
+
+class FlaxXLMRobertaForQuestionAnswering(FlaxRobertaForQuestionAnswering):
+    """XLM-RoBERTa with a head that scores where an answer starts and ends."""
+
+
+class FlaxXLMRobertaForMultipleChoice(FlaxRobertaForMultipleChoice):
+    """XLM-RoBERTa with a head that scores each of several continuations."""
