@@ -38,7 +38,8 @@ class TorchBackend(Backend):
     def device(self, requested: object) -> Device:
         """Return a device from a `torch.device`, its string, or a CUDA index; None is the CPU."""
         try:
-            wanted = torch.device(requested if requested is not None else "cpu")  # type: ignore[call-overload]
+            named = f"cuda:{requested}" if isinstance(requested, int) else requested
+            wanted = torch.device("cpu" if named is None else named)  # type: ignore[call-overload]
         except (RuntimeError, TypeError) as error:
             raise PlacementError(f"PyTorch knows no device {requested!r}") from error
         name = "cuda:0" if wanted == torch.device("cuda") else str(wanted)

@@ -39,7 +39,7 @@ def resize_token_embeddings(model: Pretrained, new_num_tokens: int, *, mean_resi
             backend.put(model, name, tensor, device)
         else:
             backend.tie(model, name, owner)
-    model.config.vocab_size = new_num_tokens
+    model.config.update({"vocab_size": new_num_tokens})
 
 
 def _vocabulary_names(model: Pretrained) -> list[str]:
