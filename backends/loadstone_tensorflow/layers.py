@@ -122,7 +122,11 @@ class Buffer(Parameter):
 def buffer(*shape: int, dtype: str | None = None) -> Buffer:
     """Return a buffer whose values are not yet set."""
     chosen = dtype or (policy() or keras.config.dtype_policy()).variable_dtype
-    return Buffer("zeros", shape=shape, dtype=chosen, trainable=False, autocast=False, aggregation="mean")
+    # Replicas agree on the mean of their statistics; they count alike, and TensorFlow has no mean of integers.
+    aggregation = "mean" if dtype is None else "only_first_replica"
+    return Buffer(
+        "zeros", shape=shape, dtype=chosen, trainable=False, autocast=False, aggregation=aggregation
+    )
 
 
 PLAIN = (bool, int, float, str, type(None), keras.DTypePolicy)
