@@ -244,10 +244,11 @@ def anonymous() -> int:
         return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon"))
 
 
-def read_from_storage() -> int:
-    """Return the bytes that storage had to deliver for this process."""
-    with open("/proc/self/io") as counters:
-        return next(int(line.split()[1]) for line in counters if line.startswith("read_bytes"))
+def traffic() -> dict[str, int]:
+    """Return the bytes that this process asked for by system calls, and those that storage had to deliver."""
+    with open("/proc/self/io") as lines:
+        counters = dict(line.split(": ") for line in lines)
+    return {"asked_bytes": int(counters["rchar"]), "storage_bytes": int(counters["read_bytes"])}
 
 
 def processor_seconds() -> float:
@@ -280,12 +281,12 @@ def measure(loader: str, path: str, options: dict[str, object]) -> dict[str, obj
     start = time.perf_counter()
     load, touch = LOADERS[loader](path, options)
     imported = time.perf_counter()
-    before, stored, processor = anonymous(), read_from_storage(), processor_seconds()
+    before, moved, processor = anonymous(), traffic(), processor_seconds()
     with sampled_peak() as peak:
         begin = time.perf_counter()
         model = load()
         loaded = time.perf_counter()
-        loading = processor_seconds()
+        loading, loading_moved = processor_seconds(), traffic()
         total = touch(model) if touch and wants_touch else None
         touched = time.perf_counter()
     return {
@@ -294,9 +295,17 @@ def measure(loader: str, path: str, options: dict[str, object]) -> dict[str, obj
         "load_processor_seconds": loading - processor,
         "touch_seconds": touched - loaded,
         "peak_bytes": peak[0] - before,
-        "storage_bytes": read_from_storage() - stored,
+        "asked_bytes": loading_moved["asked_bytes"] - moved["asked_bytes"],
+        "storage_bytes": traffic()["storage_bytes"] - moved["storage_bytes"],
         "sum": total,
+        **reported(model),
     }
+
+
+def reported(model: object) -> dict[str, int]:
+    """Return what our own report says was read and mapped."""
+    report = getattr(model, "load_report", None)
+    return {"bytes_read": report.bytes_read, "bytes_mapped": report.bytes_mapped} if report else {}
 
 
 if __name__ == "__main__":
