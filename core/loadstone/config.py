@@ -380,5 +380,11 @@ def parse_config_json(text: str, *, where: object) -> dict[str, Any]:
             hint="fetch the file again, or correct it",
         ) from error
     if not isinstance(values, dict):
-        raise ConfigError("a configuration is not a JSON object", where=where, found=type(values).__name__)
+        raise ConfigError(
+            "a configuration is not a JSON object",
+            where=where,
+            expected='an object, e.g. {"model_type": "llama"}',
+            found=type(values).__name__,
+            hint="fetch the file again, or correct it",
+        )
     return values

@@ -57,6 +57,7 @@ class OpenFiles:
     def __enter__(self) -> Self:
         try:
             for name, path in self._paths.items():
+                identity(path)  # tells of one that is gone
                 self._descriptors[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self.check_unchanged()
         except BaseException:
@@ -82,9 +83,11 @@ class OpenFiles:
         """Return a private, copy-on-write mapping of a whole file; nothing is read until it is touched."""
         if name not in self._maps:
             flags = mmap.MAP_PRIVATE | MAP_NORESERVE
-            held = mmap.mmap(self._descriptors[name], 0, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-            if len(held) != self._identities[name][0]:
-                raise self._changed(name)
+            descriptor, size = self._descriptors[name], self._identities[name][0]
+            try:
+                held = mmap.mmap(descriptor, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+            except ValueError as error:  # it is shorter now
+                raise self._changed(name) from error
             self._maps[name] = np.frombuffer(held, np.uint8)
         return self._maps[name]
 
@@ -104,10 +107,15 @@ class OpenFiles:
         return ChangedFileError(
             "a file changed while it was being loaded",
             where=self._paths[name],
-            expected=f"size, mtime and inode {self._identities[name]}",
-            found=identity(self._paths[name]),
+            expected=_told(self._identities[name]),
+            found=_told(identity(self._paths[name])),
             hint="load again; to update a checkpoint replace its files, never overwrite them",
         )
+
+
+def _told(found: Identity) -> str:
+    size, modified, inode = found
+    return f"{size:,} bytes, modified at {modified / 1e9:.6f} s, inode {inode}"
 
 
 def is_mappable(path: Path) -> bool:
