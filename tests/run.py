@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-FOLDERS = ("core", "packaging", "plugins", "torch", "tensorflow", "flax", "oracle")
+FOLDERS = ("core", "packaging", "plugins", "torch", "tensorflow", "flax", "oracle", "together")
 """In the order in which they start; those that need the oracle last, because it is made meanwhile."""
 
-NEED_ORACLE = {"torch", "tensorflow", "flax", "oracle"}
+NEED_ORACLE = {"torch", "tensorflow", "flax", "oracle", "together"}
 MAKE_ORACLE = "from tests.oracle import load; load.prepare4()"
 
 AT_A_TIME = 2

@@ -105,9 +105,7 @@ class FlaxBackend(Backend):
 
     def read(self, model: nnx.Module, name: str) -> HostTensor:
         """Return a parameter's bytes: its own memory on the CPU, a copy of it elsewhere."""
-        value = np.ascontiguousarray(_variable(model, name).get_value())
-        data = value.reshape(-1).view(np.uint8)
-        return HostTensor(name=name, dtype=NAMES[value.dtype], shape=value.shape, data=data)
+        return self.to_host(name, _variable(model, name).get_value())
 
 
 def _variable(model: nnx.Module, name: str) -> nnx.Variable[Any]:

@@ -214,6 +214,15 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
                 module.rngs = streams.dropout.fork()
         super().train(**attributes)
 
+    @property
+    def training(self) -> bool:
+        """Whether dropout or batch statistics are switched on; False for a model that has neither."""
+        return any(
+            (isinstance(module, Dropout) and not module.deterministic)
+            or (isinstance(module, BatchNorm) and not module.use_running_average)
+            for _, module in named_modules(self)
+        )
+
     def set_attn_implementation(self, name: str) -> None:
         """Choose how attention is computed: "sdpa" or "eager".
 

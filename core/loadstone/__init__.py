@@ -26,6 +26,7 @@ _HOMES = {
     "LoadReport": "loadstone.report",
     "LoadstoneError": "loadstone.errors",
     "plan": "loadstone.load",
+    "to_backend": "loadstone.convert",
 }
 
 
