@@ -131,7 +131,7 @@ def generate(
         use_cache=use_cache,
     )
     # Cut on the host: on the device, each length would be a program of its own.
-    return jnp.asarray(np.asarray(grown)[:, : int(end)])
+    return jax.device_put(np.asarray(grown)[:, : int(end)])
 
 
 @functools.partial(jax.jit, static_argnames=("new_tokens", "use_cache"))

@@ -103,12 +103,16 @@ class Linear(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """(..., in) -> (..., out)."""
+        # For a single row XLA on the CPU would convert all of a half precision weight to float32, and keep it.
+        single = x.size == x.shape[-1] and x.dtype.itemsize < 4
+        rows = jnp.pad(x.reshape(1, -1), ((0, 1), (0, 0))) if single else x
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        last = (((x.ndim - 1,), (1,)), ((), ()))
-        y = jax.lax.dot_general(x, self.weight[...], last, preferred_element_type=wide)
+        last = (((rows.ndim - 1,), (1,)), ((), ()))
+        y = jax.lax.dot_general(rows, self.weight[...], last, preferred_element_type=wide)
         if self.bias is not None:
             y = y + self.bias[...]
-        return y.astype(x.dtype)
+        y = y.astype(x.dtype)
+        return y[:1].reshape(*x.shape[:-1], -1) if single else y
 
 
 class Embedding(nnx.Module):
@@ -119,7 +123,9 @@ class Embedding(nnx.Module):
 
     def __call__(self, ids: Array) -> Array:
         """(...) -> (..., C)."""
-        return jnp.take(self.weight[...], ids, axis=0, mode="fill")
+        # Without it, XLA on the CPU converts all of a half precision table before a loop that looks single ids up.
+        table, ids = jax.lax.optimization_barrier((self.weight[...], ids))
+        return jnp.take(table, ids, axis=0, mode="fill")
 
 
 class LayerNorm(nnx.Module):
