@@ -75,6 +75,9 @@ class _DrawnWhenCalled(type(nnx.Module)):  # type: ignore[misc]
 class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
     """Base of every Flax model class.
 
+    Plain calls, `generate`, `jax.jit` over `params=` or over `nnx.split`, and `nnx.jit(..., graph_updates=False)` use the
+    parameters where they lie. `nnx.jit` alone returns the model's state, and so copies all of it.
+
     Attributes:
         config: What the model was built from.
         spec: The same, with every quirk resolved; the modules read only this.

@@ -41,15 +41,20 @@ class TensorFlowBackend(Backend):
         return (*_gpus(), *hosts)
 
     def device(self, requested: object) -> Device:
-        """Return a device from a name ("GPU:0", "/GPU:0", "cpu") or a `tf.config.LogicalDevice`; None is the first."""
+        """Return a device from a name ("GPU:0", "/GPU:0", "cpu", "cuda:0") or a `tf.config.LogicalDevice`.
+
+        None is the first: a GPU where there is one.
+        """
         known = {device.name: device for device in self.devices()}
         if requested is None:
             return next(iter(known.values()))
-        given = str(getattr(requested, "name", requested))
+        given = str(getattr(requested, "name", requested)).replace("cuda", "GPU")
         try:
-            name = device_name(given if given.startswith("/") else f"/device:{given.upper()}")
+            name = device_name(given if given.startswith("/") else f"/{given}")
         except ValueError as error:
-            raise PlacementError(f"TensorFlow knows no device {requested!r}") from error
+            raise PlacementError(
+                f"TensorFlow knows no device {requested!r}", expected=f"one of: {', '.join(known)}"
+            ) from error
         if name not in known:
             raise PlacementError(f"there is no device {name!r} here", expected=f"one of: {', '.join(known)}")
         return known[name]

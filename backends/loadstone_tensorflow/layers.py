@@ -183,7 +183,8 @@ class Embedding(Layer):
 
     def call(self, ids: Tensor) -> Tensor:
         """(B, T) -> (B, T, C)."""
-        x = tf.gather(self.weight.value, ids)
+        # Gathering from the variable itself would copy the table, and from then on at every other read of it.
+        x = tf.gather(tf.convert_to_tensor(self.weight.value), ids)
         if self.padding_idx is None:
             return x
         return tf.where((ids == self.padding_idx)[..., None], tf.stop_gradient(x), x)

@@ -346,12 +346,13 @@ def _arranged(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arguments of a call by name: what Keras shall see as tensors, and the rest; absent ones left out."""
     first, *more = positional
-    if isinstance(first, Mapping):
-        given = dict(first)
-    elif isinstance(first, tuple):
-        given = dict(zip(_positional(model_class), (*first, *more), strict=False))
-    else:
-        given = dict(zip(_positional(model_class), positional, strict=False))
+    names = _positional(model_class)
+    values = (*first, *more) if isinstance(first, tuple) else positional
+    if len(values) > len(names):
+        raise ArgumentError(
+            f"{model_class.__name__} takes {len(names)} positional inputs", expected=", ".join(names)
+        )
+    given = dict(first) if isinstance(first, Mapping) else dict(zip(names, values, strict=False))
     given.update(named)
     inputs, options = {}, {}
     for name, value in given.items():

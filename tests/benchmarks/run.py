@@ -186,6 +186,12 @@ def verdicts(row: Row, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Itera
             yield promise.text.format(value), promise.kept(value)
 
 
+def different_bytes(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
+    """Return whether the models of a row are not all equal, as far as the sum of their bytes tells."""
+    sums = {run["sum"] for done in runs.values() for run in done if run.get("sum") is not None}
+    return len(sums) > 1
+
+
 def lines(row: Row, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
     """Yield a row as it is printed."""
     yield f"\n{row.title}"
@@ -197,9 +203,8 @@ def lines(row: Row, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator
             yield f"  {label:38} {c.seconds:8.3f} s {ratio}  peak {c.peak_bytes / 1e6:7.0f} MB"
         else:
             yield f"  {label:38} fails: {done[-1]['error'][:90]}"
-    sums = {str(run["sum"]) for done in runs.values() for run in done if run.get("sum") is not None}
-    if len(sums) > 1:
-        yield "  DIFFERENT BYTES were loaded: " + ", ".join(sorted(sums))
+    if different_bytes(runs):
+        yield "  DIFFERENT BYTES were loaded"
     for text, kept in verdicts(row, runs):
         yield f"  {'kept' if kept else 'MISSED' if kept is False else '?':7} {text}"
 

@@ -50,7 +50,9 @@ class TestFlax(ParitySuite, RealSuite):
         return np.asarray(value.astype(jnp.float32) if value.dtype == jnp.bfloat16 else value)
 
     def gradients(self, model: Any, arguments: Mapping[str, Any], names: list[str]) -> dict[str, np.ndarray]:
-        gradients = jax.grad(lambda params: self.call(model.with_params(params), arguments).loss)(model.params)
+        gradients = jax.grad(lambda params: self.call(model.with_params(params), arguments).loss)(
+            model.params
+        )
         return {name: self.array(gradients[name]) for name in names}
 
     @case_runs(("plain", "left"))

@@ -1,4 +1,7 @@
-"""These tests run in a process where no framework but TensorFlow can be imported."""
+"""These tests run as where TensorFlow is the only framework: no other can be imported in their process.
+
+The host counts as two devices, so that placement and `tf.distribute` can be tested anywhere.
+"""
 
 import importlib.abc
 import os
@@ -8,9 +11,6 @@ from types import ModuleType
 
 import pytest
 
-os.environ.setdefault(
-    "TF_CPP_MIN_LOG_LEVEL", "2"
-)  # its notes on the processor would drown the tests' own words
 OTHERS = frozenset({"torch", "jax", "jaxlib", "flax", "transformers"})
 
 
@@ -22,9 +22,18 @@ class Blocked(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {name!r} (blocked by tests/tensorflow)", name=name)
 
 
-found = sorted(OTHERS & set(sys.modules))
-if found:
+if loaded := sorted(OTHERS & set(sys.modules)):
     raise pytest.UsageError(
-        f"{', '.join(found)} is imported already: run tests/tensorflow in a process of its own"
+        f"tests/tensorflow runs in a process of its own; {', '.join(loaded)} is already imported"
     )
 sys.meta_path.insert(0, Blocked())
+
+os.environ.setdefault(
+    "TF_CPP_MIN_LOG_LEVEL", "2"
+)  # its notes on the processor would drown what the tests say
+
+import tensorflow as tf
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
