@@ -123,8 +123,8 @@ def svg(results: Results) -> str:
         y += GROUP + len(known) * (BAR + GAP)
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{END + LEFT}" height="{y}" '
-            f'viewBox="0 0 {END + LEFT} {y}" role="img" aria-label="Seconds and memory of loads">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{END + LEFT}" height="{y}" role="img">',
+            "<title>Seconds and memory of loads, ours beside the peers'</title>",
             f"<style>{STYLE}</style>",
             '<rect class="page" width="100%" height="100%" rx="8"/>',
             _text(LEFT, 38, "Loading a checkpoint", "heading"),
