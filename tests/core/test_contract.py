@@ -106,7 +106,7 @@ def test_each_backend_declares_its_name_and_capabilities(name):
     }
     assert ast.literal_eval(assigned["name"]) == name
     given = {keyword.arg for keyword in assigned["capabilities"].keywords}
-    assert given == {"alignment", "aliases", "dtypes"}
+    assert {"alignment", "aliases", "dtypes"} <= given
 
 
 def test_the_comparison_of_signatures_can_fail():
