@@ -228,7 +228,7 @@ def _read_config(snapshot: Snapshot) -> tuple[Mapping[str, Any] | None, tuple[Pr
             where = f"{snapshot.location}/{CONFIG_NAME}"
             values = parse_config_json(snapshot.read_text(CONFIG_NAME), where=where)
         if values is None or not _unknown_type(values):
-            read_config(snapshot)
+            read_config(snapshot).get_text_config()  # which checks the nested one, where there is one
     except (ConfigError, PluginError) as error:
         return values, Problem.all_of(error)
     return values, ()

@@ -99,7 +99,7 @@ def test_wrong_usage_exits_2(call, words):
 def test_an_error_is_told_without_a_traceback(call, tmp_path, command, json_too):
     code, out, err = call(command, tmp_path / "absent", *json_too)
     assert (code, out) == (1, "")
-    assert err.startswith(f"The folder '{tmp_path}/absent' does not exist.\n")
+    assert re.match(f"the folder '{tmp_path}/absent' does not exist", err, re.IGNORECASE)
     assert "next: " in err
     assert "Traceback" not in err
 
@@ -256,6 +256,35 @@ def test_inspect_notes_a_quantised_and_an_unknown_model(call_json, tmp_path):
     unknown, quantised = call_json("inspect", tmp_path)["notes"]
     assert "did you mean llama?" in unknown
     assert "gptq" in quantised
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        '{"model_type": "llama", "architectures": 5, "text_config": [1], "hidden_size": {}, "vocab_size": null}',
+        '{"model_type": ["llama"], "architectures": [null], "quantization_config": 4}',
+        '{"model_type": "llama", "text_config": {"hidden_size": "\\u001b[2J"}}',
+        "[]",
+        "null",
+    ],
+)
+def test_inspect_takes_nothing_in_config_json_for_granted(call, call_json, tmp_path, config):
+    save(tmp_path, arrays(), config=config)
+    assert len(call_json("inspect", tmp_path, code=1)["tensors"]) == len(arrays())
+    code, out, err = call("inspect", tmp_path)
+    assert (code, err) == (1, "")
+    assert "model.embed.weight" in out
+    assert "\x1b" not in out
+
+
+def test_no_name_from_a_file_steers_the_terminal(call, tmp_path):
+    config = {"model_type": "\x1b[31mllama", "architectures": ["\x1b]0;title\x07"]}
+    save(tmp_path, {"\x1b[2J\rmodel.weight": np.zeros(4, np.float32)}, config=json.dumps(config))
+    (tmp_path / "\x1b[2K.txt").write_text("")
+    for command in ("inspect", "plan"):
+        _, out, err = call(command, tmp_path)
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", out + err)
+    assert r"\x1b[2J\rmodel.weight" in call("inspect", tmp_path)[1]
 
 
 # inspect --verify

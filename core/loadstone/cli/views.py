@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -56,9 +56,19 @@ def console(*, stderr: bool = False) -> Console:
 
 def show_error(error: LoadstoneError) -> None:
     """Print an error's message, and nothing else, on the error stream."""
-    what, _, rest = str(error).partition("\n")
+    what, _, rest = plain(str(error)).partition("\n")
     text = Text.assemble((what, "bold red"), "\n" if rest else "", rest)
     console(stderr=True).print(text, soft_wrap=True)
+
+
+def plain(text: str) -> str:
+    """Return a text with every control character spelt out: what a file says must not steer the terminal.
+
+    Example:
+        >>> plain("\\x1b[2Jmodel.weight")
+        '\\\\x1b[2Jmodel.weight'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 @contextlib.contextmanager
@@ -75,7 +85,7 @@ def waiting(what: str) -> Iterator[None]:
 def show_report(report: LoadReport) -> None:
     """Print a plan: the report's own table, with what is to be looked at in colour."""
     screen = console()
-    for number, line in enumerate(str(report).splitlines()):
+    for number, line in enumerate(plain(str(report)).split("\n")):
         state = line.split(maxsplit=1)[0] if line.strip() else ""
         style = "bold" if number == 0 else "dim" if number == 2 else STATE_STYLES.get(state, "")
         screen.print(Text(line, style=style), soft_wrap=True)
@@ -96,7 +106,9 @@ def show_inspection(found: Inspection, *, every: bool) -> None:
 
 
 def _title(screen: Console, title: str, aside: str = "") -> None:
-    screen.print(Text.assemble("  ", (title, "bold"), (f"  {aside}" if aside else "", "dim")), soft_wrap=True)
+    screen.print(
+        Text.assemble("  ", (plain(title), "bold"), (f"  {aside}" if aside else "", "dim")), soft_wrap=True
+    )
     screen.print()
 
 
@@ -125,10 +137,8 @@ def _table(*columns: str) -> Table:
 
 def _facts(found: Inspection) -> Table:
     table = _table("", "")
-    config = found.config or {}
-    model_type, classes = config.get("model_type"), config.get("architectures") or []
     rows = {
-        "model": f"{', '.join(map(str, classes)) or 'no class named'} ({model_type})" if model_type else "",
+        "model": _model(found.config or {}),
         "config": _sizes(found),
         "weights": _weights(found),
         "dtypes": ", ".join(f"{dtype} {human_bytes(size)}" for dtype, size in found.dtypes().items()),
@@ -137,13 +147,24 @@ def _facts(found: Inspection) -> Table:
     }
     for label, text in rows.items():
         if text:
-            table.add_row(Text(label, style="dim"), Text(text, overflow="fold"))
+            table.add_row(Text(label, style="dim"), Text(plain(text), overflow="fold"))
     return table
+
+
+def _model(config: Mapping[str, Any]) -> str:
+    """Return the classes and the model type; nothing is sure of a configuration that may be wrong."""
+    if "model_type" not in config:
+        return ""
+    classes = config.get("architectures")
+    names = ", ".join(map(str, classes)) if isinstance(classes, list) else ""
+    return f"{names or 'no class named'} ({config['model_type']})"
 
 
 def _sizes(found: Inspection) -> str:
     """Return the few fields of a configuration by which people tell models apart."""
-    config = {**(found.config or {}), **((found.config or {}).get("text_config") or {})}
+    config = dict(found.config or {})
+    nested = config.get("text_config")
+    config |= nested if isinstance(nested, dict) else {}
     wanted = {
         "num_hidden_layers": "layers",
         "hidden_size": "wide",
@@ -175,7 +196,7 @@ def _file_table(found: Inspection, *, every: bool) -> Table:
         size = human_bytes(file.nbytes) if file.nbytes is not None else ""
         tensors = f"{file.tensors:,}" if file.tensors is not None else file.state
         state = [_sum_state(found.verification, file.name)] if found.verification else []
-        table.add_row(Text(file.name, style, overflow="fold"), Text(tensors, style), size, *state)
+        table.add_row(Text(plain(file.name), style, overflow="fold"), Text(tensors, style), size, *state)
     if len(shown) < len(files):
         table.add_row(Text(f"and {len(files) - len(shown):,} more", "dim"))
     return table
@@ -196,7 +217,7 @@ def _tensor_table(found: Inspection, *, every: bool, room: int) -> Table:
         members = list(run)
         shared = bool(heading) and len(members) > 1
         if shared and (every or table.row_count < room):
-            table.add_row(Text(heading, "dim", overflow="fold"))
+            table.add_row(Text(plain(heading), "dim", overflow="fold"))
         for group in members:
             if every or table.row_count < room:
                 table.add_row(*_tensor_row(group, f"  {_parted(group)[1]}" if shared else group.label))
@@ -210,7 +231,7 @@ def _tensor_table(found: Inspection, *, every: bool, room: int) -> Table:
 def _tensor_row(group: TensorGroup, label: str) -> tuple[Text, str, str, str, str]:
     shape = " x ".join(map(str, group.shape)) or "scalar"
     number, size = f"{len(group.members):,}", human_bytes(group.nbytes)
-    return Text(label, overflow="fold"), number, group.dtype, shape, size
+    return Text(plain(label), overflow="fold"), number, group.dtype, shape, size
 
 
 def _parted(group: TensorGroup) -> tuple[str, str]:
@@ -225,23 +246,23 @@ def _parted(group: TensorGroup) -> tuple[str, str]:
 def _problems(screen: Console, found: Inspection) -> None:
     table, count = _table("", ""), len(found.problems)
     for note in found.notes:
-        table.add_row(Text("note", "cyan"), Text(note, overflow="fold"))
+        table.add_row(Text("note", "cyan"), Text(plain(note), overflow="fold"))
     for problem in found.problems[:MAX_PROBLEMS]:
         table.add_row(Text("problem", "red"), _problem(problem))
     if count > MAX_PROBLEMS:
         table.add_row("", f"and {count - MAX_PROBLEMS} more: --json has all")
     for hint in dict.fromkeys(problem.hint for problem in found.problems if problem.hint):
-        table.add_row(Text("next", "dim"), Text(hint, overflow="fold"))
+        table.add_row(Text("next", "dim"), Text(plain(hint), overflow="fold"))
     _block(screen, table)
     verdict = f"{count} problem{'s' if count > 1 else ''}" if count else "no problems found"
     screen.print(Text(f"  {verdict}", "red" if count else "green"))
 
 
 def _problem(problem: Problem) -> Text:
-    text = Text(problem.what, overflow="fold")
+    text = Text(plain(problem.what), overflow="fold")
     for label, fact in (("expected", problem.expected), ("found", problem.found)):
         if fact is not None:
-            text.append(f"\n{label}: {fact}", "dim")
+            text.append(f"\n{label}: {plain(fact)}", "dim")
     return text
 
 
