@@ -119,7 +119,7 @@ class _Header:
     def __init__(self, *, file: str, where: object) -> None:
         self.file = file
         self.where = where
-        self.shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self.extents: dict[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int]] = {}
 
     def read(self, read: Read, size: int) -> Header:
         start = read(0, min(size, FIRST_READ))
@@ -222,7 +222,6 @@ class _Header:
             )
         dtype = self._dtype(name, entry["dtype"])
         shape = self._sizes(name, "shape", entry["shape"])
-        shape = self.shapes.setdefault(shape, shape)  # thousands of tensors have a few shapes between them
         offsets = self._sizes(name, "data_offsets", entry["data_offsets"])
         if len(offsets) != 2 or offsets[0] > offsets[1]:
             self._fail(
@@ -243,8 +242,10 @@ class _Header:
                 found=f"{8 * (end - begin)} bits: bytes {begin:,} to {end:,} of the data",
                 hint="the header was damaged or edited: fetch the file again",
             )
+        # Thousands of tensors have a few shapes and sizes between them: each is held once.
+        shape, nbytes = self.extents.setdefault((shape, end - begin), (shape, end - begin))
         return TensorInfo(
-            name=name, dtype=dtype.name, shape=shape, file=self.file, offset=data + begin, nbytes=end - begin
+            name=name, dtype=dtype.name, shape=shape, file=self.file, offset=data + begin, nbytes=nbytes
         )
 
     def _dtype(self, name: str, code: object) -> DType:

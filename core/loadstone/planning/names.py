@@ -28,17 +28,20 @@ class NameMap:
         self._renamed = stored
         if architecture.renamed:
             self._renamed = {name: _current(new, architecture) for name, new in stored.items()}
-        self.prefix = self._prevailing(architecture, set(self._renamed.values()))
-        self._names = {name: self._place(new) for name, new in self._renamed.items()}
+        as_stored = all(new is name for name, new in self._renamed.items())
+        present = self._renamed.keys() if as_stored else set(self._renamed.values())
+        self.prefix = self._prevailing(architecture, present)
+        # Only what moves is held: most checkpoints have the parameters' own names, up to 200,000 a file.
+        self._moved = {name: to for name, new in self._renamed.items() if (to := self._place(new)) != name}
 
     @property
     def stored(self) -> Collection[str]:
         """Every stored name, aliases last."""
-        return self._names.keys()
+        return self._renamed.keys()
 
     def parameter(self, stored: str) -> str:
         """Return the parameter that a stored tensor would be, whether or not the model has it."""
-        return self._names[stored]
+        return self._moved.get(stored, stored)
 
     def base(self, parameter: str) -> str:
         """Return a parameter's name without the prefix of the base model."""
@@ -48,7 +51,7 @@ class NameMap:
         """Return a stored name, spelled as today, without the prefix under which the checkpoint has the base model."""
         return _strip(self._renamed[stored], self.prefix)
 
-    def _prevailing(self, architecture: Architecture, stored: set[str]) -> str:
+    def _prevailing(self, architecture: Architecture, stored: Collection[str]) -> str:
         own = [name for name in self._parameters if name.startswith(_dotted(self.head.prefix))]
         if all(name in stored for name in own):
             return self.head.prefix
