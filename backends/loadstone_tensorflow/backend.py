@@ -130,13 +130,12 @@ class TensorFlowBackend(Backend):
 
 def _gpus() -> list[Device]:
     found = []
-    for device in device_lib.list_local_devices():
+    held = device_lib.list_local_devices() if tf.config.list_logical_devices("GPU") else []
+    for device in held:
         if device.device_type == "GPU":
-            name = device_name(device.name)
+            name, total = device_name(device.name), device.memory_limit
             used = tf.config.experimental.get_memory_info(name)["current"]
-            found.append(
-                Device(name=name, is_host=False, free=device.memory_limit - used, total=device.memory_limit)
-            )
+            found.append(Device(name=name, is_host=False, free=total - used, total=total))
     return found
 
 

@@ -178,9 +178,6 @@ class Generator:
             self._compiled[name] = tf.function(function, input_signature=signature, autograph=False)
         return self._compiled[name]
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Generator:
-        return Generator(memo[id(self._model())])
-
     def _call(self, **inputs: Any) -> Any:
         model = self._model()
         assert model is not None

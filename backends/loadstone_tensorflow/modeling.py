@@ -187,7 +187,11 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
             ArgumentError: If it is neither.
         """
         if name not in ATTENTION:
-            raise ArgumentError(f"unknown attn_implementation {name!r}", expected=" or ".join(ATTENTION))
+            raise ArgumentError(
+                f"unknown attn_implementation {name!r}",
+                expected=f"one of: {', '.join(ATTENTION)}",
+                hint="leave it out for the fastest one",
+            )
         for layer in self._flatten_layers():
             if isinstance(layer, PreTrainedModel):
                 layer.attn_implementation = name
@@ -280,9 +284,8 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         """Return the loss that `fit` lowers: the compiled one, else the model's own, for labels among its inputs."""
         if self._compile_loss is None and "loss" in y_pred:
             # Keras adds gradients up over replicas, and each has the mean of its own part of the batch.
-            return (
-                tf.add_n([y_pred["loss"], *self.losses]) / tf.distribute.get_strategy().num_replicas_in_sync
-            )
+            replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            return tf.add_n([y_pred["loss"], *self.losses]) / replicas
         return super().compute_loss(x, y, _predictions(y_pred, y), sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
@@ -300,9 +303,8 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         """Export for inference, as `keras.Model.export`; without a signature: see `input_specs`."""
         if input_signature is None:
             input_signature = [self.input_specs()]
-        token = _exporting.set(
-            True
-        )  # a signature returns tensors, and not the tuples that optional outputs are
+        # A signature returns tensors, and not the tuples that optional outputs are.
+        token = _exporting.set(True)
         try:
             super().export(filepath, format, verbose=verbose, input_signature=input_signature, **kwargs)
         finally:
@@ -361,7 +363,7 @@ def _arranged(
         elif isinstance(value, tuple) or tf.is_tensor(value) or isinstance(value, keras.KerasTensor):
             inputs[name] = value
         elif value is not None:
-            options[name] = value
+            options[name] = value.item() if isinstance(value, np.generic) else value
     return inputs, options
 
 
