@@ -112,28 +112,29 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
         model = self if params is None else self.with_params(params)
         arrays, choices = _sorted_out(_named(type(self), inputs, named_inputs))
         settings = tuple(bool(getattr(self.config, name)) for name in SETTINGS)
-        output, counts = _forward(model, arrays, dropout_rng, choices=choices, settings=settings)
-        if counts is not None:
-            self._count(counts)
+        output, changed = _forward(model, arrays, dropout_rng, choices=choices, settings=settings)
+        if changed is not None:
+            self._remember(changed)
         return output
 
     def forward(self, *inputs: Any, **named_inputs: Any) -> ModelOutput | tuple[Any, ...]:
         """Compute, an operation at a time or as a part of the program that is being traced."""
         raise NotImplementedError
 
-    def _count(self, counts: Any) -> None:
-        """Remember how many random numbers dropout has drawn."""
+    def _remember(self, changed: Any) -> None:
+        """Keep what training changes beside parameters: how often dropout has drawn, running statistics."""
         try:
-            nnx.update(self, counts)
+            nnx.update(self, changed)
         except flax.errors.TraceContextError as error:
             raise ArgumentError(
-                "dropout would draw from a model that the traced function does not own",
-                hint="pass dropout_rng=, or take the model as an argument of nnx.jit or nnx.grad, or call model.eval()",
+                "in training mode this call would change a model that the traced function does not own",
+                hint="take the model as an argument of nnx.jit or nnx.grad, or call model.eval(); "
+                "for dropout alone, pass dropout_rng=",
             ) from error
 
     @property
     def params(self) -> dict[str, Array]:
-        """The parameters by their names in checkpoints, a tied one once."""
+        """The parameters by their names in checkpoints, a tied one once; running statistics are none."""
         return {name: variable.get_value() for name, variable in self._parameters()}
 
     def with_params(self, params: Mapping[str, Array]) -> Self:
@@ -153,12 +154,12 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
 
         return jax.tree.map(given, self, is_leaf=lambda leaf: id(leaf) in names)
 
-    def _parameters(self) -> Iterator[tuple[str, nnx.Variable[Any]]]:
+    def _parameters(self) -> Iterator[tuple[str, nnx.Param[Any]]]:
         """Yield each parameter once, under the name that the architecture ties the others to."""
         tied = {tie.name for tie in self.architecture_and_head()[1].ties}
         seen = set()
         for name, variable in sorted(named_parameters(self), key=lambda item: item[0] in tied):
-            if id(variable) not in seen:
+            if isinstance(variable, nnx.Param) and id(variable) not in seen:
                 seen.add(id(variable))
                 yield name, variable
 
@@ -233,7 +234,11 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
             ArgumentError: If it is neither.
         """
         if name not in ATTENTION:
-            raise ArgumentError(f"unknown attn_implementation {name!r}", expected=" or ".join(ATTENTION))
+            raise ArgumentError(
+                f"unknown attn_implementation {name!r}",
+                expected=f"one of: {', '.join(ATTENTION)}",
+                hint="leave it out for the fastest one",
+            )
         for _, module in named_modules(self):
             if isinstance(module, PreTrainedModel):
                 module.attn_implementation = name
@@ -308,7 +313,7 @@ def _forward(
     choices: tuple[tuple[str, Any], ...],
     settings: tuple[bool, ...],
 ) -> tuple[Any, Any]:
-    """Return the output of `forward`, and how often dropout has drawn, or None where it has not.
+    """Return the output of `forward`, and what training has changed beside parameters, or None where nothing has.
 
     The model is an argument, flattened by jax: its arrays are the program's inputs, which it neither copies nor returns.
     `settings` are those of the configuration that `forward` reads; they are here so that a change compiles anew.

@@ -251,3 +251,24 @@ def test_resized_embeddings(model: Any) -> None:
     after = model(IDS).logits
     assert after.shape == (2, 8, 70)
     np.testing.assert_allclose(after[..., :67], before, atol=1e-5)
+
+
+def test_running_statistics_are_no_parameters() -> None:
+    model = loadstone.FlaxResNetForImageClassification.from_pretrained(
+        load.folder("resnet-image-classification")
+    )
+    recorded = load.run("resnet-image-classification", "train").inputs
+    assert not [name for name in model.params if "running" in name or "num_batches" in name]
+    still = model(recorded["pixel_values"]).logits
+    gradients = jax.grad(lambda params: model(**recorded, params=params).loss)(model.params)
+    assert np.abs(gradients["classifier.1.weight"]).max() > 0
+
+    mean = model.resnet.embedder.embedder.normalization.running_mean
+    before = np.array(mean[...])
+    with pytest.raises(ArgumentError, match=r"nnx\.grad"):
+        model.train()
+        jax.grad(lambda params: model(**recorded, params=params).loss)(model.params)
+    nnx.grad(lambda model: model(**recorded).loss)(model)
+    assert np.abs(mean[...] - before).max() > 0
+    model.eval()
+    assert np.abs(model(recorded["pixel_values"]).logits - still).max() > 0
