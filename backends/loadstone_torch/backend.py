@@ -12,7 +12,7 @@ from torch import nn
 from loadstone.backend import Backend, Capabilities, Device, Parameter, host_memory
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
-from loadstone.errors import BackendError, PlacementError
+from loadstone.errors import BackendError, PlacementError, nearest
 from loadstone.read.tensor import HostTensor
 from loadstone_torch.layers import RotaryEmbedding, without_memory
 
@@ -41,11 +41,20 @@ class TorchBackend(Backend):
             named = f"cuda:{requested}" if isinstance(requested, int) else requested
             wanted = torch.device("cpu" if named is None else named)  # type: ignore[call-overload]
         except (RuntimeError, TypeError) as error:
-            raise PlacementError(f"PyTorch knows no device {requested!r}") from error
+            raise PlacementError(
+                f"PyTorch knows no device {requested!r}",
+                expected='e.g. "cpu", "cuda", "cuda:1" or a torch.device',
+                hint=nearest(str(requested), ("cpu", "cuda", "auto"))
+                or "name a device, or leave device_map out",
+            ) from error
         name = "cuda:0" if wanted == torch.device("cuda") else str(wanted)
         known = {device.name: device for device in self.devices()}
         if name not in known:
-            raise PlacementError(f"there is no device {name!r} here", expected=f"one of: {', '.join(known)}")
+            raise PlacementError(
+                f"there is no device {name!r} here",
+                expected=f"one of: {', '.join(known)}",
+                hint='name one of these, or device_map="auto" for the first with room',
+            )
         return known[name]
 
     def build(
@@ -173,8 +182,18 @@ def _resize(module: nn.Module, value: torch.Tensor | None) -> None:
 
 
 def _as_torch(tensor: HostTensor) -> torch.Tensor:
+    dtype = TORCH_DTYPES[tensor.dtype]
     if not len(tensor.data):
-        return torch.empty(tensor.shape, dtype=TORCH_DTYPES[tensor.dtype])
+        return torch.empty(tensor.shape, dtype=dtype)
     # torch warns of a read-only buffer that it could write to; ours are private copies or copy-on-write.
     data = tensor.data if tensor.data.flags.writeable else np.array(tensor.data)
-    return torch.frombuffer(data, dtype=TORCH_DTYPES[tensor.dtype]).view(tensor.shape)
+    # What a tensor is made from stays alive: rather the mapping that all share than a view of it for each.
+    whole = data.base if isinstance(data.base, np.ndarray) else data
+    offset = _address(data) - _address(whole)
+    return torch.frombuffer(whole, dtype=dtype, count=len(data) // dtype.itemsize, offset=offset).view(
+        tensor.shape
+    )
+
+
+def _address(data: np.ndarray[Any, Any]) -> int:
+    return data.__array_interface__["data"][0]  # type: ignore[no-any-return]

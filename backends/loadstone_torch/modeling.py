@@ -79,7 +79,11 @@ class PreTrainedModel(nn.Module, Ecosystem, metaclass=_DrawnWhenCalled):
             ArgumentError: If it is neither.
         """
         if name not in ATTENTION:
-            raise ArgumentError(f"unknown attn_implementation {name!r}", expected=" or ".join(ATTENTION))
+            raise ArgumentError(
+                f"unknown attn_implementation {name!r}",
+                expected=f"one of: {', '.join(ATTENTION)}",
+                hint="leave it out for the fastest one",
+            )
         for module in self.modules():
             if isinstance(module, PreTrainedModel):
                 module.attn_implementation = name

@@ -65,7 +65,9 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
     old = rest.pop("torch_dtype", None)
     if old is not None and known.get("dtype") not in (None, old):
         raise ArgumentError(
-            "dtype and torch_dtype disagree", found=f"{known['dtype']!r} and {old!r}", hint="pass dtype"
+            "dtype and torch_dtype disagree",
+            found=f"{known['dtype']!r} and {old!r}",
+            hint="pass dtype= alone",
         )
     if old is not None:
         known["dtype"] = old

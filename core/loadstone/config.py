@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from loadstone.dtypes import DTYPES, canonical
-from loadstone.errors import ArgumentError, ConfigError, nearest
+from loadstone.errors import ArgumentError, ConfigError, counted, nearest
 
 CONFIG_NAME = "config.json"
 
@@ -143,7 +143,7 @@ class Config:
                 problems.append(error.what)
         if problems:
             raise ConfigError(
-                f"{len(problems)} field(s) of the configuration hold what they cannot",
+                f"the configuration has wrong values in {counted(len(problems), 'field')}",
                 where=where,
                 problems=problems,
                 hint="correct the file, or pass a configuration of your own as config=",

@@ -40,7 +40,7 @@ def read_config(snapshot: Snapshot) -> Config:
             "there is no config.json",
             where=snapshot.location,
             found=summary(snapshot.files),
-            hint="name the folder or repository that holds config.json, or pass subfolder=",
+            hint="name the folder or repository that holds config.json, or pass subfolder= or config=",
         )
     where = f"{snapshot.location}/{CONFIG_NAME}"
     values = parse_config_json(snapshot.read_text(CONFIG_NAME), where=where)

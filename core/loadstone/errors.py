@@ -124,14 +124,30 @@ class PluginError(LoadstoneError, RuntimeError):
     """Two plugins claim one name, or the plugin that was asked for cannot be imported."""
 
 
-def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> str | None:
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words.
+
+    Example:
+        >>> counted(1, "problem"), counted(2, "problem")
+        ('1 problem', '2 problems')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def nearest(name: str, known: Iterable[str], *, limit: int = 3, cutoff: float = 0.6) -> str | None:
     """Return "did you mean a, b or c?" for the known names nearest to `name`, or None.
+
+    Args:
+        name: What was said.
+        known: What could have been meant.
+        limit: How many names to return at most.
+        cutoff: How alike they must be, from 0 to 1; long names are alike by chance.
 
     Example:
         >>> nearest("num_lables", ["num_labels", "revision"])
         'did you mean num_labels?'
     """
-    matches = difflib.get_close_matches(name, sorted(set(known)), n=limit, cutoff=0.6)
+    matches = difflib.get_close_matches(name, sorted(set(known)), n=limit, cutoff=cutoff)
     if not matches:
         return None
     listed = matches[0] if len(matches) == 1 else f"{', '.join(matches[:-1])} or {matches[-1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import os
@@ -13,6 +14,7 @@ from loadstone.backend import Parameter, get_backend
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.checkpoint.switch import settle
 from loadstone.collector import paused_collector
+from loadstone.config import Config
 from loadstone.filling import fill, read_parameters
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
@@ -147,7 +149,7 @@ def load_into(
         index,
         architecture=architecture,
         head=dataclasses.replace(head, new=()) if strict else head,  # a head that is there is not drawn anew
-        config=model.config,
+        config=_without_classes(model.config),
         policy=policy,
         where=snapshot.location,
         strict=strict,
@@ -174,6 +176,13 @@ def load_into(
             backend.tie(model, one.name, one.to)
     missing = [name for name in parameters if name not in plan.assignments]
     return missing, [stored.name for stored in plan.stored_in_state("unused")]
+
+
+def _without_classes(config: Config) -> Config:
+    """Return a model's configuration for the checkpoint of another: it does not say from which class that was saved."""
+    config = copy.deepcopy(config)
+    config.architectures = None
+    return config
 
 
 def _are_one(parameter: Parameter, other: Parameter) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from loadstone.architectures import Architecture, Head, architecture_of, find_head, head_for
 from loadstone.backend import Backend, get_backend
 from loadstone.config import Config
-from loadstone.errors import ArchitectureError, ArgumentError
+from loadstone.errors import ArchitectureError, ArgumentError, nearest
 from loadstone.planning.dtype import DTypePolicy
 
 
@@ -96,5 +96,7 @@ def _named_head(architecture: Architecture, config: Config, class_name: str | No
             return found[1]
     raise ArchitectureError(
         f"{architecture.model_type!r} has no class {class_name}",
-        expected=", ".join(head.class_name for head in architecture.heads),
+        expected=f"one of: {', '.join(head.class_name for head in architecture.heads)}",
+        hint=nearest(str(class_name), (head.class_name for head in architecture.heads))
+        or "name one of these",
     )

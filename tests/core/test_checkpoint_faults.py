@@ -147,7 +147,7 @@ def test_an_absent_shard(sharded):
     shard = sharded / shards_of(sharded)[1]
     count = list(weight_map(sharded).values()).count(shard.name)
     shard.unlink()
-    error = refused(sharded, shard.name, "is not there", f"places {count:,} tensor(s) in it")
+    error = refused(sharded, shard.name, "is not there", f"places {count:,} tensor")
     assert len(error.problems) == 1
 
 

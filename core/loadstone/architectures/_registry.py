@@ -97,4 +97,5 @@ def head_for(architecture: Architecture, task: str) -> Head:
     raise ArchitectureError(
         f"{architecture.model_type!r} has no head for {task}",
         expected=f"one of: {', '.join(tasks)}",
+        hint="load it with one of these, or load another checkpoint",
     )

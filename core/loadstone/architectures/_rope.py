@@ -109,7 +109,7 @@ def rope_spec(config: Config, *, head_dim: int) -> RopeSpec:
         raise ConfigError(
             f"rope type {kind!r} needs the parameter {error.args[0]!r}",
             where="rope_parameters (or rope_scaling)",
-            found=", ".join(map(str, parameters)),
+            found=", ".join(rope_parameters(config)),
             hint="add it to config.json, or correct the rope_type",
         ) from error
     except (TypeError, ValueError, ArithmeticError) as error:

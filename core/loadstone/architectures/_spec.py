@@ -154,7 +154,7 @@ def check_sizes(config: Config, *names: str) -> None:
     wrong = [name for name, size in found.items() if not 0 < size <= MAX_SIZE]
     if wrong:
         raise ConfigError(
-            "the configuration describes a model that cannot be",
+            "the configuration describes an impossible model",
             where=type(config).__name__,
             problems=[f"{name}: expected 1 to {MAX_SIZE:,}, found {found[name]!r}" for name in wrong],
             hint="correct config.json, or pass the right size as a keyword argument",
@@ -171,7 +171,8 @@ def divides(config: Config, whole: str, parts: str) -> int:
     if number < 1 or total % number:
         raise ConfigError(
             f"{whole} must be a multiple of {parts}",
-            where=f"{type(config).__name__}",
+            where=type(config).__name__,
             found=f"{whole}={total}, {parts}={number}",
+            hint="correct config.json, or pass the right number as a keyword argument",
         )
     return int(total // number)

@@ -152,5 +152,6 @@ def parse_size(size: int | str) -> int:
         raise ArgumentError(
             f"max_shard_size={size!r} is not a size",
             expected='a positive number of bytes, or a text such as "5GB", "500MB" or "1GiB"',
+            hint="leave it out for 5GB",
         )
     return number

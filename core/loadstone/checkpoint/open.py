@@ -12,7 +12,7 @@ from loadstone.checkpoint.names import weight_names
 from loadstone.checkpoint.safetensors import Header, check_with_library, read_file_header
 from loadstone.checkpoint.shards import ShardMap, mismatches, parse_shard_map
 from loadstone.checkpoint.switch import settle
-from loadstone.errors import ArgumentError, CheckpointError
+from loadstone.errors import ArgumentError, CheckpointError, counted
 from loadstone.source import Snapshot
 
 _THREADS = 8
@@ -89,7 +89,7 @@ def _read_shards(snapshot: Snapshot, shards: ShardMap, *, index: str) -> dict[st
             f"{index} and its shards do not fit together",
             where=f"{index} in {snapshot.location}",
             expected="every tensor once, in the shard that `weight_map` names",
-            found=f"{len(problems)} problem(s)",
+            found=counted(len(problems), "problem"),
             problems=problems,
             hint="fetch the index and all shards again from one revision, or save the checkpoint again",
         )
@@ -121,7 +121,7 @@ def _absent(shards: ShardMap, present: Sequence[str]) -> list[str]:
     for shard in shards.places.values():
         counts[shard] = counts.get(shard, 0) + 1
     return [
-        f"{shard} is not there; the index places {counts[shard]:,} tensor(s) in it"
+        f"{shard} is not there; the index places {counted(counts[shard], 'tensor')} in it"
         for shard in shards.shards
         if shard not in present
     ]

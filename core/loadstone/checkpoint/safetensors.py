@@ -147,9 +147,8 @@ class _Header:
         if length > MAX_HEADER:
             self._fail(
                 "has a header that is too long, or is no safetensors file",
-                key="the length in its first 8 bytes",
                 expected=f"at most {MAX_HEADER:,} bytes of header",
-                found=f"{length:,}",
+                found=f"{length:,}, as its first 8 bytes say",
                 hint="fetch the file again; if it stays so, save the tensors in more and smaller shards",
             )
         if _LENGTH + length > size:
@@ -194,6 +193,7 @@ class _Header:
                 key=twice,
                 expected="each name once",
                 found="twice or more",
+                hint="a faulty tool wrote it: save the tensors again, each under one name",
             )
         return found
 

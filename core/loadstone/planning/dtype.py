@@ -75,7 +75,7 @@ def dtype_policy(
             where=f"dtype, from the {origin}",
             expected='a float dtype such as "bfloat16"',
             found=build,
-            hint="pass dtype=",
+            hint='pass dtype="bfloat16", say',
         )
     return DTypePolicy(build=build, keeps=keeps, float32=architecture.keep_float32, origin=origin)
 

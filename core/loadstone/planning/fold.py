@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from loadstone.architectures import generalise
@@ -18,6 +19,33 @@ def fold(names: Iterable[str]) -> dict[str, list[str]]:
     for name in names:
         groups.setdefault(generalise(name), []).append(name)
     return {_label(pattern, members): members for pattern, members in groups.items()}
+
+
+def split_blocks(names: Iterable[str], present: Iterable[str]) -> tuple[dict[str, int], list[str]]:
+    """Split names into whole blocks of several and single names, so that a layer that is gone reads as one line.
+
+    Args:
+        names: What is missing, say.
+        present: What is there.
+
+    Returns:
+        Block of which nothing is present (`model.layers.3`) -> how many names it has; and all other names.
+
+    Example:
+        >>> split_blocks(["a.0.x", "a.1.x", "a.1.y", "norm"], present=["a.0.y"])
+        ({'a.1': 2}, ['a.0.x', 'norm'])
+    """
+    names = list(names)
+    kept = {_block(name) for name in present} | {""}
+    sizes = Counter(block for name in names if (block := _block(name)) not in kept)
+    whole = {block: size for block, size in sizes.items() if size > 1}
+    return whole, [name for name in names if _block(name) not in whole]
+
+
+def _block(name: str) -> str:
+    """Return a name up to its first number, that included; "" where it has none."""
+    pattern = generalise(name).split(".")
+    return ".".join(name.split(".")[: pattern.index("{}") + 1]) if "{}" in pattern else ""
 
 
 def _label(pattern: str, members: list[str]) -> str:

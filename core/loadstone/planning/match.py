@@ -15,10 +15,11 @@ from loadstone.backend import Parameter
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.config import Config
 from loadstone.dtypes import CASTABLE, DTYPES
-from loadstone.errors import ArgumentError, MatchError, nearest
+from loadstone.errors import ArgumentError, MatchError, counted, nearest
 from loadstone.planning.dtype import DTypePolicy
-from loadstone.planning.fold import fold
+from loadstone.planning.fold import fold, split_blocks
 from loadstone.planning.names import NameMap
+from loadstone.planning.problems import Kind, Problems
 from loadstone.planning.records import Assignment, LoadPlan, ParameterState, Stored
 from loadstone.planning.surplus import Surplus
 
@@ -61,23 +62,24 @@ def match(
         MatchError: If anything does not fit; `.problems` names everything at once.
     """
     names = NameMap(architecture, head, _mapped(index, key_mapping), parameters)
-    matcher = _Matcher(parameters, index, names, architecture, head, config, policy, supported)
+    problems = Problems()
+    matcher = _Matcher(parameters, index, names, problems, head, config, policy, supported)
     matcher.refuse_quantised(config)
     found = matcher.find()
     assignments, compare = matcher.assign(found, ignore_mismatched_sizes=ignore_mismatched_sizes)
     surplus = Surplus(names, architecture, head, parameters, strict, before_arguments)
     stored = matcher.account(found, assignments, surplus)
-    if not partial:
-        matcher.report_missing(found)
-    problems = [*matcher.problems, *surplus.problems]
     if partial:
         assignments = {name: a for name, a in assignments.items() if a.state != "new"}
-    if problems:
+    else:
+        matcher.report_missing(found)
+    surplus.report(problems, present=(name for name, one in stored.items() if one.state == "used"))
+    if problems.lines:
         raise MatchError(
-            f"the checkpoint and {head.class_name} do not fit together: {len(problems)} problem(s)",
+            f"the checkpoint and {head.class_name} do not fit together: {counted(len(problems.lines), 'problem')}",
             where=where,
-            problems=problems,
-            hint=matcher.hint(found),
+            problems=problems.lines,
+            hint=matcher.of_another_model(found) or problems.advice(),
         )
     return LoadPlan(assignments=assignments, stored=stored, compare=compare)
 
@@ -90,7 +92,11 @@ def _mapped(index: TensorIndex, key_mapping: Mapping[str, str] | None) -> dict[s
     try:
         rules = [(re.compile(pattern), replacement) for pattern, replacement in key_mapping.items()]
     except re.error as error:
-        raise ArgumentError("key_mapping holds an invalid regular expression", found=str(error)) from error
+        raise ArgumentError(
+            "key_mapping holds a pattern that is no regular expression",
+            found=f"{error.pattern!r}: {error}",
+            hint="correct it; a backslash before a special character takes it as it is",
+        ) from error
     renamed = {}
     for name in stored:
         new = name
@@ -110,17 +116,17 @@ class _Matcher:
         parameters: Mapping[str, Parameter],
         index: TensorIndex,
         names: NameMap,
-        architecture: Architecture,
+        problems: Problems,
         head: Head,
         config: Config,
         policy: DTypePolicy,
         supported: Collection[str] | None,
     ) -> None:
         self.parameters, self.index, self.names = parameters, index, names
-        self.architecture, self.head, self.config, self.policy = architecture, head, config, policy
+        self.problems, self.head, self.config, self.policy = problems, head, config, policy
         self.supported = supported
-        self.problems: list[str] = []
         self.missing: list[str] = []
+        self.rivals: set[str] = set()
 
     def refuse_quantised(self, config: Config) -> None:
         """Record a checkpoint that stores something other than its weights."""
@@ -129,9 +135,8 @@ class _Matcher:
             settings = getattr(config, key) or getattr(nested, key)
             if settings:
                 method = settings.get("quant_method") or settings.get("format") or "unknown"
-                self.problems.append(
-                    f"config.json: {key} says quantised by {method!r}; no plugin reads it yet"
-                )
+                line = f"config.json: {key} says quantised by {method!r}; no plugin reads it yet"
+                self.problems.add("quantised", line)
 
     def find(self) -> dict[str, TensorInfo]:
         """Return parameter -> the stored tensor for it."""
@@ -142,8 +147,9 @@ class _Matcher:
             if name not in self.parameters:
                 continue
             if found.setdefault(name, info) is not info:
-                rival = found[name].name
-                self.problems.append(f"{name}: two stored tensors are for it, {rival!r} and {stored!r}")
+                self.rivals.add(stored)
+                line = f"{name}: two stored tensors are for it, {found[name].name!r} and {stored!r}"
+                self.problems.add("rivals", line)
         return found
 
     def assign(
@@ -195,9 +201,8 @@ class _Matcher:
             if ignore_sizes:
                 why = f"ignore_mismatched_sizes: stored as {list(info.shape)}"
                 return dataclasses.replace(self._fresh(parameter, why=why), refused=info.shape)
-            self.problems.append(
-                f"{info.file}: {info.name}: expected shape {list(shape)}, found {list(info.shape)}"
-            )
+            line = f"{info.file}: {info.name}: expected shape {list(shape)}, found {list(info.shape)}"
+            self.problems.add("shape", line)
         target = self.policy.target(self.names.base(name), info.dtype, parameter.dtype)
         self._check_dtype(info, target, parameter.dtype)
         state: ParameterState = "loaded" if target == info.dtype else "cast"
@@ -214,18 +219,17 @@ class _Matcher:
         narrow = stored.bits < 16 and DTYPES[declared].kind == "float"
         scale = self._scales.get(info.name.rpartition(".")[0]) if narrow else None
         if scale not in (None, info.name):
-            self.problems.append(
-                f"{place}: {info.dtype} with a scale beside it ({scale}) is quantised; no plugin reads it yet"
-            )
+            line = f"{info.dtype} with a scale beside it ({scale}) is quantised; no plugin reads it yet"
+            self.problems.add("quantised", f"{place}: {line}")
         elif stored.kind != DTYPES[declared].kind:
-            quantised = "; quantised? no plugin reads it yet" if DTYPES[declared].kind == "float" else ""
-            self.problems.append(f"{place}: expected {declared}, found {info.dtype}{quantised}")
+            kind: Kind = "quantised" if DTYPES[declared].kind == "float" else "dtype"
+            quantised = "; quantised? no plugin reads it yet" if kind == "quantised" else ""
+            self.problems.add(kind, f"{place}: expected {declared}, found {info.dtype}{quantised}")
         elif target != info.dtype and not {target, info.dtype} <= CASTABLE:
-            self.problems.append(
-                f"{place}: expected {target}, found {info.dtype}, which is not cast; dtype='stored' keeps it"
-            )
+            line = f"expected {target}, found {info.dtype}, which is not cast; dtype='stored' keeps it"
+            self.problems.add("dtype", f"{place}: {line}")
         elif self.supported is not None and target not in self.supported:
-            self.problems.append(f"{place}: {target} cannot be held by this backend")
+            self.problems.add("dtype", f"{place}: {target} cannot be held by this backend")
 
     @functools.cached_property
     def _scales(self) -> dict[str, str]:
@@ -238,14 +242,19 @@ class _Matcher:
         unused = [
             stored for stored in self.names.stored if self.names.parameter(stored) not in self.parameters
         ]
-        for label, members in fold(self.missing).items():
+        gone, single = split_blocks(self.missing, self.parameters.keys() - set(self.missing))
+        for label, blocks in fold(gone).items():
+            number = counted(sum(gone[block] for block in blocks), "parameter")
+            self.problems.add("missing", f"{label}: missing, with {number}")
+        for label, members in fold(single).items():
             shapes = list(self.parameters[members[0]].shape)
-            near = nearest(members[0], unused, limit=1) if len(unused) < 500 else None
+            near = nearest(members[0], unused, limit=1, cutoff=0.8) if len(unused) < 500 else None
             hint = f"; {near}" if near else self._tie_note(members[0], found)
-            self.problems.append(f"{label}: missing, expected shape {shapes}{hint}")
+            self.problems.add("missing", f"{label}: missing, expected shape {shapes}{hint}")
 
     def _tie_note(self, name: str, found: Mapping[str, TensorInfo]) -> str:
-        denied = any(not tie.holds(self.config) and name in (tie.name, tie.to) for tie in self.head.ties)
+        halves = [{tie.name, tie.to} for tie in self.head.ties if not tie.holds(self.config)]
+        denied = any(name in pair and found.keys() & pair for pair in halves)
         return "; config.json says tie_word_embeddings=false" if denied else ""
 
     def account(
@@ -254,6 +263,7 @@ class _Matcher:
         """Return every stored tensor's state."""
         used = {a.source.name for a in assignments.values() if a.source is not None}
         redrawn = {info.name for info in found.values()} - used
+        used |= self.rivals
         stored: dict[str, Stored] = {}
         for name in self.index.tensors:
             if name in redrawn:
@@ -264,11 +274,13 @@ class _Matcher:
             stored[alias] = Stored(name=alias, state="alias", why=name)
         return stored
 
-    def hint(self, found: Mapping[str, TensorInfo]) -> str:
-        """Return the next step that fits the problems."""
-        if self.parameters and len(found) < len(self.parameters) / 4:
-            saved = ", ".join(self._saved_classes()) or "another class"
-            return f"config.json says it was saved from {saved}: load that class, or rename with key_mapping="
-        if self.missing:
-            return "fetch the checkpoint again, correct config.json, or rename with key_mapping="
-        return "correct config.json or pass the right value; ignore_mismatched_sizes=True or strict=False let some pass"
+    def of_another_model(self, found: Mapping[str, TensorInfo]) -> str | None:
+        """Return the next step for a checkpoint that has next to nothing of the model."""
+        if len(found) >= len(self.parameters) / 4:
+            return None
+        saved = [name for name in self._saved_classes() if name != self.head.class_name]
+        if saved:
+            return f"config.json says that this is {' or '.join(saved)}: load that class, or rename with key_mapping="
+        return (
+            "the tensors have another model's names: check what was saved here, or rename with key_mapping="
+        )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from loadstone.architectures import Architecture, Head, generalise, matches
+from loadstone.errors import counted
+from loadstone.planning.fold import fold, split_blocks
 from loadstone.planning.names import NameMap
+from loadstone.planning.problems import Kind, Problems
 from loadstone.planning.records import Stored
 
 
 class Surplus:
-    """The rules for one load; `problems` grows as tensors are judged.
+    """The rules for one load.
 
     Args:
         names: Translates stored names.
@@ -32,7 +35,7 @@ class Surplus:
         strict: bool | None,
         before_arguments: Callable[[], Collection[str]] | None,
     ) -> None:
-        self.problems: list[str] = []
+        self._unwanted: list[str] = []
         self._names, self._architecture, self._head = names, architecture, head
         self._parameters, self._strict, self._before = parameters, strict, before_arguments
 
@@ -42,16 +45,30 @@ class Surplus:
         if any(matches(pattern, base) for pattern in self._architecture.ignored):
             return Stored(name=stored, state="ignored", why="no model needs it")
         if self._strict:
-            self.problems.append(f"{stored}: surplus, and strict=True allows none")
+            self._unwanted.append(stored)
         elif base in self._other_heads:
             return Stored(name=stored, state="ignored", why=f"of {self._other_heads[base]}")
         elif self._names.parameter(stored) in self._before_arguments:
             return Stored(name=stored, state="ignored", why="the caller's arguments leave it out")
         elif self._strict is None and generalise(base) in self._known:
-            self.problems.append(
-                f"{stored}: surplus: the architecture knows it, the configuration has no room for it"
-            )
+            self._unwanted.append(stored)
         return Stored(name=stored, state="unused", why="no parameter of this name")
+
+    def report(self, problems: Problems, *, present: Iterable[str]) -> None:
+        """Record the tensors that must not be there, a layer of them or those that differ in a number as one.
+
+        Args:
+            problems: Where to record them.
+            present: The stored tensors that are used.
+        """
+        kind: Kind = "strict" if self._strict else "surplus"
+        reason = "and strict=True allows none" if self._strict else "the configuration has no room for it"
+        surplus, single = split_blocks(self._unwanted, present)
+        for label, blocks in fold(surplus).items():
+            number = counted(sum(surplus[block] for block in blocks), "tensor")
+            problems.add(kind, f"{label}: surplus, with {number}, {reason}")
+        for label in fold(single):
+            problems.add(kind, f"{label}: surplus, {reason}")
 
     @functools.cached_property
     def _other_heads(self) -> dict[str, str]:
