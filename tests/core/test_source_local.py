@@ -197,7 +197,7 @@ def test_a_missing_folder_suggests_its_neighbour(folder, tmp_path):
 
 def test_a_path_object_is_never_a_repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SourceError, match="The folder 'org/name' does not exist"):
+    with pytest.raises(SourceError, match="the folder 'org/name' does not exist"):
         resolve(Path("org/name"))
 
 

@@ -357,7 +357,7 @@ def test_what_was_never_fetched_is_named_offline(hub, folders):
     hub.add_repo(NAME, folder=folders["first"])
     refused(
         SourceError,
-        "The download cache holds nothing of org/llama",
+        "the download cache holds nothing of org/llama",
         "hf download org/llama",
         local_files_only=True,
     )

@@ -63,7 +63,7 @@ def parse_shard_map(text: str, *, file: str, where: object) -> ShardMap:
         try:
             places[tensor] = names.get(shard) or names.setdefault(shard, _shard_name(shard, where=file))
         except SourceError as error:
-            refused[f"the index names the file {shown(shard)}, which is refused: {error.what}"].append(tensor)
+            refused[f"the index names the file {shown(shard)}: {error.what}"].append(tensor)
     problems += [f"{problem} ({named(tensors)})" for problem, tensors in refused.items()]
     return ShardMap(places=places, metadata=parsed.get("metadata") or {}, problems=tuple(problems))
 
@@ -111,7 +111,7 @@ def _parse(text: str, twice: list[str], *, place: str) -> dict[str, Any]:
 def _shard_name(name: str, *, where: object) -> str:
     safe = safe_name(name, where=where)
     if not safe.endswith(".safetensors"):
-        raise SourceError("it does not end in .safetensors.", where=where)
+        raise SourceError("it does not end in .safetensors", where=where)
     return safe
 
 

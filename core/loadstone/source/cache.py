@@ -91,7 +91,7 @@ class RepositoryCache:
         if any(target.startswith(place + os.sep) for place in allowed):
             return path
         raise SourceError(
-            f"'{path.name}' in the download cache is a link that leads out of it.",
+            f"'{path.name}' in the download cache is a link that leads out of it",
             where=path,
             expected=f"a file below {self.folder}",
             found=target,

@@ -95,7 +95,7 @@ class HubSnapshot(Snapshot):
         if size == file.size:
             return path
         raise SourceError(
-            f"'{file.name}' in the download cache is not whole.",
+            f"'{file.name}' in the download cache is not whole",
             where=path,
             expected=f"{file.size:,} bytes, as the Hub says for commit {self.commit}",
             found=f"{size:,} bytes",
@@ -117,7 +117,7 @@ class CachedSnapshot(FolderSnapshot):
 
     def _missing(self, name: str) -> SourceError:
         return SourceError(
-            f"The download cache holds no '{name}' of '{self.location}', and {self.reason}.",
+            f"the download cache holds no '{name}' of '{self.location}', and {self.reason}",
             where=self.root,
             expected=f"'{name}' of commit {self.commit}",
             found=summary(self.files),
@@ -221,7 +221,7 @@ def _listing(
         files[name] = _source_file(entry, name, cached, repository)
     if subfolder and not files:
         raise SourceError(
-            f"{repository.label} has no folder '{subfolder}'.",
+            f"{repository.label} has no folder '{subfolder}'",
             where=repository.url,
             found=f"the folders {summary(folders - {''})}" if folders - {""} else "no folders",
             hint=nearest(subfolder, folders) or "leave `subfolder` out if the checkpoint lies at the top",
@@ -263,7 +263,7 @@ def _nothing_cached(repository: Repository, reason: str) -> SourceError:
         path.relative_to(references).as_posix() for path in references.rglob("*") if path.is_file()
     )
     return SourceError(
-        f"The download cache holds nothing of {repository.label}, and {reason}.",
+        f"the download cache holds nothing of {repository.label}, and {reason}",
         where=cache,
         expected="a snapshot from an earlier download",
         found=f"the revisions {', '.join(known[:6])}" if known else "nothing of this repository",

@@ -103,7 +103,7 @@ def _tell(repository: Repository, name: str | None, error: BaseException) -> Sou
 def _unreachable(repository: Repository, error: BaseException) -> HubUnreachableError:
     """Make the error for a Hub that gives no answer."""
     return HubUnreachableError(
-        f"The Hub could not be reached for {repository.label}.",
+        f"the Hub could not be reached for {repository.label}",
         where=repository.url,
         expected="an answer, or a copy in the download cache",
         found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'}",
@@ -114,7 +114,7 @@ def _unreachable(repository: Repository, error: BaseException) -> HubUnreachable
 def no_hub(where: str, *, expected: str, found: str) -> SourceError:
     """Make the error for a server that does not speak the Hub's language."""
     return SourceError(
-        "The server does not answer as the Hub does.",
+        "the server does not answer as the Hub does",
         where=where,
         expected=expected,
         found=found,
@@ -131,7 +131,7 @@ def _http_error() -> type[Exception]:
 
 def _gated(repository: Repository, where: str, status: int) -> SourceError:
     return SourceError(
-        f"'{repository.name}' is gated: its files are given only to those who accepted its terms.",
+        f"'{repository.name}' is gated: its files are given only to those who accepted its terms",
         where=where,
         expected="a token of an account that accepted the terms",
         found=f"HTTP {status}: "
@@ -142,7 +142,7 @@ def _gated(repository: Repository, where: str, status: int) -> SourceError:
 
 def _no_repository(repository: Repository, where: str, status: int) -> SourceError:
     return SourceError(
-        f"'{repository.name}' is neither a folder here nor a repository on the Hub that you may see.",
+        f"'{repository.name}' is neither a folder here nor a repository on the Hub that you may see",
         where=where,
         expected="an existing folder, or the id of a public repository or of one that your token may read",
         found=f"HTTP {status}",
@@ -152,7 +152,7 @@ def _no_repository(repository: Repository, where: str, status: int) -> SourceErr
 
 def _no_revision(repository: Repository, where: str) -> SourceError:
     return SourceError(
-        f"'{repository.name}' has no revision '{repository.revision}'.",
+        f"'{repository.name}' has no revision '{repository.revision}'",
         where=where,
         expected="a branch, a tag or a commit of 40 hexadecimal digits",
         found=repr(repository.revision),
@@ -162,7 +162,7 @@ def _no_revision(repository: Repository, where: str) -> SourceError:
 
 def _no_entry(repository: Repository, where: str, name: str | None) -> SourceError:
     return SourceError(
-        f"'{name}' is listed in {repository.label}, but the Hub does not give it out.",
+        f"'{name}' is listed in {repository.label}, but the Hub does not give it out",
         where=where,
         expected="the file's content",
         found="HTTP 404, EntryNotFound",
@@ -174,14 +174,14 @@ def _refused(where: str, status: int, reason: str | None) -> SourceError:
     found = f"HTTP {status}: {reason or 'no reason given'}"
     if status in TRANSIENT:
         return HubUnreachableError(
-            "The Hub is busy or down.",
+            "the Hub is busy or down",
             where=where,
             expected="HTTP 200 or 206",
             found=found,
             hint="load again later; files that have arrived are kept",
         )
     return SourceError(
-        "The Hub refused a request.",
+        "the Hub refused a request",
         where=where,
         expected="HTTP 200 or 206",
         found=found,
@@ -191,7 +191,7 @@ def _refused(where: str, status: int, reason: str | None) -> SourceError:
 
 def _no_token(where: str) -> SourceError:
     return SourceError(
-        "token=True asks for the stored access token, and none is stored.",
+        "token=True asks for the stored access token, and none is stored",
         where=where,
         expected="a token from `hf auth login` or in HF_TOKEN",
         found="none",
@@ -203,7 +203,7 @@ def _storage(where: str, error: OSError) -> SourceError | None:
     """Tell a full disk and a download that arrived short; any other system error speaks for itself."""
     if error.errno == errno.ENOSPC:
         told = SourceError(
-            "The disk that holds the download cache is full.",
+            "the disk that holds the download cache is full",
             where=where,
             expected=f"room in {error.filename}" if error.filename else "room in the download cache",
             found=error.strerror,
@@ -213,7 +213,7 @@ def _storage(where: str, error: OSError) -> SourceError | None:
         return told
     if error.errno is None and "Consistency check failed" in str(error):
         return SourceError(
-            "A download did not arrive whole.",
+            "a download did not arrive whole",
             where=where,
             expected="as many bytes as the Hub announced",
             found=str(error).splitlines()[0],

@@ -73,7 +73,7 @@ def _check_range(response: httpx2.Response, where: str, expected: str) -> None:
     if response.status_code == 206 and found == expected:
         return
     raise SourceError(
-        "The server answered a range request with something else.",
+        "the server answered a range request with something else",
         where=where,
         expected=f"HTTP 206, {expected}",
         found=f"HTTP {response.status_code}, {found}",
@@ -90,7 +90,7 @@ def _body(response: httpx2.Response, where: str, length: int) -> bytes:
     if len(data) == length:
         return bytes(data)
     raise SourceError(
-        "The server sent another number of bytes than it announced.",
+        "the server sent another number of bytes than it announced",
         where=where,
         expected=f"{length:,} bytes",
         found=f"{len(data):,} bytes",

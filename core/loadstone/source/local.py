@@ -29,7 +29,7 @@ class FolderSnapshot(Snapshot):
         path = self.root / name
         if path.is_symlink():
             return SourceError(
-                f"'{name}' is a link to a file that is gone.",
+                f"'{name}' is a link to a file that is gone",
                 where=path,
                 expected="a link to an existing file",
                 found=os.readlink(path),
@@ -49,7 +49,7 @@ def open_folder(folder: Path, *, location: str, subfolder: str = "") -> FolderSn
     if not root.is_dir():
         folders = [entry.name for entry in folder.iterdir() if entry.is_dir()]
         raise SourceError(
-            f"'{location}' has no folder '{subfolder}'.",
+            f"'{location}' has no folder '{subfolder}'",
             where=folder,
             found=f"the folders {', '.join(sorted(folders)[:6])}" if folders else "no folders",
             hint=nearest(subfolder, folders) or "leave `subfolder` out if the checkpoint lies at the top",
@@ -106,7 +106,7 @@ def read_span(path: Path, offset: int, length: int) -> bytes:
         data = stream.read(length)
     if len(data) < length:
         raise SourceError(
-            f"'{path.name}' became shorter after it was listed.",
+            f"'{path.name}' became shorter after it was listed",
             where=path,
             expected=f"{length:,} bytes from offset {offset:,}",
             found=f"{len(data):,} bytes",

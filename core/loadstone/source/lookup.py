@@ -83,7 +83,7 @@ def _not_found(name_or_path: str | os.PathLike[str], folder: Path) -> SourceErro
     location = os.fspath(name_or_path)
     if folder.is_file():
         return SourceError(
-            f"'{location}' is a file; a checkpoint is loaded from the folder that holds it.",
+            f"'{location}' is a file; a checkpoint is loaded from the folder that holds it",
             where=folder,
             expected="a folder, or a repository id",
             found=f"a file of {folder.stat().st_size:,} bytes",
@@ -92,14 +92,14 @@ def _not_found(name_or_path: str | os.PathLike[str], folder: Path) -> SourceErro
     if not isinstance(name_or_path, str) or _looks_like_path(location):
         beside = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
         return SourceError(
-            f"The folder '{location}' does not exist.",
+            f"the folder '{location}' does not exist",
             where=folder.absolute(),
             expected="an existing folder, or a repository id: 'org/name' or 'name'",
             found=f"only {_existing(folder)} exists",
             hint=nearest(folder.name, beside) or "check the path and the working directory",
         )
     return SourceError(
-        f"'{location}' is neither an existing folder nor the id of a repository.",
+        f"'{location}' is neither an existing folder nor the id of a repository",
         where="name_or_path",
         expected="a folder, or 'org/name' or 'name' in letters, digits, '-', '_' and '.'",
         found=repr(location),

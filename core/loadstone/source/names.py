@@ -28,7 +28,7 @@ def safe_name(name: str, *, where: object) -> str:
     fault = _fault(name)
     if fault is not None:
         raise SourceError(
-            f"A file name is refused: {fault}.",
+            f"a file name is refused: {fault}",
             where=where,
             expected="a relative name below the checkpoint's folder, such as 'model-00001-of-00002.safetensors'",
             found=f"{name!r:.80}",

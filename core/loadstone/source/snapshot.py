@@ -83,7 +83,7 @@ class Snapshot(ABC):
         file = self.file(name)
         if offset + length > file.size:
             raise SourceError(
-                f"'{file.name}' is shorter than what is to be read from it.",
+                f"'{file.name}' is shorter than what is to be read from it",
                 where=f"{self.location}: {file.name}",
                 expected=f"at least {offset + length:,} bytes",
                 found=f"{file.size:,} bytes",
@@ -101,7 +101,7 @@ class Snapshot(ABC):
         where = f"{self.location}: {file.name}"
         if file.size > TEXT_LIMIT:
             raise SourceError(
-                f"'{file.name}' is too long to be what its name says.",
+                f"'{file.name}' is too long to be what its name says",
                 where=where,
                 expected=f"at most {TEXT_LIMIT:,} bytes of text",
                 found=f"{file.size:,} bytes",
@@ -111,7 +111,7 @@ class Snapshot(ABC):
             return path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise SourceError(
-                f"'{file.name}' is not text.",
+                f"'{file.name}' is not text",
                 where=where,
                 expected="UTF-8",
                 found=f"a byte that does not fit, at offset {error.start:,}",
@@ -133,7 +133,7 @@ class Snapshot(ABC):
     def _missing(self, name: str) -> SourceError:
         """Make the error for a name that is not listed."""
         return SourceError(
-            f"'{self.location}' has no file '{name}'.",
+            f"'{self.location}' has no file '{name}'",
             where=self._place(),
             found=summary(self.files),
             hint=nearest(name, self.files) or "check the name, and `subfolder` if the file lies deeper",
