@@ -13,6 +13,7 @@ from jax import Array
 
 from loadstone.errors import ArgumentError
 from loadstone.generation import resolve_generation
+from loadstone_flax.layers import full_precision
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -97,7 +98,7 @@ def generate(
     use_cache: bool = True,
     **arguments: Any,
 ) -> Array:
-    """Continue prompts greedily.
+    """Continue prompts greedily, dropout switched off.
 
     One program is compiled for each shape of prompt and number of new tokens, and kept.
 
@@ -135,6 +136,7 @@ def generate(
 
 
 @functools.partial(jax.jit, static_argnames=("new_tokens", "use_cache"))
+@full_precision()
 def _continue(
     model: Any,
     ids: Array,
@@ -146,6 +148,7 @@ def _continue(
     use_cache: bool,
 ) -> tuple[Array, Array]:
     """Return the prompts (B, T) with room for `new_tokens`, filled, and where the last token ends."""
+    model.eval()  # it is a copy, as jax makes one for each program
     prompt = ids.shape[1]
     ids = jnp.pad(ids, ((0, 0), (0, new_tokens)))
     mask = None if mask is None else jnp.pad(mask, ((0, 0), (0, new_tokens)), constant_values=1)

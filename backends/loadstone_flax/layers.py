@@ -88,6 +88,14 @@ def submodule(module: nnx.Module, path: str) -> Any:
     return functools.reduce(getattr, path.split("."), module) if path else module
 
 
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Multiply float32 matrices as float32, as PyTorch does, where the caller has not asked JAX for something else."""
+    asked = jax.config.jax_default_matmul_precision
+    with jax.default_matmul_precision(asked or "highest"):
+        yield
+
+
 def contract(equation: str, a: Array, b: Array) -> Array:
     """Return an einsum of `a` and `b` in the dtype of `a`; half precision accumulates in float32, as in PyTorch."""
     wide = jnp.promote_types(a.dtype, jnp.float32)

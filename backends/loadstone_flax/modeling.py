@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from loadstone_flax.layers import (
     Dropout,
     Embedding,
     RunningStatistic,
+    full_precision,
     is_building,
     named_modules,
     named_parameters,
@@ -144,8 +144,9 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
             ArgumentError: If the names are not those of `model.params`.
         """
         names = {id(variable): name for name, variable in self._parameters()}
+        known = set(names.values())
         problems = [f"missing: {name}" for name in names.values() if name not in params]
-        problems += [f"unknown: {name}" for name in params if name not in set(names.values())]
+        problems += [f"unknown: {name}" for name in params if name not in known]
         if problems:
             raise ArgumentError(f"params= does not fit {type(self).__name__}", problems=problems)
 
@@ -328,14 +329,6 @@ def _forward(
     learns = any(isinstance(m, BatchNorm) and not m.use_running_average for _, m in named_modules(model))
     kinds = [kind for kind, changes in ((nnx.RngCount, counted), (RunningStatistic, learns)) if changes]
     return output, nnx.state(model, nnx.Any(*kinds)) if kinds else None
-
-
-@contextlib.contextmanager
-def full_precision() -> Iterator[None]:
-    """Multiply float32 matrices as float32, as PyTorch does, where the caller has not asked JAX for something else."""
-    asked = jax.config.jax_default_matmul_precision
-    with jax.default_matmul_precision(asked or "highest"):
-        yield
 
 
 @functools.cache

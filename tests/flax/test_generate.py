@@ -1,5 +1,6 @@
 """Generation is one compiled program, and a cache of reserved slots gives what a growing one gives."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 import loadstone
 from loadstone.errors import ArgumentError
+from loadstone_flax.generation import _continue
 from tests.oracle import load
 
 PROMPT = load.run("llama-causal-lm", "generate_left").inputs
@@ -117,6 +119,36 @@ def test_a_cache_that_was_passed_in_is_left_as_it_was(model: Any) -> None:
     length = past.get_seq_length()
     first = model(PROMPT["input_ids"][:, :1], past_key_values=past)
     assert past.get_seq_length() == length and first.past_key_values.get_seq_length() == length + 1
+
+
+def test_a_model_in_training_writes_as_one_in_use() -> None:
+    fresh = loadstone.FlaxGPT2LMHeadModel(
+        loadstone.GPT2Config(vocab_size=40, n_positions=32, n_embd=24, n_layer=2, n_head=3)
+    )
+    assert fresh.training
+    ids = np.array([[5, 6, 7]])
+    written = fresh.generate(ids, max_new_tokens=4)
+    assert fresh.training
+    fresh.eval()
+    np.testing.assert_array_equal(fresh.generate(ids, max_new_tokens=4), written)
+
+
+def test_float32_is_multiplied_as_float32(model: Any) -> None:
+    """Accelerators round to fewer bits, where they are not told otherwise."""
+
+    def precisions(program: Any) -> set[str]:
+        text = program.as_text()
+        return set(re.findall(r"precision = \[(\w+), (\w+)\]", text))
+
+    ids = PROMPT["input_ids"].astype(np.int32)
+    forward = jax.jit(lambda params: model(ids, params=params).logits).lower(model.params)
+    written = _continue.lower(
+        model, ids, None, np.array([2], np.int32), np.int32(0), new_tokens=2, use_cache=True
+    )
+    assert precisions(forward) == precisions(written) == {("HIGHEST", "HIGHEST")}
+    with jax.default_matmul_precision("default"):
+        asked = jax.jit(lambda params: model(ids, params=params).logits).lower(model.params)
+    assert precisions(asked) <= {("DEFAULT", "DEFAULT")}
 
 
 def test_arguments_that_make_no_sense(model: Any) -> None:
