@@ -62,14 +62,15 @@ def seconds(value: float) -> str:
     return f"{value * 1000:.0f} ms" if value < 0.9995 else f"{value:.3g} s"
 
 
-def megabytes(value: float) -> str:
-    """Return a size as the table says it, in decimal units."""
-    return f"{max(0, value) / 1e6:,.0f} MB"
+def mebibytes(value: float) -> str:
+    """Return a size as the table says it."""
+    return f"{max(0, value) / 2**20:,.0f} MiB"
 
 
 def markdown(results: Results) -> str:
     """Return the page."""
     machine = results["machine"]
+    loads = [row["load_average"] for row in results["rows"].values()]
     head = f"""# Benchmarks
 
 ![Seconds and memory of loads, ours beside the peers'](benchmarks.svg)
@@ -78,7 +79,8 @@ def markdown(results: Results) -> str:
 its rounds. Time runs from the call to the last byte touched and leaves importing out. Memory is the anonymous part of the
 resident set, at its peak, above what the process had after importing. "Warm": the files were read just before. "Cold": the
 system was asked to drop them, and storage delivered them again. Run on {machine["processors"]} processors and
-{machine["memory_bytes"] / 2**30:.0f} GiB of memory, {machine["system"]}, Python {machine["python"]}.
+{machine["memory_bytes"] / 2**30:.0f} GiB of memory, {machine["system"]}, Python {machine["python"]}; the load average was
+{min(loads):.1f} to {max(loads):.1f}, so that where it is well above 1 the ratios say more than the seconds.
 
 | measure | who | seconds | to ours | peak memory |
 | --- | --- | ---: | ---: | ---: |
@@ -98,7 +100,7 @@ def _table_lines(row: Row, runs: Mapping[str, Any]) -> Iterator[str]:
             continue
         cost, ours = known[label], known.get(row.ours)
         ratio = f"{cost.seconds / ours.seconds:.1f}x" if ours and label != row.ours else ""
-        yield f"| {title} | {name} | {seconds(cost.seconds)} | {ratio} | {megabytes(cost.peak_bytes)} |"
+        yield f"| {title} | {name} | {seconds(cost.seconds)} | {ratio} | {mebibytes(cost.peak_bytes)} |"
 
 
 def _cell(text: str, limit: int = 80) -> str:
@@ -148,7 +150,7 @@ def _group(row: Row, known: Mapping[str, Cost], y: int) -> Iterator[str]:
         ratio = "" if label == row.ours else f"  ({cost.seconds / known[row.ours].seconds:.1f}x)"
         yield _text(LEFT, top + 13, label if len(label) <= 25 else f"{label[:24]}…", "")
         yield from _bar(SECONDS, top, _width(cost.seconds, 0.001, 100), seconds(cost.seconds) + ratio, kind)
-        yield from _bar(MEMORY, top, _width(cost.peak_bytes, 1e6, 1e10), megabytes(cost.peak_bytes), kind)
+        yield from _bar(MEMORY, top, _width(cost.peak_bytes, 1e6, 1e10), mebibytes(cost.peak_bytes), kind)
 
 
 def _bar(x: int, y: int, width: float, label: str, kind: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.benchmarks.checkpoints import CHECKPOINTS
 
-MB = 10**6
+MIB = 1 << 20
 OURS = "ours"
 """The environment that runs the benchmark; a peer's is the name of a folder below `--peers`."""
 
@@ -136,9 +136,9 @@ def at_least_the_rate_of(baseline: str, part: float) -> Promise:
     )
 
 
-def peak_at_most(factor: float, buffer: int = 64 * MB) -> Promise:
+def peak_at_most(factor: float, buffer: int = 64 * MIB) -> Promise:
     return Promise(
-        text=f"peak {{:.2f}}x of the allowed {factor:g}x model + {buffer // MB} MB (<= 1)",
+        text=f"peak {{:.2f}}x of the allowed {factor:g}x model + {buffer // MIB} MiB (<= 1)",
         value=lambda costs, row: costs[row.ours].peak_bytes / (factor * row.model_bytes + buffer),
         at_most=1,
     )
@@ -146,9 +146,9 @@ def peak_at_most(factor: float, buffer: int = 64 * MB) -> Promise:
 
 def peak_bytes_at_most(limit: int) -> Promise:
     return Promise(
-        text=f"peak {{:.0f}} MB (<= {limit // MB})",
-        value=lambda costs, row: costs[row.ours].peak_bytes / MB,
-        at_most=limit // MB,
+        text=f"peak {{:.0f}} MiB (<= {limit // MIB})",
+        value=lambda costs, row: costs[row.ours].peak_bytes / MIB,
+        at_most=limit // MIB,
     )
 
 
@@ -230,7 +230,7 @@ ROWS = (
         title="PyTorch, 99,003 tensors in 78 shards: load",
         checkpoint="llama-99003-tensors",
         contenders=(_torch(touch=False), _transformers(touch=False)),
-        promises=(at_most_seconds(8), peak_bytes_at_most(400 * MB)),
+        promises=(at_most_seconds(8), peak_bytes_at_most(400 * MIB)),
         rounds=2,
     ),
     Row(
@@ -296,7 +296,7 @@ ROWS = (
             title=f"{title}, 1.6 GB fp32 as we saved it: load",
             checkpoint=SAVED,
             contenders=(Contender(label="loadstone", loader=f"loadstone_{framework}", options=NO_TOUCH),),
-            promises=(peak_bytes_at_most(64 * MB),),
+            promises=(peak_bytes_at_most(64 * MIB),),
             rounds=3,
         )
         for framework, title in (("torch", "PyTorch"), ("flax", "Flax"), ("tensorflow", "TensorFlow"))

@@ -200,7 +200,7 @@ def lines(row: Row, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator
         if label in known:
             c = known[label]
             ratio = f"{c.seconds / known[row.ours].seconds:8.1f}x" if row.ours in known else ""
-            yield f"  {label:38} {c.seconds:8.3f} s {ratio}  peak {c.peak_bytes / 1e6:7.0f} MB"
+            yield f"  {label:38} {c.seconds:8.3f} s {ratio}  peak {c.peak_bytes / 2**20:7.0f} MiB"
         else:
             yield f"  {label:38} fails: {done[-1]['error'][:90]}"
     if different_bytes(runs):
