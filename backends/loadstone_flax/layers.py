@@ -124,16 +124,23 @@ class Linear(nnx.Module):
 
 
 class Embedding(nnx.Module):
-    """A table of vectors; an id beyond its end gives not-a-number."""
+    """A table of vectors; an id beyond its end gives not-a-number.
 
-    def __init__(self, num_embeddings: int, embedding_dim: int) -> None:
+    The row of the padding token is not trained through this layer.
+    """
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None) -> None:
+        self.padding_idx = padding_idx
         self.weight = parameter(num_embeddings, embedding_dim)
 
     def __call__(self, ids: Array) -> Array:
         """(...) -> (..., C)."""
         # Without it, XLA on the CPU converts all of a half precision table before a loop that looks single ids up.
         table, ids = jax.lax.optimization_barrier((self.weight[...], ids))
-        return jnp.take(table, ids, axis=0, mode="fill")
+        x = jnp.take(table, ids, axis=0, mode="fill")
+        if self.padding_idx is None:
+            return x
+        return jnp.where((ids == self.padding_idx)[..., None], jax.lax.stop_gradient(x), x)
 
 
 class LayerNorm(nnx.Module):

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tensorflow.python.client import device_lib
 
 from loadstone.backend import Backend, Capabilities, Device, Parameter, host_memory
 from loadstone.config import Config
 from loadstone.errors import BackendError, PlacementError
 from loadstone.read.tensor import HostTensor
-from loadstone_tensorflow.framework import keras, tf
+from loadstone_tensorflow.framework import device_lib, keras, tf
 from loadstone_tensorflow.layers import RotaryEmbedding, without_memory
 from loadstone_tensorflow.modeling import attribute_of, device_name, named_layers, named_parameters, submodule
 

@@ -50,9 +50,11 @@ if "keras" not in sys.modules:  # before a wrong choice imports that framework, 
     )
 
 import keras
-import tensorflow as tf
 
 _refuse_keras_2(keras.__version__)
 _refuse_other_backend(keras.config.backend(), "KERAS_BACKEND, or the file keras.json")
 
-__all__ = ["keras", "tf"]
+import tensorflow as tf
+from tensorflow.python.client import device_lib
+
+__all__ = ["device_lib", "keras", "tf"]

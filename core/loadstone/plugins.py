@@ -21,7 +21,7 @@ from typing import Any, cast
 import pluggy
 
 from loadstone import hookspecs
-from loadstone.errors import MissingFrameworkError, PluginError, nearest
+from loadstone.errors import LoadstoneError, MissingFrameworkError, PluginError, nearest
 from loadstone.hookspecs import ArchitectureRecord, BackendRecord
 
 GROUP = "loadstone"
@@ -172,11 +172,16 @@ def _register(claim: Claim) -> None:
 
 @contextlib.contextmanager
 def blamed(claim: Claim, what: str) -> Iterator[None]:
-    """Turn whatever a plugin's code raises into an error that names the plugin, and remember it as broken."""
+    """Turn what a plugin's code raises into an error that names the plugin, and remember it as broken.
+
+    What it raises as a `LoadstoneError` says already what to do, and stays as it is.
+    """
     try:
         yield
     except (Exception, SystemExit) as error:
         claim.state, claim.traceback = "broken", traceback.format_exc()
+        if isinstance(error, LoadstoneError):
+            raise
         raise PluginError(
             f"the plugin behind {claim.name!r} {what}",
             where=f"{claim.value} of {claim.distribution}",

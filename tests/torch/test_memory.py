@@ -83,7 +83,7 @@ def test_a_load_that_reads_does_so_once_into_the_model_itself(folder, mapped, op
     cost = load(folder, **options)
     assert (cost["bytes_read"], cost["bytes_mapped"]) == (BF16.nbytes, 0)
     assert cost["asked_bytes"] < BF16.nbytes + HEADERS
-    assert factor * BF16.nbytes < cost["peak_bytes"] < factor * BF16.nbytes + FIXED
+    assert 0.9 * factor * BF16.nbytes < cost["peak_bytes"] < factor * BF16.nbytes + FIXED
     assert (cost["sum"] == mapped["sum"]) == ("dtype" not in options)
 
 
@@ -107,4 +107,4 @@ def test_a_narrowing_load_takes_what_the_narrow_model_takes(tmp_path):
     wide = checkpoints.make(dataclasses.replace(BF16, name="llama-100m-fp32", code="F32"), tmp_path)
     cost = load(wide, dtype="bfloat16", touch=False)
     assert cost["bytes_read"] == 2 * BF16.nbytes
-    assert BF16.nbytes < cost["peak_bytes"] < BF16.nbytes + FIXED
+    assert 0.9 * BF16.nbytes < cost["peak_bytes"] < BF16.nbytes + FIXED

@@ -44,7 +44,7 @@ class BertEmbeddings(nnx.Module):
     """Words, positions and token types, added and normalised."""
 
     def __init__(self, spec: EncoderSpec) -> None:
-        self.word_embeddings = Embedding(spec.vocab_size, spec.hidden_size)
+        self.word_embeddings = Embedding(spec.vocab_size, spec.hidden_size, padding_idx=spec.pad_token_id)
         self.position_embeddings = Embedding(spec.max_positions, spec.hidden_size)
         if spec.type_vocab_size:
             self.token_type_embeddings = Embedding(spec.type_vocab_size, spec.hidden_size)

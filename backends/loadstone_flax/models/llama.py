@@ -141,7 +141,7 @@ class FlaxLlamaModel(PreTrainedModel):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         spec = self.spec
-        self.embed_tokens = Embedding(spec.vocab_size, spec.hidden_size)
+        self.embed_tokens = Embedding(spec.vocab_size, spec.hidden_size, padding_idx=spec.pad_token_id)
         self.layers = stack(spec.num_layers, lambda: LlamaDecoderLayer(spec))
         self.norm = norm(spec)
         self.rotary_emb = RotaryEmbedding(spec.rope)
