@@ -36,7 +36,7 @@ class Headed(PreTrainedModel):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        setattr(self, self.base_prefix, self.build_base(config, **self.base_options))
+        setattr(self, self.base_model_prefix, self.build_base(config, **self.base_options))
 
     def run_base(self, *inputs: Any, **named: Any) -> ModelOutput:
         """Run the base model; a head's `forward` adds its own fields to what it returns."""
@@ -80,7 +80,7 @@ class ForCausalLM(Headed):
         if (cap := self.spec.logit_softcap) is not None:
             logits = cap * jnp.tanh(logits / cap)
         loss = None if labels is None else causal_lm_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
 class ForLastTokenClassification(Headed):
@@ -114,7 +114,7 @@ class ForLastTokenClassification(Headed):
         last = self._last_token(input_ids, len(x))
         logits = self.score(x[jnp.arange(len(x)), last])
         loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
     def _last_token(self, input_ids: Array | None, batch: int) -> Array | int:
         """Return the position (B,) of the last token that is not padding, wherever the padding is."""
@@ -151,7 +151,7 @@ class ForTokenClassification(Headed):
         base = self.run_base(input_ids, attention_mask, **inputs)
         logits = submodule(self, self.classifier_name)(self.dropout(base.last_hidden_state))
         loss = None if labels is None else token_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
 class ForQuestionAnswering(Headed):
@@ -181,7 +181,7 @@ class ForQuestionAnswering(Headed):
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = span_loss(starts, ends, start_positions, end_positions)
-        return self.output(return_dict, loss=loss, start_logits=starts, end_logits=ends, **base.rest())
+        return self.result(return_dict, loss=loss, start_logits=starts, end_logits=ends, **base.rest())
 
     def before_answers(self, x: Array) -> Array:
         """Return what the head reads of the last state (B, T, C); a family may drop some of it in training."""
@@ -217,7 +217,7 @@ class ForPooledClassification(Headed):
         base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.classifier(self.dropout(self.pooled(base)))
         loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
 class ForMultipleChoice(ForPooledClassification):
@@ -250,4 +250,4 @@ class ForMultipleChoice(ForPooledClassification):
         base = self.run_base(**flat)
         logits = self.classifier(self.dropout(self.pooled(base))).reshape(-1, choices)
         loss = None if labels is None else cross_entropy(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())

@@ -13,12 +13,12 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from loadstone.architectures import architecture_of
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
 from loadstone.generation import GenerationConfig
 from loadstone.outputs import ModelOutput
 from loadstone.pretrained import Pretrained
+from loadstone.report import LoadReport
 from loadstone_flax.generation import Cache, generate
 from loadstone_flax.layers import (
     BatchNorm,
@@ -32,7 +32,6 @@ from loadstone_flax.layers import (
     submodule,
 )
 
-ATTENTION = ("sdpa", "eager")
 SETTINGS = ("use_cache", "output_attentions", "output_hidden_states", "return_dict")
 
 jax.tree_util.register_pytree_with_keys(
@@ -50,10 +49,9 @@ class Facts:
     not that they are one object; a report decides nothing.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.generation_config = GenerationConfig.from_model_config(config)
-        self.load_report: Any = None
+    config: Config
+    generation_config: GenerationConfig
+    load_report: LoadReport | None
 
     def __eq__(self, other: object) -> bool:
         mine = (self.config, self.generation_config)
@@ -77,19 +75,13 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
 
     Plain calls, `generate`, `jax.jit` over `params=` or over `nnx.split`, and `nnx.jit(..., graph_updates=False)` use the
     parameters where they lie. `nnx.jit` alone returns the model's state, and so copies all of it.
-
-    Attributes:
-        config: What the model was built from.
-        spec: The same, with every quirk resolved; the modules read only this.
-        attn_implementation: "sdpa" or "eager"; `output_attentions` always computes eagerly.
     """
 
     backend_name: ClassVar[str] = "flax"
 
     def __init__(self, config: Config) -> None:
-        self._facts = Facts(config)
-        self.spec = architecture_of(config).spec(config)
-        self.attn_implementation = ATTENTION[0]
+        self._facts = Facts()
+        self.describe(config)
 
     def __call__(
         self,
@@ -183,12 +175,12 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
         self._facts.generation_config = generation_config
 
     @property
-    def load_report(self) -> Any:
+    def load_report(self) -> LoadReport | None:
         """What became of every parameter and stored tensor; None for a model that was not loaded."""
         return self._facts.load_report
 
     @load_report.setter
-    def load_report(self, load_report: Any) -> None:
+    def load_report(self, load_report: LoadReport | None) -> None:
         self._facts.load_report = load_report
 
     @property
@@ -201,11 +193,6 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
         """The dtype of the first floating-point parameter."""
         dtypes = (variable.dtype for _, variable in named_parameters(self))
         return next(dtype for dtype in dtypes if jax.numpy.issubdtype(dtype, jax.numpy.floating))
-
-    @property
-    def base_model(self) -> nnx.Module:
-        """The model without its task head; the model itself where it has none."""
-        return submodule(self, self.base_prefix)
 
     def num_parameters(self) -> int:
         """Return how many numbers the parameters hold; tied ones count once."""
@@ -228,67 +215,20 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
             for _, module in named_modules(self)
         )
 
-    def set_attn_implementation(self, name: str) -> None:
-        """Choose how attention is computed: "sdpa" or "eager".
+    def module_at(self, path: str) -> Any:
+        """Return the module that checkpoints call `path`; "" is the model itself."""
+        return submodule(self, path)
 
-        Raises:
-            ArgumentError: If it is neither.
-        """
-        if name not in ATTENTION:
-            raise ArgumentError(
-                f"unknown attn_implementation {name!r}",
-                expected=f"one of: {', '.join(ATTENTION)}",
-                hint="leave it out for the fastest one",
-            )
-        for _, module in named_modules(self):
-            if isinstance(module, PreTrainedModel):
-                module.attn_implementation = name
-
-    def output(self, return_dict: bool | None, **fields: Any) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields that are not None, as a ModelOutput or, with `return_dict=False`, a tuple."""
-        found = ModelOutput(**fields)
-        wanted = self.config.return_dict if return_dict is None else return_dict
-        return found if wanted else found.to_tuple()
-
-    def wants(self, name: str, given: bool | None) -> bool:
-        """Return what a call says of an output flag, or else the configuration."""
-        return bool(getattr(self.config, name)) if given is None else given
+    def set_module_at(self, path: str, module: nnx.Module) -> None:
+        """Replace the module that checkpoints call `path`."""
+        owner, _, name = path.rpartition(".")
+        setattr(submodule(self, owner), name, module)
 
     def embed(self, table: Embedding, input_ids: Array | None, inputs_embeds: Array | None) -> Array:
         """Return the embeddings (B, T, C) of exactly one of the two inputs."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ArgumentError("pass exactly one of input_ids and inputs_embeds")
         return table(input_ids) if inputs_embeds is None else inputs_embeds
-
-    def get_input_embeddings(self) -> Embedding:
-        """Return the layer that looks tokens up."""
-        architecture, head = self.architecture_and_head()
-        return submodule(submodule(self, head.prefix), architecture.embedding)
-
-    def get_output_embeddings(self) -> nnx.Module | None:
-        """Return the layer that scores every token of the vocabulary, or None."""
-        output = self.architecture_and_head()[1].output
-        return submodule(self, output) if output else None
-
-    def set_input_embeddings(self, embeddings: nnx.Module) -> None:
-        """Replace the layer that looks tokens up."""
-        architecture, head = self.architecture_and_head()
-        self._replace(".".join(part for part in (head.prefix, architecture.embedding) if part), embeddings)
-
-    def set_output_embeddings(self, embeddings: nnx.Module) -> None:
-        """Replace the layer that scores every token of the vocabulary.
-
-        Raises:
-            ArgumentError: If the model has none.
-        """
-        output = self.architecture_and_head()[1].output
-        if not output:
-            raise ArgumentError(f"{type(self).__name__} scores no vocabulary")
-        self._replace(output, embeddings)
-
-    def _replace(self, path: str, module: nnx.Module) -> None:
-        owner, _, name = path.rpartition(".")
-        setattr(submodule(self, owner), name, module)
 
     def generate(
         self, input_ids: Any = None, *, params: Mapping[str, Array] | None = None, **arguments: Any
@@ -298,10 +238,7 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
         Raises:
             ArgumentError: If the model has no head for it, or an argument is unknown.
         """
-        if self.architecture_and_head()[1].task != "CausalLM":
-            raise ArgumentError(
-                f"{type(self).__name__} cannot generate", hint="load it with FlaxAutoModelForCausalLM"
-            )
+        self.check_generates()
         return generate(self if params is None else self.with_params(params), input_ids, **arguments)
 
 

@@ -35,7 +35,7 @@ class Headed(PreTrainedModel):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        setattr(self, self.base_prefix, self.build_base(config, **self.base_options))
+        setattr(self, self.base_model_prefix, self.build_base(config, **self.base_options))
 
     def run_base(self, *inputs: Any, **named: Any) -> ModelOutput:
         """Run the base model; a head's `forward` adds its own fields to what it returns."""

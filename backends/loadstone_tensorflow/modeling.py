@@ -11,10 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 import optree
 
-from loadstone.architectures import architecture_of
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
-from loadstone.generation import GenerationConfig
 from loadstone.outputs import ModelOutput
 from loadstone.pretrained import Pretrained
 from loadstone_tensorflow.framework import keras, tf
@@ -22,7 +20,6 @@ from loadstone_tensorflow.generation import Generator, generate
 from loadstone_tensorflow.layers import Buffer, Embedding, Parameter, is_building, policy
 
 Tensor = tf.Tensor
-ATTENTION = ("sdpa", "eager")
 
 
 _exporting: ContextVar[bool] = ContextVar("exporting", default=False)
@@ -119,10 +116,7 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
     A model is called with token ids, with a dict of inputs, or with keywords; arrays and lists will do for tensors.
 
     Attributes:
-        config: What the model was built from.
-        spec: The same, with every quirk resolved; the modules read only this.
         attn_implementation: "sdpa" or "eager", for other backends' sake: TensorFlow computes both the same way.
-        base_model_prefix: Where the base model sits in this one; "" for the base model itself.
         generator: The compiled loops of `generate`.
         input_axes: How many axes token ids have.
         options: The keyword arguments that it was built with.
@@ -134,12 +128,7 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
 
     def __init__(self, config: Config) -> None:
         super().__init__(dtype=policy())
-        self.config = config
-        self.spec = architecture_of(config).spec(config)
-        self.generation_config = GenerationConfig.from_model_config(config)
-        self.attn_implementation = ATTENTION[0]
-        self.base_model_prefix = self.base_prefix
-        self.load_report = None
+        self.describe(config)
         self.generator = Generator(self)
         self._convert_input_args = False  # `__call__` converts them
         self.built = True
@@ -163,12 +152,6 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         """Where the first parameter is, e.g. "CPU:0"."""
         return device_name(self.weights[0].value.device)
 
-    @property
-    def base_model(self) -> PreTrainedModel:
-        """The model without its task head; the model itself where it has none."""
-        found: PreTrainedModel = submodule(self, self.base_prefix)
-        return found
-
     def __dir__(self) -> list[str]:
         # Keras saves whatever it finds here, and would find the base model a second time, or this model in itself.
         return [name for name in super().__dir__() if name != "base_model"]
@@ -180,31 +163,22 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         counted = (v for v in held if not isinstance(v, Buffer))
         return sum(v.shape.num_elements() for v in counted if not (exclude_embeddings and id(v) in tables))
 
-    def set_attn_implementation(self, name: str) -> None:
-        """Accept "sdpa" or "eager"; TensorFlow computes both the same way.
+    def module_at(self, path: str) -> Any:
+        """Return the layer that checkpoints call `path`; "" is the model itself."""
+        return submodule(self, path)
 
-        Raises:
-            ArgumentError: If it is neither.
-        """
-        if name not in ATTENTION:
-            raise ArgumentError(
-                f"unknown attn_implementation {name!r}",
-                expected=f"one of: {', '.join(ATTENTION)}",
-                hint="leave it out for the fastest one",
-            )
-        for layer in self._flatten_layers():
-            if isinstance(layer, PreTrainedModel):
-                layer.attn_implementation = name
-
-    def result(self, return_dict: bool | None, **fields: Any) -> ModelOutput | tuple[Any, ...]:
-        """Return the fields that are not None, as a ModelOutput or, with `return_dict=False`, a tuple."""
-        found = ModelOutput(**fields)
-        wanted = self.config.return_dict if return_dict is None else return_dict
-        return found if wanted else found.to_tuple()
+    def set_module_at(self, path: str, module: keras.layers.Layer) -> None:
+        """Replace the layer that checkpoints call `path`."""
+        parent, _, name = path.rpartition(".")
+        owner = submodule(self, parent)
+        attribute = attribute_of(owner, name)
+        owner._tracker.untrack(getattr(owner, attribute))
+        setattr(owner, attribute, module)
+        self.forget_compiled()
 
     def wants(self, name: str, given: bool | None) -> bool:
         """Return what a call says of an output flag, or else the configuration; exports have no such outputs."""
-        return bool(getattr(self.config, name)) and not _exporting.get() if given is None else given
+        return super().wants(name, False if _exporting.get() and given is None else given)
 
     def embed(self, table: Embedding, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         """Return the embeddings (B, T, C) of exactly one of the two inputs."""
@@ -213,48 +187,6 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         if inputs_embeds is not None:
             return tf.cast(inputs_embeds, self.compute_dtype)
         return table(input_ids)
-
-    def get_input_embeddings(self) -> Embedding:
-        """Return the layer that looks tokens up.
-
-        Raises:
-            ArgumentError: If the model reads no tokens.
-        """
-        architecture, head = self.architecture_and_head()
-        if not architecture.embedding:
-            raise ArgumentError(f"{type(self).__name__} reads no tokens, and has no embedding of them")
-        path = ".".join(part for part in (head.prefix, architecture.embedding) if part)
-        found: Embedding = submodule(self, path)
-        return found
-
-    def get_output_embeddings(self) -> keras.layers.Layer | None:
-        """Return the layer that scores every token of the vocabulary, or None."""
-        output = self.architecture_and_head()[1].output
-        return submodule(self, output) if output else None
-
-    def set_input_embeddings(self, embeddings: keras.layers.Layer) -> None:
-        """Replace the layer that looks tokens up."""
-        architecture, head = self.architecture_and_head()
-        self._replace(".".join(part for part in (head.prefix, architecture.embedding) if part), embeddings)
-
-    def set_output_embeddings(self, embeddings: keras.layers.Layer) -> None:
-        """Replace the layer that scores every token of the vocabulary.
-
-        Raises:
-            ArgumentError: If the model has none.
-        """
-        output = self.architecture_and_head()[1].output
-        if not output:
-            raise ArgumentError(f"{type(self).__name__} scores no vocabulary")
-        self._replace(output, embeddings)
-
-    def _replace(self, path: str, layer: keras.layers.Layer) -> None:
-        parent, _, name = path.rpartition(".")
-        owner = submodule(self, parent)
-        attribute = attribute_of(owner, name)
-        owner._tracker.untrack(getattr(owner, attribute))
-        setattr(owner, attribute, layer)
-        self.forget_compiled()
 
     def forget_compiled(self) -> None:
         """Drop every function that was compiled with variables that the model no longer has."""
@@ -267,10 +199,7 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         Raises:
             ArgumentError: If the model has no head for it, or an argument is unknown.
         """
-        if self.architecture_and_head()[1].task != "CausalLM":
-            raise ArgumentError(
-                f"{type(self).__name__} cannot generate", hint="load it with TFAutoModelForCausalLM"
-            )
+        self.check_generates()
         return generate(self, input_ids, **arguments)
 
     def compute_loss(

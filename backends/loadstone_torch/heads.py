@@ -40,7 +40,7 @@ class Headed(PreTrainedModel):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         base = self.build_base(config, **self.base_options)
-        self.add_module(self.base_prefix, base)
+        self.add_module(self.base_model_prefix, base)
         _name_inputs(type(self), type(base))
 
     def run_base(self, *inputs: Any, **named: Any) -> ModelOutput:
@@ -108,7 +108,7 @@ class ForCausalLM(Headed):
         if (cap := self.spec.logit_softcap) is not None:
             logits = cap * torch.tanh(logits / cap)
         loss = None if labels is None else causal_lm_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
 class ForLastTokenClassification(Headed):
@@ -142,7 +142,7 @@ class ForLastTokenClassification(Headed):
         last = self._last_token(input_ids, len(x), x.device)
         logits = self.score(x[torch.arange(len(x), device=x.device), last])
         loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
     def _last_token(self, input_ids: Tensor | None, batch: int, device: torch.device) -> Tensor | int:
         """Return the position (B,) of the last token that is not padding, wherever the padding is."""
@@ -180,7 +180,7 @@ class ForTokenClassification(Headed):
         base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.get_submodule(self.classifier_name)(self.dropout(base.last_hidden_state))
         loss = None if labels is None else token_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
 class ForQuestionAnswering(Headed):
@@ -210,7 +210,7 @@ class ForQuestionAnswering(Headed):
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = span_loss(starts, ends, start_positions, end_positions)
-        return self.output(return_dict, loss=loss, start_logits=starts, end_logits=ends, **base.rest())
+        return self.result(return_dict, loss=loss, start_logits=starts, end_logits=ends, **base.rest())
 
     def before_answers(self, x: Tensor) -> Tensor:
         """Return what the head reads of the last state (B, T, C); a family may drop some of it in training."""
@@ -247,7 +247,7 @@ class ForPooledClassification(Headed):
         base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.classifier(self.dropout(self.pooled(base)))
         loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
 class ForMultipleChoice(ForPooledClassification):
@@ -280,4 +280,4 @@ class ForMultipleChoice(ForPooledClassification):
         base = self.run_base(**flat)
         logits = self.classifier(self.dropout(self.pooled(base))).view(-1, choices)
         loss = None if labels is None else F.cross_entropy(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())

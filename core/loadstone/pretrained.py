@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
+from loadstone.outputs import ModelOutput
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,27 +26,50 @@ class Pretrained:
 
     Attributes:
         backend_name: The backend that the class belongs to.
+        attentions: What `attn_implementation` may be; the first is the default.
         config: The model's configuration.
+        spec: The same, with every quirk resolved; the modules read only this.
         generation_config: Its settings for `generate`.
+        attn_implementation: "sdpa" or "eager"; `output_attentions` always computes eagerly.
+        base_model_prefix: Where the base model sits in this one; "" for the base model itself.
         load_report: What became of every parameter and stored tensor; None for a model that was not loaded.
         device: Where it is, as its framework says it.
     """
 
     backend_name: ClassVar[str]
+    attentions: ClassVar[tuple[str, ...]] = ("sdpa", "eager")
     config: Config
+    spec: Any
     generation_config: GenerationConfig
+    attn_implementation: str
+    base_model_prefix: str
     load_report: LoadReport | None
     device: Any
+
+    def describe(self, config: Config) -> None:
+        """Take on a configuration and all that follows from it; a backend's `__init__` calls it first."""
+        from loadstone.architectures import architecture_of
+        from loadstone.generation import GenerationConfig
+
+        self.config = config
+        self.spec = architecture_of(config).spec(config)
+        self.generation_config = GenerationConfig.from_model_config(config)
+        self.attn_implementation = self.attentions[0]
+        self.base_model_prefix = self.architecture_and_head()[1].prefix
+        self.load_report = None
+
+    def module_at(self, path: str) -> Any:
+        """Return the module that checkpoints call `path`; "" is the model itself. A backend defines it."""
+        raise NotImplementedError
+
+    def set_module_at(self, path: str, module: Any) -> None:
+        """Replace the module that checkpoints call `path`. A backend defines it."""
+        raise NotImplementedError
 
     @classmethod
     def architecture_and_head(cls) -> tuple[Architecture, Head]:
         """Return what describes this class; a subclass of ours is described by its nearest ancestor."""
         return _described(cls)  # type: ignore[arg-type]  # a class is hashable
-
-    @property
-    def base_prefix(self) -> str:
-        """Where the base model sits in this one; "" for the base model itself."""
-        return self.architecture_and_head()[1].prefix
 
     @classmethod
     def build_base(cls, config: Config, **options: Any) -> Any:
@@ -172,9 +196,76 @@ class Pretrained:
         resize_token_embeddings(self, rows, mean_resizing=mean_resizing)
         return self.get_input_embeddings()
 
+    @property
+    def base_model(self) -> Any:
+        """The model without its task head; the model itself where it has none."""
+        return self.module_at(self.base_model_prefix)
+
     def get_input_embeddings(self) -> Any:
-        """Return the layer that looks tokens up."""
-        raise NotImplementedError
+        """Return the layer that looks tokens up.
+
+        Raises:
+            ArgumentError: If the model reads no tokens.
+        """
+        return self.module_at(self._embedding_path())
+
+    def set_input_embeddings(self, embeddings: Any) -> None:
+        """Replace the layer that looks tokens up. Raises as `get_input_embeddings` does."""
+        self.set_module_at(self._embedding_path(), embeddings)
+
+    def _embedding_path(self) -> str:
+        architecture, head = self.architecture_and_head()
+        if not architecture.embedding:
+            raise ArgumentError(f"{type(self).__name__} reads no tokens, and has no embedding of them")
+        return ".".join(part for part in (head.prefix, architecture.embedding) if part)
+
+    def get_output_embeddings(self) -> Any:
+        """Return the layer that scores every token of the vocabulary, or None."""
+        output = self.architecture_and_head()[1].output
+        return self.module_at(output) if output else None
+
+    def set_output_embeddings(self, embeddings: Any) -> None:
+        """Replace the layer that scores every token of the vocabulary.
+
+        Raises:
+            ArgumentError: If the model has none.
+        """
+        output = self.architecture_and_head()[1].output
+        if not output:
+            raise ArgumentError(f"{type(self).__name__} scores no vocabulary")
+        self.set_module_at(output, embeddings)
+
+    def set_attn_implementation(self, name: str) -> None:
+        """Choose how attention is computed: "sdpa" or "eager".
+
+        Raises:
+            ArgumentError: If it is neither.
+        """
+        if name not in self.attentions:
+            raise ArgumentError(
+                f"unknown attn_implementation {name!r}",
+                expected=f"one of: {', '.join(self.attentions)}",
+                hint="leave it out for the fastest one",
+            )
+        self.attn_implementation = self.base_model.attn_implementation = name
+
+    def wants(self, name: str, given: bool | None) -> bool:
+        """Return what a call says of an output flag, or else the configuration."""
+        return bool(getattr(self.config, name)) if given is None else given
+
+    def result(self, return_dict: bool | None, **fields: Any) -> ModelOutput | tuple[Any, ...]:
+        """Return the fields that are not None, as a ModelOutput or, with `return_dict=False`, a tuple."""
+        found = ModelOutput(**fields)
+        wanted = self.config.return_dict if return_dict is None else return_dict
+        return found if wanted else found.to_tuple()
+
+    def check_generates(self) -> None:
+        """Raise an ArgumentError if the model has no head that `generate` can continue prompts with."""
+        if self.architecture_and_head()[1].task != "CausalLM":
+            from loadstone.plugins import prefix_of
+
+            auto_class = f"{prefix_of(self.backend_name)}AutoModelForCausalLM"
+            raise ArgumentError(f"{type(self).__name__} cannot generate", hint=f"load it with {auto_class}")
 
 
 @functools.cache

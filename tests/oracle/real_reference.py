@@ -1,10 +1,11 @@
-"""What transformers answers on real checkpoints: `python -m tests.oracle.real_reference OUT FOLDER...`.
+"""What transformers answers on real checkpoints: `python -m tests.oracle.real_reference FOLDER OUT.npz`.
 
-Run in a process of its own; writes one .npz per checkpoint, named after the folder, with the token ids that it was
-asked about, its logits (or last hidden states) and, for a causal model, 30 greedy tokens.
+Run in a process of its own; writes the token ids that it was asked about, its logits (or last hidden states) and, for a
+causal model, 30 greedy tokens.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ SEED = 20
 
 
 def record(folder: Path, out: Path) -> None:
-    """Ask transformers about one checkpoint."""
+    """Ask transformers about one checkpoint, and write what it says."""
     config = json.loads((folder / "config.json").read_text())
     model = (
         getattr(transformers, config["architectures"][0]).from_pretrained(folder, dtype=torch.float32).eval()
@@ -31,15 +32,14 @@ def record(folder: Path, out: Path) -> None:
         if "CausalLM" in config["architectures"][0] or "LMHead" in config["architectures"][0]:
             prompt = torch.from_numpy(ids[:1, :6])
             arrays["sequences"] = model.generate(prompt, max_new_tokens=30, do_sample=False).numpy()
-    temporary = out / f".{folder.name}.npz"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{os.getpid()}-{out.name}")
     np.savez(temporary, **arrays)
-    temporary.rename(out / f"{folder.name}.npz")
+    temporary.rename(out)
 
 
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
-    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
-    for name in sys.argv[2:]:
-        record(Path(name), Path(sys.argv[1]))
+    record(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -217,7 +217,7 @@ class FlaxBertModel(PreTrainedModel):
         want_weights = self.wants("output_attentions", output_attentions)
         eager = want_weights or self.attn_implementation == "eager"
         x, states, weights = self.encoder(x, padding_mask(attention_mask), eager)
-        return self.output(
+        return self.result(
             return_dict,
             last_hidden_state=x,
             pooler_output=None if self.pooler is None else self.pooler(x),
@@ -300,7 +300,7 @@ class FlaxBertForPreTraining(Headed):
         loss = None
         if labels is not None and next_sentence_label is not None:
             loss = token_loss(logits, labels) + cross_entropy(related, next_sentence_label.reshape(-1))
-        return self.output(
+        return self.result(
             return_dict, loss=loss, prediction_logits=logits, seq_relationship_logits=related, **base.rest()
         )
 
@@ -331,7 +331,7 @@ class FlaxBertForMaskedLM(Headed):
         base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.cls.predictions(base.last_hidden_state)
         loss = None if labels is None else token_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
 class FlaxBertForNextSentencePrediction(Headed):
@@ -358,7 +358,7 @@ class FlaxBertForNextSentencePrediction(Headed):
         base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.cls.seq_relationship(base.pooler_output)
         loss = None if labels is None else cross_entropy(logits, labels.reshape(-1))
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
 class FlaxBertForSequenceClassification(ForPooledClassification):

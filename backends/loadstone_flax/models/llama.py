@@ -201,7 +201,7 @@ class FlaxLlamaModel(PreTrainedModel):
             cache.advance(tokens)
         x = self.norm(x)
         states[-1] = x  # the last state is the normalised one
-        return self.output(
+        return self.result(
             return_dict,
             last_hidden_state=x,
             past_key_values=cache,

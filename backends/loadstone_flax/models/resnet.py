@@ -129,7 +129,7 @@ class FlaxResNetModel(PreTrainedModel):
             `last_hidden_state` (B, C, height / 32, width / 32), `pooler_output` (B, C, 1, 1), `hidden_states`.
         """
         x, states = self.encoder(self.embedder(pixel_values.astype(self.dtype)))
-        return self.output(
+        return self.result(
             return_dict,
             last_hidden_state=x,
             pooler_output=x.mean((2, 3), keepdims=True),
@@ -162,4 +162,4 @@ class FlaxResNetForImageClassification(Headed):
         base = self.run_base(pixel_values, **inputs)
         logits = self.classifier[1](base.pooler_output[..., 0, 0])
         loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())

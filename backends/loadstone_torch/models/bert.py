@@ -226,7 +226,7 @@ class BertModel(PreTrainedModel):
         want_weights = self.wants("output_attentions", output_attentions)
         eager = want_weights or self.attn_implementation == "eager"
         x, states, weights = self.encoder(x, padding_mask(attention_mask), eager)
-        return self.output(
+        return self.result(
             return_dict,
             last_hidden_state=x,
             pooler_output=None if self.pooler is None else self.pooler(x),
@@ -314,7 +314,7 @@ class BertForPreTraining(Headed):
         loss = None
         if labels is not None and next_sentence_label is not None:
             loss = token_loss(logits, labels) + F.cross_entropy(related, next_sentence_label.flatten())
-        return self.output(
+        return self.result(
             return_dict, loss=loss, prediction_logits=logits, seq_relationship_logits=related, **base.rest()
         )
 
@@ -345,7 +345,7 @@ class BertForMaskedLM(Headed):
         base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.cls.predictions(base.last_hidden_state)
         loss = None if labels is None else token_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
 class BertForNextSentencePrediction(Headed):
@@ -372,7 +372,7 @@ class BertForNextSentencePrediction(Headed):
         base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.cls.seq_relationship(base.pooler_output)
         loss = None if labels is None else F.cross_entropy(logits, labels.flatten())
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
 class BertForSequenceClassification(ForPooledClassification):

@@ -150,7 +150,7 @@ class DistilBertModel(PreTrainedModel):
         want_weights = self.wants("output_attentions", output_attentions)
         eager = want_weights or self.attn_implementation == "eager"
         x, states, weights = self.transformer(x, padding_mask(attention_mask), eager)
-        return self.output(
+        return self.result(
             return_dict,
             last_hidden_state=x,
             hidden_states=tuple(states) if self.wants("output_hidden_states", output_hidden_states) else None,
@@ -186,7 +186,7 @@ class DistilBertForMaskedLM(Headed):
         x = self.vocab_layer_norm(self.activation(self.vocab_transform(base.last_hidden_state)))
         logits = self.vocab_projector(x)
         loss = None if labels is None else token_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
 class DistilBertForSequenceClassification(ForPooledClassification):

@@ -172,7 +172,7 @@ class GPT2Model(PreTrainedModel):
             weights.append(attended)
         x = self.ln_f(x)
         states[-1] = x  # the last state is the normalised one
-        return self.output(
+        return self.result(
             return_dict,
             last_hidden_state=x,
             past_key_values=cache,

@@ -189,7 +189,7 @@ class LlamaModel(PreTrainedModel):
             weights.append(attended)
         x = self.norm(x)
         states[-1] = x  # the last state is the normalised one
-        return self.output(
+        return self.result(
             return_dict,
             last_hidden_state=x,
             past_key_values=cache,

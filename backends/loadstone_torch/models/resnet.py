@@ -130,7 +130,7 @@ class ResNetModel(PreTrainedModel):
             `last_hidden_state` (B, C, height / 32, width / 32), `pooler_output` (B, C, 1, 1), `hidden_states`.
         """
         x, states = self.encoder(self.embedder(pixel_values.to(self.dtype)))
-        return self.output(
+        return self.result(
             return_dict,
             last_hidden_state=x,
             pooler_output=self.pooler(x),
@@ -163,4 +163,4 @@ class ResNetForImageClassification(Headed):
         base = self.run_base(pixel_values, **inputs)
         logits = self.classifier(base.pooler_output)
         loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())

@@ -73,7 +73,7 @@ class RobertaForMaskedLM(Headed):
         base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.lm_head(base.last_hidden_state)
         loss = None if labels is None else token_loss(logits, labels)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
 class RobertaClassificationHead(nn.Module):
@@ -118,7 +118,7 @@ class RobertaForSequenceClassification(Headed):
         base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.classifier(base.last_hidden_state)
         loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
 class RobertaForTokenClassification(ForTokenClassification):

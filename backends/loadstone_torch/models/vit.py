@@ -234,7 +234,7 @@ class ViTModel(PreTrainedModel):
         eager = want_weights or self.attn_implementation == "eager"
         x, states, weights = self.encoder(x, eager)
         x = self.layernorm(x)
-        return self.output(
+        return self.result(
             return_dict,
             last_hidden_state=x,
             pooler_output=None if self.pooler is None else self.pooler(x),
@@ -268,4 +268,4 @@ class ViTForImageClassification(Headed):
         base = self.run_base(pixel_values, **inputs)
         logits = self.classifier(base.last_hidden_state[:, 0])
         loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
-        return self.output(return_dict, loss=loss, logits=logits, **base.rest())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
