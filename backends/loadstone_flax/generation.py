@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from loadstone.decoding import NextLogits, Streamer, decode
 from loadstone.errors import ArgumentError
 from loadstone.generation import resolve_generation
 from loadstone_flax.layers import full_precision
@@ -96,43 +97,104 @@ def generate(
     attention_mask: Any = None,
     inputs: Any = None,
     use_cache: bool = True,
+    streamer: Streamer | None = None,
     **arguments: Any,
 ) -> Array:
-    """Continue prompts greedily, dropout switched off.
+    """Continue prompts, dropout switched off.
 
-    One program is compiled for each shape of prompt and number of new tokens, and kept.
+    Where the likeliest token is taken each time, the whole loop is one compiled program; else each step is. Either is
+    compiled for each shape of prompt and number of new tokens, and kept.
 
     Args:
         model: A causal language model.
-        input_ids: (B, T); shorter prompts are padded on the left.
+        input_ids: (B, T), an array or lists of numbers; shorter prompts are padded on the left.
         attention_mask: (B, T), zero at padding; None: nothing is padding.
         inputs: The same as `input_ids`.
         use_cache: Keep keys and values; False computes every token again at each step.
-        **arguments: `max_new_tokens`, `max_length`, `eos_token_id` (one or several), `pad_token_id`; where absent,
-            generation_config.json decides.
+        streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
+        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generation.resolve_generation`; where
+            absent, generation_config.json decides.
 
     Returns:
         Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
 
     Raises:
-        ArgumentError: If an argument is unknown, or the prompt leaves no room.
+        ArgumentError: If an argument is unknown or out of range, or the prompt leaves no room.
     """
-    ids = input_ids if input_ids is not None else inputs
-    if ids is None:
+    given = input_ids if input_ids is not None else inputs
+    if given is None:
         raise ArgumentError("generate() needs input_ids", expected="token ids (B, T)")
-    ids = np.asarray(ids)
+    ids = np.asarray(given).astype(np.int32)
     plan = resolve_generation(model.generation_config, arguments, prompt_length=ids.shape[1])
+    mask = None if attention_mask is None else np.asarray(attention_mask).astype(np.int32)
+    mask = (
+        None if mask is None or mask.all() else mask
+    )  # a mask that hides nothing needs no program of its own
+    if not plan.is_greedy or streamer is not None:
+        steps = _steps(model, mask is not None, plan.max_new_tokens, use_cache)
+        return jax.device_put(decode(steps, ids, mask, plan, streamer=streamer))
     grown, end = _continue(
         model,
-        ids.astype(np.int32),
-        None if attention_mask is None else np.asarray(attention_mask).astype(np.int32),
-        np.asarray(plan.eos_token_ids, np.int32),
+        ids,
+        mask,
+        _ends(plan.eos_token_ids),
         np.int32(plan.pad_token_id),
         new_tokens=plan.max_new_tokens,
         use_cache=use_cache,
     )
     # Cut on the host: on the device, each length would be a program of its own.
     return jax.device_put(np.asarray(grown)[:, : int(end)])
+
+
+def _ends(tokens: tuple[int, ...]) -> np.ndarray:
+    """Return the ids that end a sequence, filled up with an id that no token has: four of them are one shape."""
+    return np.array([*tokens, *[-1] * (-len(tokens) % 4)], np.int32)
+
+
+def _steps(model: Any, masked: bool, new_tokens: int, use_cache: bool) -> NextLogits:
+    """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
+    cache: Cache | None = None
+    room = 0
+
+    def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        nonlocal cache, room
+        room = room or ids.shape[1] + new_tokens
+        behind = ((0, 0), (0, room - ids.shape[1]))
+        unseen = ids.shape[1] if use_cache and cache is None else 1
+        logits, cache = _step(
+            model,
+            np.pad(ids, behind),
+            np.pad(mask, behind, constant_values=1) if masked else None,
+            cache,
+            np.int32(ids.shape[1] - unseen),
+            tokens=unseen,
+            new_tokens=new_tokens,
+            use_cache=use_cache,
+        )
+        return np.asarray(logits)
+
+    return run
+
+
+@functools.partial(jax.jit, static_argnames=("tokens", "new_tokens", "use_cache"), donate_argnames="cache")
+@full_precision()
+def _step(
+    model: Any,
+    ids: Array,
+    mask: Array | None,
+    cache: Cache | None,
+    start: Array,
+    *,
+    tokens: int,
+    new_tokens: int,
+    use_cache: bool,
+) -> tuple[Array, Cache | None]:
+    """Return the float32 logits (B, V) that follow `tokens` tokens from `start` on, and the cache for the next step."""
+    model.eval()
+    logits, grown = (_with_cache if use_cache else _without_cache)(model, ids, mask, cache, start, tokens)
+    if cache is None and grown is not None:
+        grown = grown.reserve(new_tokens)
+    return logits.astype(jnp.float32), grown
 
 
 @functools.partial(jax.jit, static_argnames=("new_tokens", "use_cache"))

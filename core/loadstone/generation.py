@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from loadstone.config import Config, parse_config_json
 from loadstone.errors import ArgumentError, nearest
+
+logger = logging.getLogger(__name__)
 
 GENERATION_CONFIG_NAME = "generation_config.json"
 DEFAULT_MAX_LENGTH = 20
@@ -117,6 +120,31 @@ ARGUMENTS = (
     "stop_strings",
     "tokenizer",
 )
+NEUTRAL = {
+    "bad_words_ids": None,
+    "begin_suppress_tokens": None,
+    "encoder_repetition_penalty": 1.0,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "exponential_decay_length_penalty": None,
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "guidance_scale": None,
+    "min_length": 0,
+    "min_new_tokens": None,
+    "min_p": None,
+    "no_repeat_ngram_size": 0,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "penalty_alpha": None,
+    "prompt_lookup_num_tokens": None,
+    "return_dict_in_generate": False,
+    "sequence_bias": None,
+    "suppress_tokens": None,
+    "top_h": None,
+    "typical_p": 1.0,
+}
+"""Settings of transformers' that would change what is written and that are not there, by the value that changes nothing."""
 # transformers' default where a checkpoint samples and does not say.
 DEFAULT_TOP_K = 50
 
@@ -135,12 +163,7 @@ def resolve_generation(
     Raises:
         ArgumentError: If an argument is unknown or out of range.
     """
-    for name in arguments:
-        if name not in ARGUMENTS:
-            hint = nearest(name, ARGUMENTS)
-            raise ArgumentError(
-                f"generate() has no argument {name!r}", expected=", ".join(ARGUMENTS), hint=hint
-            )
+    _check_known(config, arguments)
     settings = {**config.values, **{name: value for name, value in arguments.items() if value is not None}}
     eos = settings.get("eos_token_id")
     eos_ids = () if eos is None else tuple(eos) if isinstance(eos, list | tuple) else (int(eos),)
@@ -160,6 +183,27 @@ def resolve_generation(
     )
     _check_ranges(found)
     return found
+
+
+def _check_known(config: GenerationConfig, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that are not there, and say which of the checkpoint's settings are not."""
+    for name, value in arguments.items():
+        if name not in ARGUMENTS and not _changes_nothing(name, value):
+            hint = nearest(name, ARGUMENTS)
+            raise ArgumentError(
+                f"generate() has no argument {name!r}", expected=", ".join(ARGUMENTS), hint=hint
+            )
+    unknown = [
+        f"{name}={value}"
+        for name, value in config.values.items()
+        if name in NEUTRAL and not _changes_nothing(name, value)
+    ]
+    if unknown:
+        logger.warning("generate() does not know these settings of the checkpoint: %s", ", ".join(unknown))
+
+
+def _changes_nothing(name: str, value: Any) -> bool:
+    return name in NEUTRAL and (value is None or value == NEUTRAL[name])
 
 
 def _stop_strings(settings: Mapping[str, Any]) -> tuple[str, ...]:

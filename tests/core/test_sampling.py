@@ -110,3 +110,17 @@ def test_the_checkpoints_settings_hold_and_the_callers_go_before() -> None:
     found = resolve_generation(config, {"temperature": 0.2}, prompt_length=3)
     assert (found.do_sample, found.temperature, found.top_p, found.eos_token_ids) == (True, 0.2, 0.8, (2, 7))
     assert resolve_generation(config, {"do_sample": False}, prompt_length=3).is_greedy
+
+
+def test_settings_that_are_not_there_are_told_unless_they_change_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    quiet = GenerationConfig({"num_beams": 1, "typical_p": 1.0, "min_p": None})
+    resolve_generation(quiet, {"num_beams": 1, "num_return_sequences": None}, prompt_length=1)
+    assert not caplog.records
+    resolve_generation(GenerationConfig({"num_beams": 4, "top_k": 3}), {}, prompt_length=1)
+    assert [record.getMessage() for record in caplog.records] == [
+        "generate() does not know these settings of the checkpoint: num_beams=4"
+    ]
+    with pytest.raises(ArgumentError, match="num_beams"):
+        resolve_generation(quiet, {"num_beams": 2}, prompt_length=1)

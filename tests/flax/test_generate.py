@@ -23,6 +23,20 @@ def model() -> Any:
     return loadstone.FlaxLlamaForCausalLM.from_pretrained(load.folder("llama-causal-lm"))
 
 
+class Recorder:
+    """A streamer that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.tokens: list[np.ndarray] = []
+        self.ended = False
+
+    def put(self, value: np.ndarray) -> None:
+        self.tokens.append(np.asarray(value))
+
+    def end(self) -> None:
+        self.ended = True
+
+
 @pytest.fixture
 def compiled() -> Iterator[list[str]]:
     """One entry for each program that jax has compiled since."""
@@ -67,12 +81,33 @@ def test_another_model_of_the_same_kind_compiles_nothing(model: Any, compiled: l
 
 
 @pytest.mark.parametrize("run", ["generate", "generate_left", "generate_eos"])
-def test_without_a_cache_it_writes_the_same(model: Any, run: str) -> None:
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_every_way_writes_what_transformers_writes(
+    model: Any, run: str, use_cache: bool, streamed: bool
+) -> None:
     recorded = load.run("llama-causal-lm", run)
     inputs = dict(recorded.inputs)
-    arguments = {"eos_token_id": inputs.pop("eos_token_id").tolist()} if "eos_token_id" in inputs else {}
-    written = model.generate(**inputs, **arguments, max_new_tokens=12, use_cache=False)
+    arguments: dict[str, Any] = {"max_new_tokens": 12, "use_cache": use_cache}
+    if "eos_token_id" in inputs:
+        arguments["eos_token_id"] = inputs.pop("eos_token_id").tolist()
+    streamer = Recorder() if streamed else None
+    written = model.generate(**inputs, **arguments, streamer=streamer)
     np.testing.assert_array_equal(written, recorded.outputs["sequences"])
+    if streamer is not None:
+        assert streamer.ended
+        prompt, *new = streamer.tokens
+        np.testing.assert_array_equal(np.concatenate([prompt, np.stack(new, axis=1)], axis=1), written)
+
+
+def test_sampling_compiles_two_programs_and_each_once(model: Any, compiled: list[str]) -> None:
+    ids, arguments = PROMPT["input_ids"], {"max_new_tokens": 7, "do_sample": True, "temperature": 2.0}
+    first = np.asarray(model.generate(ids, seed=3, **arguments))
+    programs = len(compiled)
+    assert 0 < programs <= 3
+    np.testing.assert_array_equal(model.generate(ids, seed=3, **arguments), first)
+    assert (np.asarray(model.generate(ids, seed=4, top_k=5, **arguments)) != first).any()
+    assert len(compiled) == programs
 
 
 def test_it_writes_what_one_token_after_the_other_gives(model: Any) -> None:
