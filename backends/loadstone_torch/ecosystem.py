@@ -113,6 +113,16 @@ class Ecosystem(Pretrained):
             if isinstance(module, Ecosystem):
                 module.gradient_checkpointing = gradient_checkpointing
 
+    def check_saves(self) -> None:
+        """Raise an ArgumentError if PEFT has put layers of its own around the model's: their names are in no checkpoint."""
+        wrapped = [name for name, _ in self.named_modules() if name.endswith(".base_layer")]  # type: ignore[attr-defined]
+        if wrapped:
+            raise ArgumentError(
+                "the model holds layers of an adapter (PEFT), and its checkpoint would not load",
+                found=wrapped[0],
+                hint="save the adapter with PEFT, or merge it first: peft_model.merge_and_unload().save_pretrained(...)",
+            )
+
     def enable_input_require_grads(self) -> None:
         """Let gradients flow to the embeddings' output, so that adapters train on a frozen model."""
         self.disable_input_require_grads()

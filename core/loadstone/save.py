@@ -50,9 +50,10 @@ def save_pretrained(
         The files written.
 
     Raises:
-        ArgumentError: If the size, the variant or the state dict cannot be used.
+        ArgumentError: If the size, the variant or the state dict cannot be used, or the model holds an adapter's layers.
         SourceError: If the folder cannot be written, or the disk is full.
     """
+    model.check_saves()
     folder = Path(save_directory)
     if folder.exists() and not folder.is_dir():
         raise SourceError(

@@ -255,6 +255,8 @@ class TestPEFT:
             adapted = name.replace("_proj.weight", "_proj.base_layer.weight")
             held = lora.base_model.model.state_dict()
             assert torch.equal(held[adapted if adapted in held else name], value), name
+        with pytest.raises(ArgumentError, match="merge_and_unload"):
+            lora.base_model.model.save_pretrained(tmp_path / "wrapped")
         lora.save_pretrained(tmp_path / "adapter")
         assert lora.peft_config["default"].base_model_name_or_path == str(load.folder(LLAMA))
         loaded = peft.PeftModel.from_pretrained(base, tmp_path / "adapter")
