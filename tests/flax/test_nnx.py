@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -20,6 +21,14 @@ from tests.oracle.compare import assert_close
 CASE = "llama-causal-lm-tied"
 IDS = np.arange(6, 22).reshape(2, 8)
 LABELS = np.where(IDS % 5, IDS, -100)
+
+
+@pytest.fixture(autouse=True)
+def compile_little() -> Iterator[None]:
+    """Each program here is used once or twice, on a tiny model: the compiler need not optimise it."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

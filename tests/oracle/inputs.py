@@ -12,7 +12,7 @@ from tests.oracle.cases import BATCH, CHOICES, ENCODER_SEQUENCE, SEQUENCE, SHORT
 
 Arrays = dict[str, np.ndarray]
 
-CACHE_CHUNKS = (11, 3, 1, 1, 1, 1, 1, 1)
+CACHE_CHUNKS = (11, 3, 4, 1, 1)
 """How the cache run feeds its tokens: a prefill, several at once, then one by one."""
 PADDING = (2, 5)
 """Padded tokens of each row; of the rows of the choices, in turn."""
