@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from tiny import IDS, LLAMA, edit_config, model_of, rewrite, saved, tensors
+from tiny import IDS, LLAMA, model_of, saved
 
 import loadstone
 from loadstone import (
@@ -45,6 +45,7 @@ from loadstone.errors import (
     PlacementError,
 )
 from loadstone.modeling_utils import load_sharded_checkpoint
+from tests.oracle.files import edit_config, rewrite, tensors
 
 torch.set_num_threads(1)
 

@@ -12,7 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 from loopback_store import GOOD_TOKEN
-from tiny import model_of, saved, tensors
+from tiny import model_of, saved
 
 import loadstone
 from loadstone import AutoConfig, AutoModel, AutoModelForCausalLM, BertModel, LlamaForCausalLM
@@ -25,6 +25,7 @@ from loadstone.errors import (
     SourceError,
 )
 from loadstone.source import hub_range
+from tests.oracle.files import tensors
 
 torch.set_num_threads(1)
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
 
 import loadstone
 
@@ -33,7 +30,6 @@ BERT: dict[str, Any] = {
     "max_position_embeddings": 32,
     "num_labels": 3,
 }
-WEIGHTS = "model.safetensors"
 
 
 def model_of(class_name: str, *, seed: int = 1, **fields: Any) -> Any:
@@ -56,26 +52,6 @@ def saved(folder: Path, class_name: str, **fields: Any) -> Path:
     """Save such a model, and return its folder."""
     model_of(class_name, **fields).save_pretrained(folder)
     return folder
-
-
-def tensors(folder: Path, file: str = WEIGHTS) -> dict[str, np.ndarray]:
-    """Return the tensors of a file as the safetensors library reads them."""
-    return load_file(folder / file)
-
-
-def rewrite(
-    folder: Path, held: dict[str, np.ndarray], file: str = WEIGHTS, metadata: dict[str, str] | None = None
-) -> None:
-    """Replace a file of tensors, as the safetensors library writes it."""
-    save_file(held, folder / f"{file}.new", metadata={"format": "pt"} | (metadata or {}))
-    (folder / f"{file}.new").replace(folder / file)
-
-
-def edit_config(folder: Path, **fields: Any) -> None:
-    """Set keys of config.json; None removes one."""
-    values = json.loads((folder / "config.json").read_text()) | fields
-    kept = {key: value for key, value in values.items() if value is not None}
-    (folder / "config.json").write_text(json.dumps(kept))
 
 
 IDS = torch.tensor([[1, 5, 9, 33, 2, 60], [1, 7, 7, 12, 40, 3]])

@@ -89,7 +89,8 @@ class _Piece:
 
 def threads() -> int:
     """Return how many threads read: the processors that this process may use, two to four."""
-    return max(2, min(4, len(os.sched_getaffinity(0))))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+    return max(2, min(4, usable))
 
 
 def read_tensors(
@@ -173,7 +174,7 @@ def aligned_empty(size: int) -> Bytes:
     held = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     slab = np.frombuffer(held, np.uint8)
     start = -slab.ctypes.data % HUGE_PAGE
-    with contextlib.suppress(OSError):  # a system without huge pages
+    with contextlib.suppress(AttributeError, OSError):  # a system without huge pages
         held.madvise(mmap.MADV_HUGEPAGE, start, size - size % HUGE_PAGE)
     return slab[start : start + size]
 

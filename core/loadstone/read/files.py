@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -13,8 +14,9 @@ import numpy as np
 
 from loadstone.errors import ChangedFileError, SourceError
 
-# Not in Python's mmap module: a private mapping reserves no swap, so that a file larger than memory can be mapped.
-MAP_NORESERVE = 0x4000
+# Linux's, and not in Python's mmap module: a private mapping reserves no swap, so that a file larger than memory can be
+# mapped. Other systems reserve none in any case.
+MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
 
 # File systems on which a page fault can be a network request, or deadlock: their files are read, not mapped.
 REMOTE = frozenset(

@@ -1,0 +1,7 @@
+"""The list of faults, in Flax."""
+
+from tests.oracle.faults import FaultSuite
+
+
+class TestFlax(FaultSuite):
+    backend = "flax"
