@@ -21,7 +21,7 @@ class EchoModel(PreTrainedModel):
 
     def forward(self, input_ids: Tensor) -> Any:
         """(B, T) -> `last_hidden_state` (B, T, C)."""
-        return self.output(True, last_hidden_state=self.norm(self.tokens(input_ids)))
+        return self.result(True, last_hidden_state=self.norm(self.tokens(input_ids)))
 
 
 class EchoForCausalLM(PreTrainedModel):
@@ -34,4 +34,4 @@ class EchoForCausalLM(PreTrainedModel):
 
     def forward(self, input_ids: Tensor) -> Any:
         """(B, T) -> `logits` (B, T, V)."""
-        return self.output(True, logits=self.lm_head(self.model(input_ids).last_hidden_state))
+        return self.result(True, logits=self.lm_head(self.model(input_ids).last_hidden_state))
