@@ -126,12 +126,9 @@ def generate(
         raise ArgumentError("generate() needs input_ids", expected="token ids (B, T)")
     ids = np.asarray(given).astype(np.int32)
     plan = resolve_generation(model.generation_config, arguments, prompt_length=ids.shape[1])
-    mask = None if attention_mask is None else np.asarray(attention_mask).astype(np.int32)
-    mask = (
-        None if mask is None or mask.all() else mask
-    )  # a mask that hides nothing needs no program of its own
+    mask = np.ones_like(ids) if attention_mask is None else np.asarray(attention_mask).astype(np.int32)
     if not plan.is_greedy or streamer is not None:
-        steps = _steps(model, mask is not None, plan.max_new_tokens, use_cache)
+        steps = _steps(model, plan.max_new_tokens, use_cache)
         return jax.device_put(decode(steps, ids, mask, plan, streamer=streamer))
     grown, end = _continue(
         model,
@@ -151,7 +148,7 @@ def _ends(tokens: tuple[int, ...]) -> np.ndarray:
     return np.array([*tokens, *[-1] * (-len(tokens) % 4)], np.int32)
 
 
-def _steps(model: Any, masked: bool, new_tokens: int, use_cache: bool) -> NextLogits:
+def _steps(model: Any, new_tokens: int, use_cache: bool) -> NextLogits:
     """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
     cache: Cache | None = None
     room = 0
@@ -164,7 +161,7 @@ def _steps(model: Any, masked: bool, new_tokens: int, use_cache: bool) -> NextLo
         logits, cache = _step(
             model,
             np.pad(ids, behind),
-            np.pad(mask, behind, constant_values=1) if masked else None,
+            np.pad(mask, behind, constant_values=1),
             cache,
             np.int32(ids.shape[1] - unseen),
             tokens=unseen,
@@ -181,7 +178,7 @@ def _steps(model: Any, masked: bool, new_tokens: int, use_cache: bool) -> NextLo
 def _step(
     model: Any,
     ids: Array,
-    mask: Array | None,
+    mask: Array,
     cache: Cache | None,
     start: Array,
     *,
@@ -202,7 +199,7 @@ def _step(
 def _continue(
     model: Any,
     ids: Array,
-    mask: Array | None,
+    mask: Array,
     eos: Array,
     pad: Array,
     *,
@@ -213,7 +210,7 @@ def _continue(
     model.eval()  # it is a copy, as jax makes one for each program
     prompt = ids.shape[1]
     ids = jnp.pad(ids, ((0, 0), (0, new_tokens)))
-    mask = None if mask is None else jnp.pad(mask, ((0, 0), (0, new_tokens)), constant_values=1)
+    mask = jnp.pad(mask, ((0, 0), (0, new_tokens)), constant_values=1)
     step = _with_cache if use_cache else _without_cache
 
     def append(end: Array, ids: Array, running: Array, logits: Array) -> tuple[Array, Array, Array]:
@@ -239,14 +236,14 @@ def _continue(
 
 
 def _with_cache(
-    model: Any, ids: Array, mask: Array | None, cache: Cache | None, start: int | Array, tokens: int
+    model: Any, ids: Array, mask: Array, cache: Cache | None, start: int | Array, tokens: int
 ) -> tuple[Array, Cache]:
     """Return the logits (B, V) that follow `tokens` tokens from `start` on, and a cache that holds these too."""
     cut = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=tokens, axis=1)
     output = model.forward(
         input_ids=cut(ids),
-        attention_mask=mask if mask is None or cache is not None else mask[:, :tokens],
-        position_ids=None if mask is None else cut(_positions(mask)),
+        attention_mask=mask if cache is not None else mask[:, :tokens],
+        position_ids=cut(_positions(mask)),
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
@@ -256,11 +253,11 @@ def _with_cache(
 
 
 def _without_cache(
-    model: Any, ids: Array, mask: Array | None, cache: None, start: int | Array, tokens: int
+    model: Any, ids: Array, mask: Array, cache: None, start: int | Array, tokens: int
 ) -> tuple[Array, None]:
     """Return the same logits, every token computed; `cache` stays None."""
     last = start + tokens - 1
-    positions = _positions(jnp.ones_like(ids) if mask is None else mask)
+    positions = _positions(mask)
     output = model.forward(
         input_ids=ids,
         attention_mask=mask,

@@ -178,7 +178,7 @@ def test_float32_is_multiplied_as_float32(model: Any) -> None:
     ids = PROMPT["input_ids"].astype(np.int32)
     forward = jax.jit(lambda params: model(ids, params=params).logits).lower(model.params)
     written = _continue.lower(
-        model, ids, None, np.array([2], np.int32), np.int32(0), new_tokens=2, use_cache=True
+        model, ids, ids * 0 + 1, np.array([2], np.int32), np.int32(0), new_tokens=2, use_cache=True
     )
     assert precisions(forward) == precisions(written) == {("HIGHEST", "HIGHEST")}
     with jax.default_matmul_precision("default"):
