@@ -69,3 +69,29 @@ def test_only_the_command_line_imports_what_draws_it():
         if module.partition(".")[0] in ("typer", "rich", "click")
     ]
     assert found == []
+
+
+PREFIXES = {"loadstone_torch": "", "loadstone_flax": "Flax", "loadstone_tensorflow": "TF"}
+ONLY_THERE = {("loadstone_tensorflow", "ResNetFlatten")}
+"""Layers that a framework has none of its own for."""
+
+
+def classes(package: str, file: Path) -> list[str]:
+    """Return the names of a file's classes in order, without the backend's prefix."""
+    found = [node.name for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef)]
+    return [name.removeprefix(PREFIXES[package]) for name in found if (package, name) not in ONLY_THERE]
+
+
+def test_the_backends_lie_side_by_side():
+    """The same files of models, and in each the same classes in the same order: who has read one can read the others."""
+    told = {
+        package: {
+            file.name: classes(package, file)
+            for file in sorted(
+                [packages()[package] / "heads.py", *(packages()[package] / "models").glob("*.py")]
+            )
+        }
+        for package in PREFIXES
+    }
+    assert told["loadstone_flax"] == told["loadstone_torch"]
+    assert told["loadstone_tensorflow"] == told["loadstone_torch"]
