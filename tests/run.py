@@ -24,7 +24,7 @@ FOLDERS = ("core", "flax", "tensorflow", "torch", "together", "oracle", "plugins
 """In the order in which they start: the longest first, but for one that needs no oracle, which is made meanwhile."""
 
 NEED_ORACLE = {"torch", "tensorflow", "flax", "oracle", "together"}
-MAKE_ORACLE = "from tests.oracle import load; load.prepare4()"
+MAKE_ORACLE = "from tests.oracle import load, real; load.prepare4(); real.prepare()"
 
 AT_A_TIME = 2
 # Threads of PyTorch and numpy that outnumber the cores wait for one another most of the time.

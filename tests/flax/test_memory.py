@@ -80,7 +80,7 @@ def test_half_precision_is_not_copied_to_float32(saved: Path) -> None:
     ids = np.full((1, 4), 7, np.int32)
     one_token = jax.jit(lambda params: model(ids[:, :1], params=params).logits).lower(model.params)
     generation = _continue.lower(
-        model, ids, None, np.array([2], np.int32), np.int32(0), new_tokens=3, use_cache=True
+        model, ids, ids, np.array([2], np.int32), np.int32(0), new_tokens=3, use_cache=True
     )
     for program in (one_token, generation):
         assert program.compile().memory_analysis().temp_size_in_bytes < 0.1 * size

@@ -1,6 +1,6 @@
-"""What transformers answers on real checkpoints: `python -m tests.oracle.real_reference FOLDER OUT.npz`.
+"""What transformers answers on real checkpoints: `python -m tests.oracle.real_reference FOLDER OUT.npz FOLDER OUT.npz ...`.
 
-Run in a process of its own; writes the token ids that it was asked about, its logits (or last hidden states) and, for a
+Run in a process of its own; writes for each the token ids that it was asked about, its logits (or last hidden states) and, for a
 causal model, 30 greedy tokens.
 """
 
@@ -42,4 +42,6 @@ if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
-    record(Path(sys.argv[1]), Path(sys.argv[2]))
+    paths = [Path(argument) for argument in sys.argv[1:]]
+    for folder, out in zip(paths[::2], paths[1::2], strict=True):
+        record(folder, out)
