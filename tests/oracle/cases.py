@@ -50,6 +50,11 @@ class Case:
     embedding_deviation: float = 0.4
     runs: tuple[str, ...]
 
+    @property
+    def is_variant(self) -> bool:
+        """Whether it differs from another case in its configuration alone."""
+        return self.name != f"{self.model_type}-{self.task}"
+
 
 TASKS = {
     "Model": "base",

@@ -25,11 +25,16 @@ GRADIENT_TOLERANCE = 3e-5
 GENERATIONS = ("generate", "generate_left", "generate_eos")
 
 
-def case_runs(names: tuple[str, ...]) -> Any:
-    """Mark a test of a `ParitySuite` to run on each of the backend's cases, with each of the named runs that it has."""
+def case_runs(names: tuple[str, ...], *, variants: bool = True) -> Any:
+    """Mark a test of a `ParitySuite` to run on each of the backend's cases, with each of the named runs that it has.
+
+    Args:
+        names: The runs.
+        variants: False leaves out the cases that differ from another in their configuration alone.
+    """
 
     def mark(test: Any) -> Any:
-        test.runs = names
+        test.runs, test.variants = names, variants
         return test
 
     return mark
@@ -66,6 +71,8 @@ class ParitySuite:
         if "run" not in metafunc.fixturenames:
             metafunc.parametrize("case", [case.name for case in cases])
             return
+        if getattr(metafunc.function, "variants", True) is False:
+            cases = [case for case in cases if not case.is_variant]
         pairs = [(case.name, run) for case in cases for run in case.runs if run in metafunc.function.runs]
         metafunc.parametrize(("case", "run"), pairs, ids=[f"{case}-{run}" for case, run in pairs])
 
@@ -159,7 +166,7 @@ class ParitySuite:
                     slack=self.rounding,
                 )
 
-    @case_runs(("train",))
+    @case_runs(("train",), variants=False)
     def test_gradients(self, case: str, run: str) -> None:
         recorded = load.run(case, run)
         gradients = self.gradients(

@@ -12,7 +12,7 @@ from loadstone_tensorflow.modeling import submodule
 from tests.oracle.parity import ParitySuite
 from tests.oracle.real import RealSuite
 
-tf.config.threading.set_intra_op_parallelism_threads(2)
+tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
