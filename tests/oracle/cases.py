@@ -7,7 +7,7 @@ cannot pass, and constants (epsilons, rope bases, caps, windows) are large or sm
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 SEQUENCE = 20
@@ -36,6 +36,7 @@ class Case:
         embedding_deviation: Standard deviation that embeddings are drawn with; small where the model scales them up, as
             a tied head would otherwise answer every token with itself.
         runs: The names of the forward passes that are recorded; `inputs.py` says what each feeds.
+        is_variant: Whether it differs from an earlier case of the table in its configuration alone.
     """
 
     name: str
@@ -49,11 +50,7 @@ class Case:
     absent: tuple[str, ...] = ()
     embedding_deviation: float = 0.4
     runs: tuple[str, ...]
-
-    @property
-    def is_variant(self) -> bool:
-        """Whether it differs from another case in its configuration alone."""
-        return self.name != f"{self.model_type}-{self.task}"
+    is_variant: bool = False
 
 
 TASKS = {
@@ -83,7 +80,7 @@ LLAMA_LIKE = {
     "vocab_size": 67,
     "hidden_size": 32,
     "intermediate_size": 44,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 6,
@@ -98,7 +95,7 @@ BERT = {
     "vocab_size": 67,
     "hidden_size": 32,
     "intermediate_size": 44,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "max_position_embeddings": 29,
     "type_vocab_size": 3,
@@ -110,7 +107,7 @@ DISTILBERT = {
     "vocab_size": 67,
     "dim": 32,
     "hidden_dim": 44,
-    "n_layers": 3,
+    "n_layers": 2,
     "n_heads": 4,
     "max_position_embeddings": 29,
     "pad_token_id": 0,
@@ -119,7 +116,7 @@ GPT2 = {
     "vocab_size": 67,
     "n_embd": 32,
     "n_inner": 44,
-    "n_layer": 3,
+    "n_layer": 2,
     "n_head": 4,
     "n_positions": 37,
     "layer_norm_epsilon": 2e-3,
@@ -128,7 +125,7 @@ GPT2 = {
 VIT = {
     "hidden_size": 32,
     "intermediate_size": 44,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "image_size": 20,
     "patch_size": 4,
@@ -435,10 +432,12 @@ def _table() -> dict[str, Case]:
         _vision(),
     )
     table: dict[str, Case] = {}
+    classes: set[str] = set()
     for case in rows:
         if case.name in table:
             raise ValueError(f"two rows of the oracle are named {case.name}")
-        table[case.name] = case
+        table[case.name] = replace(case, is_variant=case.class_name in classes)
+        classes.add(case.class_name)
     return table
 
 

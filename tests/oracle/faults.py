@@ -35,7 +35,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "vocab_size": 61,
         "hidden_size": 24,
         "intermediate_size": 40,
-        "num_hidden_layers": 3,
+        "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 64,

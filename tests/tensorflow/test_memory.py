@@ -68,7 +68,7 @@ def test_a_call_copies_no_parameters(probe: dict[str, Any], call: str) -> None:
     assert result["kept"]
     # TensorFlow multiplies by a bfloat16 matrix through a float32 copy of it, one matrix at a time.
     copied = LARGEST if probe["dtype"] == "bfloat16" else 0
-    assert result["growth"] < copied + 48 * MB
+    assert result["growth"] < copied + 64 * MB
 
 
 def _host(values: np.ndarray, offset: int) -> HostTensor:
@@ -146,7 +146,7 @@ def test_training_a_mapped_model_leaves_the_file_and_a_second_load(tmp_path: Pat
     model, bystander = make(tmp_path, read="map"), make(tmp_path, read="map")
     ranges = mapped(file)
     inside = [any(a <= at < b for a, b in ranges) for at in pointers(model).values()]
-    assert inside.count(True) > 40  # all but the few whose size is no multiple of 64 bytes
+    assert inside.count(True) > 30  # all but the few whose size is no multiple of 64 bytes
     held = [weight.numpy() for weight in bystander.weights]
     ids = np.random.default_rng(0).integers(6, 67, (4, 8))
     model.compile(keras.optimizers.Adam(0.1), jit_compile=compiled)

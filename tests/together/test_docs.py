@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.oracle import load
 
 REPOSITORY = Path(__file__).parents[2]
@@ -29,16 +27,16 @@ def snippets(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", (REPOSITORY / page).read_text(), re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_snippets_run(page: str, hub: Any, tmp_path: Path) -> None:
+def test_snippets_run(hub: Any, tmp_path: Path) -> None:
     for name, case in REPOSITORIES.items():
         folder = load.folder(case)
         hub.add_repo(name, {file: (folder / file).read_bytes() for file in FILES if (folder / file).exists()})
     script = tmp_path / "snippets.py"
-    # PyTorch is imported first: TensorFlow before it can crash the process.
-    script.write_text("import torch\n" + "\n".join(snippets(page)))
+    # PyTorch is imported first: TensorFlow before it can crash the process. Each page has its names to itself.
+    pages = [f"print({page!r})\nexec({chr(10).join(snippets(page))!r}, {{}})" for page in PAGES]
+    script.write_text("\n".join(["import torch", *pages]))
     run = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.returncode == 0, run.stdout[-300:] + run.stderr[-3000:]
 
 
 def test_links_lead_somewhere() -> None:
