@@ -35,7 +35,7 @@ class TestFlax(ParitySuite, RealSuite):
         """
         parameters = request.node.callspec.params if hasattr(request.node, "callspec") else {}
         # Two ways to compute are compared, and not what a compiler makes of them.
-        once = "eager" not in request.node.name and not CASES[parameters.get("case", "llama-base")].is_variant
+        once = "eager" not in request.node.name and not CASES[parameters.get("case", "llama-base")].repeats
         self.compiles = parameters.get("run", "plain") == "plain" and once
         jax.config.update("jax_disable_most_optimizations", "case" in parameters)
         yield

@@ -8,7 +8,7 @@ cannot pass, and constants (epsilons, rope bases, caps, windows) are large or sm
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 SEQUENCE = 20
 """Tokens in a decoder's inputs: more than each sliding window and each original context below."""
@@ -36,7 +36,8 @@ class Case:
         embedding_deviation: Standard deviation that embeddings are drawn with; small where the model scales them up, as
             a tied head would otherwise answer every token with itself.
         runs: The names of the forward passes that are recorded; `inputs.py` says what each feeds.
-        is_variant: Whether it differs from an earlier case of the table in its configuration alone.
+        repeats: What an earlier case of the table has shown in all its runs: the same class, of which this differs in its
+            configuration alone, or the same head, on another model.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Case:
     absent: tuple[str, ...] = ()
     embedding_deviation: float = 0.4
     runs: tuple[str, ...]
-    is_variant: bool = False
+    repeats: Literal["", "class", "head"] = ""
 
 
 TASKS = {
@@ -433,11 +434,16 @@ def _table() -> dict[str, Case]:
     )
     table: dict[str, Case] = {}
     classes: set[str] = set()
+    heads: set[tuple[str, str]] = set()
     for case in rows:
         if case.name in table:
             raise ValueError(f"two rows of the oracle are named {case.name}")
-        table[case.name] = replace(case, is_variant=case.class_name in classes)
+        head = (case.modality, case.task)
+        is_known = head in heads and case.task not in ("base", "causal-lm", "masked-lm")
+        repeats = "class" if case.class_name in classes else "head" if is_known else ""
+        table[case.name] = replace(case, repeats=repeats)
         classes.add(case.class_name)
+        heads.add(head)
     return table
 
 

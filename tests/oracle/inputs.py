@@ -12,8 +12,8 @@ from tests.oracle.cases import BATCH, CHOICES, ENCODER_SEQUENCE, SEQUENCE, SHORT
 
 Arrays = dict[str, np.ndarray]
 
-CACHE_CHUNKS = (11, 3, 4, 1, 1)
-"""How the cache run feeds its tokens: a prefill, several at once, then one by one."""
+CACHE_CHUNKS = (11, 8, 1)
+"""How the cache run feeds its tokens: a prefill, several at once, then one."""
 PADDING = (2, 5)
 """Padded tokens of each row; of the rows of the choices, in turn."""
 SAME_QUESTION = {"bf16": "plain", "cache": "positions"}

@@ -21,22 +21,25 @@ from tests.oracle.compare import assert_close, assert_run, assert_within_roundin
 
 # One pass of the model on the run's inputs; the others are told apart below.
 PASSES = ("plain", "left", "right", "positions", "embeds", "short", "types", "keep", "train", "interpolate")
-OF_THE_CLASS = ("right", "positions", "embeds", "types")
-"""Runs that are made once a class: no configuration makes a difference to them."""
+SHOWN_ONCE = {
+    "class": ("right", "positions", "embeds", "types"),
+    "head": ("right", "positions", "embeds", "types", "short", "bf16"),
+}
+"""What a case repeats -> the runs that it need not make again: neither a configuration nor a head makes a difference to them."""
 GRADIENT_TOLERANCE = 3e-5
 GENERATIONS = ("generate", "generate_left", "generate_eos")
 
 
-def case_runs(names: tuple[str, ...], *, variants: bool = True) -> Any:
+def case_runs(names: tuple[str, ...], *, once: bool = False) -> Any:
     """Mark a test of a `ParitySuite` to run on each of the backend's cases, with each of the named runs that it has.
 
     Args:
         names: The runs.
-        variants: False leaves out the cases that differ from another in their configuration alone.
+        once: Leave out the cases that repeat another's class or head.
     """
 
     def mark(test: Any) -> Any:
-        test.runs, test.variants = names, variants
+        test.runs, test.once = names, once
         return test
 
     return mark
@@ -78,7 +81,7 @@ class ParitySuite:
             for case in cases
             for run in case.runs
             if run in metafunc.function.runs
-            and not (case.is_variant and (run in OF_THE_CLASS or not metafunc.function.variants))
+            and not (case.repeats and (run in SHOWN_ONCE[case.repeats] or metafunc.function.once))
         ]
         metafunc.parametrize(("case", "run"), pairs, ids=[f"{case}-{run}" for case, run in pairs])
 
@@ -172,7 +175,7 @@ class ParitySuite:
                     slack=self.rounding,
                 )
 
-    @case_runs(("train",), variants=False)
+    @case_runs(("train",), once=True)
     def test_gradients(self, case: str, run: str) -> None:
         recorded = load.run(case, run)
         gradients = self.gradients(
