@@ -39,6 +39,7 @@ docs: .venv/.test
 
 bench: .venv/.test $(PEERS)/env5/bin/transformers
 	$(BIN)/python -m tests.benchmarks.run --peers $(abspath $(PEERS))
+	$(BIN)/python -m tests.benchmarks.render
 
 format: .venv/.check
 	$(BIN)/ruff check --fix
