@@ -7,9 +7,7 @@ casts go through one staging buffer a thread. At most `WINDOW` pieces are on the
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import mmap
 import os
 import threading
 from collections import deque
@@ -31,8 +29,6 @@ ReadMode = Literal["auto", "map", "copy"]
 
 ALIGNMENT = 64
 """Bytes: what we allocate starts at a multiple of it, which every framework can alias."""
-HUGE_PAGE = 2 << 20
-"""Bytes of memory that the system gives and clears in one step, where it is asked to."""
 PIECE = 8 << 20
 """Bytes of a file that one request reads."""
 WINDOW = 8
@@ -163,19 +159,9 @@ def _host(request: Request, data: Bytes, *, mapped: bool) -> HostTensor:
 
 
 def aligned_empty(size: int) -> Bytes:
-    """Return uninitialised memory of `size` bytes whose address is a multiple of `ALIGNMENT`.
-
-    What can fill huge pages lies in them, and in no part of one more than it fills: a read takes a third less time.
-    """
-    if size < HUGE_PAGE:
-        slab = np.empty(size + ALIGNMENT, np.uint8)
-        start = -slab.ctypes.data % ALIGNMENT
-        return slab[start : start + size]
-    held = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    slab = np.frombuffer(held, np.uint8)
-    start = -slab.ctypes.data % HUGE_PAGE
-    with contextlib.suppress(AttributeError, OSError):  # a system without huge pages
-        held.madvise(mmap.MADV_HUGEPAGE, start, size - size % HUGE_PAGE)
+    """Return uninitialised memory of `size` bytes whose address is a multiple of `ALIGNMENT`."""
+    slab = np.empty(size + ALIGNMENT, np.uint8)
+    start = -slab.ctypes.data % ALIGNMENT
     return slab[start : start + size]
 
 
