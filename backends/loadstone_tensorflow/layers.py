@@ -149,7 +149,7 @@ class Layer(keras.layers.Layer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Keras, and then TensorFlow, look for something to track in each of the forty attributes that a layer sets.
-        if isinstance(value, PLAIN):
+        if name.startswith("_") or isinstance(value, PLAIN):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)

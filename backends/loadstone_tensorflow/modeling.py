@@ -46,12 +46,16 @@ def checkpoint_name(attribute: str) -> str:
     return attribute.removesuffix("_")
 
 
+HELD = (Parameter, keras.layers.Layer, list)
+"""Types of what has a name in checkpoints."""
+
+
 def children(layer: keras.layers.Layer | list[Any]) -> Iterator[tuple[str, Any]]:
     """Yield the checkpoint's name and value of each parameter and each layer that a layer, or a list of such, holds."""
     held = enumerate(layer) if isinstance(layer, list) else vars(layer).items()
     for attribute, value in held:
         name = str(attribute)
-        if isinstance(value, Parameter | keras.layers.Layer | list) and not name.startswith("_"):
+        if isinstance(value, HELD) and not name.startswith("_"):
             yield checkpoint_name(name), value
 
 

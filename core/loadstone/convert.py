@@ -308,7 +308,7 @@ class _Move:
 def _copy(tensor: HostTensor, dtype: str) -> HostTensor:
     """Return a tensor in memory of its own, aligned for every framework, cast where asked for."""
     from loadstone.read.cast import cast
-    from loadstone.read.engine import aligned_empty
+    from loadstone.read.memory import aligned_empty
 
     data = aligned_empty(nbytes(dtype, tensor.shape))
     if dtype == tensor.dtype:

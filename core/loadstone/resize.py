@@ -57,7 +57,7 @@ def resized(tensor: HostTensor, rows: int, *, mean: bool) -> HostTensor:
     """Return a copy of a tensor with another number of rows; new ones are the mean of the old ones, or zeros."""
     import numpy as np
 
-    from loadstone.read.engine import aligned_empty
+    from loadstone.read.memory import aligned_empty
     from loadstone.read.tensor import HostTensor
 
     old = tensor.numpy()

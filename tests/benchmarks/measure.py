@@ -54,6 +54,7 @@ def transformers_torch(path, options):
 def loadstone_flax(path, options):
     """Our Flax backend."""
     import jax
+    from flax import nnx  # noqa: F401
 
     from loadstone import FlaxAutoModelForCausalLM
 

@@ -16,8 +16,9 @@ from loadstone.checkpoint.index import TensorInfo
 from loadstone.dtypes import CASTABLE, DTYPES, nbytes, to_numpy
 from loadstone.errors import ChangedFileError
 from loadstone.read import engine
-from loadstone.read.engine import ALIGNMENT, Request, Traffic, read_tensors, same_bytes
+from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
 from loadstone.read.files import OpenFiles, identity
+from loadstone.read.memory import ALIGNMENT
 
 FLOATS = sorted(CASTABLE)
 OTHERS = ("int64", "uint8", "bool", "float8_e4m3fn", "complex64")

@@ -34,7 +34,7 @@ def draw(
 
     from loadstone.dtypes import DTYPES, nbytes
     from loadstone.read.cast import cast
-    from loadstone.read.engine import aligned_empty
+    from loadstone.read.memory import aligned_empty
     from loadstone.read.tensor import HostTensor
 
     kind = _kind(base_name, assignment.shape, architecture)

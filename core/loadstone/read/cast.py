@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from loadstone.dtypes import to_numpy
-
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+from loadstone.read.memory import Bytes
 
 
 def cast(source: Bytes, source_dtype: str, target: Bytes, target_dtype: str) -> None:

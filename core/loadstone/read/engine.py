@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -22,13 +22,11 @@ from loadstone.dtypes import DTYPES, nbytes
 from loadstone.errors import ChangedFileError
 from loadstone.read.cast import cast
 from loadstone.read.files import OpenFiles
+from loadstone.read.memory import Bytes, aligned_empty
 from loadstone.read.tensor import HostTensor
 
-Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 ReadMode = Literal["auto", "map", "copy"]
 
-ALIGNMENT = 64
-"""Bytes: what we allocate starts at a multiple of it, which every framework can alias."""
 PIECE = 8 << 20
 """Bytes of a file that one request reads."""
 WINDOW = 8
@@ -156,13 +154,6 @@ def _map(files: OpenFiles, request: Request, alignment: int) -> Bytes | None:
 def _host(request: Request, data: Bytes, *, mapped: bool) -> HostTensor:
     shape = request.info.shape
     return HostTensor(name=request.name, dtype=request.dtype, shape=shape, data=data, mapped=mapped)
-
-
-def aligned_empty(size: int) -> Bytes:
-    """Return uninitialised memory of `size` bytes whose address is a multiple of `ALIGNMENT`."""
-    slab = np.empty(size + ALIGNMENT, np.uint8)
-    start = -slab.ctypes.data % ALIGNMENT
-    return slab[start : start + size]
 
 
 def _read(files: OpenFiles, requests: Sequence[Request], traffic: Traffic) -> Iterator[HostTensor]:
