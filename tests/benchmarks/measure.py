@@ -1,21 +1,25 @@
-"""One load in a process of its own: `python measure.py LOADER PATH [OPTIONS]` prints what it cost as a line of JSON.
+"""One load, or forwards of what was loaded, in a process of its own: `python measure.py LOADER PATH [OPTIONS]` prints
+what it cost as a line of JSON.
 
 It runs in our environment and in the peers', so that it imports nothing but the standard library before a loader has
 named its framework. A loader imports first and loads later: only what lies between the two is measured. Memory is the
 anonymous part of the resident set, sampled every few milliseconds, above what it was after importing.
 
-OPTIONS is a JSON object: "dtype" and "read" go to the load, "touch" asks for every byte to be read afterwards.
+OPTIONS is a JSON object: "dtype" and "read" go to the load, "touch" asks for every byte to be read afterwards,
+"forward" for the time of a compiled forward of one row of so many tokens instead.
 """
 
 import importlib
 import json
 import os
 import resource
+import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable
+
+from memory import Growth  # beside this file, which is run as a script
 
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
@@ -71,7 +75,8 @@ def transformers_flax(path, options):
     jax.devices()
     dtype = getattr(jnp, options.pop("dtype", "float32"))
     load = FlaxAutoModelForCausalLM.from_pretrained
-    return lambda: load(path, dtype=dtype).params, _touch_jax(jax)
+    touch = _touch_jax(jax)
+    return lambda: load(path, dtype=dtype), lambda model: touch(model.params)
 
 
 def loadstone_tensorflow(path, options):
@@ -109,6 +114,41 @@ def _kerashub(backend, path, options):
 
     dtype = options.get("dtype", "float32")
     return lambda: keras_hub.models.Backbone.from_preset(path, dtype=dtype), None
+
+
+def _forward_loadstone_flax(model, ids):
+    return lambda: model(ids).logits, _temporary_bytes(
+        lambda params: model(ids, params=params).logits, model.params
+    )
+
+
+def _forward_transformers_flax(model, ids):
+    import jax
+
+    compiled = jax.jit(lambda params, ids: model(ids, params=params).logits)
+    return lambda: compiled(model.params, ids), _temporary_bytes(compiled, model.params, ids)
+
+
+def _temporary_bytes(function, *arguments):
+    import jax
+
+    return jax.jit(function).lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+
+
+def _forward_loadstone_tensorflow(model, ids):
+    import tensorflow as tf
+
+    compiled = tf.function(lambda ids: model(ids).logits)
+    ids = tf.constant(ids)
+    return lambda: compiled(ids), None
+
+
+def _forward_kerashub_tensorflow(backbone, ids):
+    import tensorflow as tf
+
+    inputs = {"token_ids": tf.constant(ids), "padding_mask": tf.ones_like(ids)}
+    compiled = tf.function(lambda inputs: backbone.token_embedding(backbone(inputs), reverse=True))
+    return lambda: compiled(inputs), None
 
 
 def read(path, options):
@@ -248,10 +288,14 @@ LOADERS = {
 }
 
 
-def anonymous() -> int:
-    """Return the bytes of anonymous memory that this process holds."""
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) << 10 for line in status if line.startswith("RssAnon"))
+FORWARDS = {
+    "loadstone_flax": _forward_loadstone_flax,
+    "transformers_flax": _forward_transformers_flax,
+    "loadstone_tensorflow": _forward_loadstone_tensorflow,
+    "kerashub_tensorflow": _forward_kerashub_tensorflow,
+}
+"""From loader to a function of model and ids (1, T) int32, which returns a forward and its compiled temporaries' bytes."""
+REPEATS = 20
 
 
 def traffic() -> dict[str, int]:
@@ -266,33 +310,14 @@ def processor_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-@contextmanager
-def sampled_peak(period: float = 0.005) -> Iterable[list[int]]:
-    """Yield a list whose one entry becomes the largest value of `anonymous()` that was seen meanwhile."""
-    peak, over = [anonymous()], threading.Event()
-
-    def watch():
-        while not over.wait(period):
-            peak[0] = max(peak[0], anonymous())
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        over.set()
-        watcher.join()
-        peak[0] = max(peak[0], anonymous())
-
-
 def measure(loader: str, path: str, options: dict[str, object]) -> dict[str, object]:
     """Load once, and return seconds, bytes and what the bytes add up to."""
     wants_touch = options.pop("touch", True)
     start = time.perf_counter()
     load, touch = LOADERS[loader](path, options)
     imported = time.perf_counter()
-    before, moved, processor = anonymous(), traffic(), processor_seconds()
-    with sampled_peak() as peak:
+    moved, processor = traffic(), processor_seconds()
+    with Growth() as memory:
         begin = time.perf_counter()
         model = load()
         loaded = time.perf_counter()
@@ -304,11 +329,33 @@ def measure(loader: str, path: str, options: dict[str, object]) -> dict[str, obj
         "load_seconds": loaded - begin,
         "load_processor_seconds": loading - processor,
         "touch_seconds": touched - loaded,
-        "peak_bytes": peak[0] - before,
+        "peak_bytes": memory.growth,
         "asked_bytes": loading_moved["asked_bytes"] - moved["asked_bytes"],
         "storage_bytes": traffic()["storage_bytes"] - moved["storage_bytes"],
         "sum": total,
         **reported(model),
+    }
+
+
+def measure_forward(loader: str, path: str, tokens: int, options: dict[str, object]) -> dict[str, object]:
+    """Load, compile, and return the median time of a forward of (1, tokens) and the last position's largest logit."""
+    load, _ = LOADERS[loader](path, options)
+    import numpy as np
+
+    forward, temporary = FORWARDS[loader](load(), (np.arange(tokens, dtype=np.int32) * 31 % 1000)[None])
+    answer = np.asarray(forward()[0, -1], np.float32)
+    times = []
+    with Growth() as memory:
+        for _ in range(REPEATS):
+            begin = time.perf_counter()
+            np.asarray(forward()[0, -1])
+            times.append(time.perf_counter() - begin)
+    return {
+        "load_seconds": statistics.median(times),
+        "touch_seconds": 0.0,
+        "peak_bytes": memory.growth,
+        "temporary_bytes": temporary,
+        "answer": float(answer.max()),
     }
 
 
@@ -320,4 +367,9 @@ def reported(model: object) -> dict[str, int]:
 
 if __name__ == "__main__":
     loader, path, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3] if len(sys.argv) > 3 else "{}")
-    print(json.dumps(measure(loader, path, options)))
+    tokens = options.pop("forward", 0)
+    print(
+        json.dumps(
+            measure_forward(loader, path, tokens, options) if tokens else measure(loader, path, options)
+        )
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.rows import ROWS, Cost, Row
-from tests.benchmarks.run import REPOSITORY, RESULTS, costs, different_bytes, verdicts
+from tests.benchmarks.run import REPOSITORY, RESULTS, costs, differ, verdicts
 
 Results = Mapping[str, Any]
 
@@ -77,7 +77,7 @@ def markdown(results: Results) -> str:
 
 `make bench` repeats this. Each load runs in a process of its own, ours and the peers' in turns; a figure is the median of
 its rounds. Time runs from the call to the last byte touched and leaves importing out. Memory is the anonymous part of the
-resident set, at its peak, above what the process had after importing. "Warm": the files were read just before. "Cold": the
+resident set, at its peak, above what the process had after importing; of a forward, above what it had before. "Warm": the files were read just before. "Cold": the
 system was asked to drop them, and storage delivered them again. Run on {machine["processors"]} processors and
 {machine["memory_bytes"] / 2**30:.0f} GiB of memory, {machine["system"]}, Python {machine["python"]}; the load average was
 {min(loads):.1f} to {max(loads):.1f}, so that where it is well above 1 the ratios say more than the seconds.
@@ -109,10 +109,10 @@ def _cell(text: str, limit: int = 80) -> str:
 
 def _promise_lines(row: Row, runs: Mapping[str, Any]) -> Iterator[str]:
     for text, kept in verdicts(row, runs):
-        state = {True: "kept", False: "**missed**", None: "unknown"}[kept]
-        yield f"* {row.title}: {text}: {state}."
-    if different_bytes(runs):
-        yield f"* {row.title}: **the contenders loaded different bytes.**"
+        state = {True: ": kept", False: ": **missed**", None: ""}[kept]
+        yield f"* {row.title}: {text}{state}."
+    if differ(runs):
+        yield f"* {row.title}: **the contenders loaded different models.**"
 
 
 def svg(results: Results) -> str:

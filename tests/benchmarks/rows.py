@@ -40,19 +40,21 @@ class Cost:
     """What a contender took: medians over the rounds.
 
     Attributes:
-        seconds: From the call to the last byte touched.
+        seconds: From the call to the last byte touched; of a forward, one compiled call.
         load_seconds: Of it, until the call returned.
-        peak_bytes: Anonymous memory above what the process had after importing.
+        peak_bytes: Anonymous memory above what the process had after importing; of a forward, above what it had before.
+        temporary_bytes: What a compiled forward needs beside its arguments and results, where the compiler tells.
     """
 
     seconds: float
     load_seconds: float
     peak_bytes: float
+    temporary_bytes: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """A bound that a row must keep.
+    """A bound that a row must keep, or, with neither bound, a figure that it tells.
 
     Attributes:
         text: As the table shows it, with `{}` where the measured value stands.
@@ -66,8 +68,10 @@ class Promise:
     at_most: float | None = None
     at_least: float | None = None
 
-    def kept(self, value: float) -> bool:
-        """Return whether a measured value keeps the bound."""
+    def kept(self, value: float) -> bool | None:
+        """Return whether a measured value keeps the bound; None where there is none."""
+        if self.at_most is None and self.at_least is None:
+            return None
         return value <= self.at_most if self.at_most is not None else value >= (self.at_least or 0)
 
 
@@ -152,11 +156,20 @@ def peak_bytes_at_most(limit: int) -> Promise:
     )
 
 
+def temporary_bytes(label: str) -> Promise:
+    return Promise(
+        text=f"{label} compiles to {{:.0f}} MiB of temporaries",
+        value=lambda costs, row: (costs[label].temporary_bytes or 0) / MIB,
+    )
+
+
 TRANSFORMERS5, TRANSFORMERS4, KERASHUB = "transformers 5", "transformers 4.56", "KerasHub"
 RAW_READ, READ_AND_CONVERT = "a raw two-thread read", "a plain two-thread read-and-convert"
 MINILM = "minilm"
 SAVED = "saved"
 """The fp32 checkpoint as our own `save_pretrained` wrote it."""
+TOKENS = 128
+"""Length of the one row of a forward."""
 NO_TOUCH: Mapping[str, Any] = {"touch": False}
 
 
@@ -172,12 +185,18 @@ def _baseline(label: str, loader: str) -> Contender:
     return Contender(label=label, loader=loader, options=NO_TOUCH)
 
 
-def _kerashub(backend: str) -> Contender:
-    return Contender(label=KERASHUB, loader=f"kerashub_{backend}", environment="envkh")
+def _kerashub(backend: str, **options: Any) -> Contender:
+    return Contender(label=KERASHUB, loader=f"kerashub_{backend}", environment="envkh", options=options)
 
 
-def _transformers4(framework: str) -> Contender:
-    return Contender(label=TRANSFORMERS4, loader=f"transformers_{framework}", environment="env456")
+def _transformers4(framework: str, **options: Any) -> Contender:
+    return Contender(
+        label=TRANSFORMERS4, loader=f"transformers_{framework}", environment="env456", options=options
+    )
+
+
+def _ours(framework: str, **options: Any) -> Contender:
+    return Contender(label="loadstone", loader=f"loadstone_{framework}", options=options)
 
 
 ROWS = (
@@ -258,7 +277,7 @@ ROWS = (
         title="Flax, 1.6 GB fp32, warm: load",
         checkpoint="llama-0.4b-fp32",
         contenders=(
-            Contender(label="loadstone", loader="loadstone_flax", options=NO_TOUCH),
+            _ours("flax", touch=False),
             _transformers4("flax"),
             _kerashub("jax"),
             _baseline(RAW_READ, "read"),
@@ -271,7 +290,7 @@ ROWS = (
         title="Flax, the same in 5 shards, warm: load",
         checkpoint="llama-0.4b-fp32-sharded",
         contenders=(
-            Contender(label="loadstone", loader="loadstone_flax", options=NO_TOUCH),
+            _ours("flax", touch=False),
             _transformers4("flax"),
         ),
         promises=(peak_at_most(1.02),),
@@ -282,7 +301,7 @@ ROWS = (
         title="TensorFlow, 1.6 GB fp32, warm: load",
         checkpoint="llama-0.4b-fp32",
         contenders=(
-            Contender(label="loadstone", loader="loadstone_tensorflow", options=NO_TOUCH),
+            _ours("tensorflow", touch=False),
             _transformers4("tensorflow"),
             _kerashub("tensorflow"),
             _baseline(RAW_READ, "read"),
@@ -295,10 +314,38 @@ ROWS = (
             name=f"{framework}-saved",
             title=f"{title}, 1.6 GB fp32 as we saved it: load",
             checkpoint=SAVED,
-            contenders=(Contender(label="loadstone", loader=f"loadstone_{framework}", options=NO_TOUCH),),
-            promises=(peak_bytes_at_most(64 * MIB),),
+            contenders=(_ours(framework, touch=False),),
+            promises=(at_most_seconds(limit), peak_bytes_at_most(64 * MIB)),
             rounds=3,
         )
-        for framework, title in (("torch", "PyTorch"), ("flax", "Flax"), ("tensorflow", "TensorFlow"))
+        for framework, title, limit in (
+            ("torch", "PyTorch", 0.1),
+            ("flax", "Flax", 0.1),
+            ("tensorflow", "TensorFlow", 0.15),
+        )
+    ),
+    *(
+        Row(
+            name=f"{framework}-forward",
+            title=f"{title}, forward of 0.4 B in fp32, {TOKENS} tokens, {how}",
+            checkpoint="llama-0.4b-fp32",
+            contenders=(_ours(framework, forward=TOKENS), peer),
+            promises=(times_faster_than(peer.label, 1),),
+        )
+        for framework, title, how, peer in (
+            ("flax", "Flax", "jit", _transformers4("flax", forward=TOKENS)),
+            ("tensorflow", "TensorFlow", "tf.function", _kerashub("tensorflow", forward=TOKENS)),
+        )
+    ),
+    Row(
+        name="flax-forward-bf16",
+        title=f"Flax, forward of 0.4 B in bf16, {TOKENS} tokens, jit",
+        checkpoint="llama-0.4b-fp32",
+        contenders=(
+            _ours("flax", forward=TOKENS, dtype="bfloat16"),
+            _transformers4("flax", forward=TOKENS, dtype="bfloat16"),
+        ),
+        promises=(temporary_bytes("loadstone"), temporary_bytes(TRANSFORMERS4)),
+        rounds=3,
     ),
 )

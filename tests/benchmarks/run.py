@@ -164,6 +164,7 @@ def cost(runs: Sequence[Mapping[str, Any]]) -> Cost:
         seconds=statistics.median(run["load_seconds"] + run["touch_seconds"] for run in runs),
         load_seconds=statistics.median(run["load_seconds"] for run in runs),
         peak_bytes=statistics.median(run["peak_bytes"] for run in runs),
+        temporary_bytes=runs[0].get("temporary_bytes"),
     )
 
 
@@ -175,7 +176,7 @@ def costs(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Cost]:
 
 
 def verdicts(row: Row, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[tuple[str, bool | None]]:
-    """Yield each promise of a row as text and whether it is kept; None where a peer for it is missing."""
+    """Yield each promise of a row as text and whether it is kept; None where it has no bound or its peer is missing."""
     known = costs(runs)
     for promise in row.promises:
         try:
@@ -186,10 +187,12 @@ def verdicts(row: Row, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Itera
             yield promise.text.format(value), promise.kept(value)
 
 
-def different_bytes(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
-    """Return whether the models of a row are not all equal, as far as the sum of their bytes tells."""
-    sums = {run["sum"] for done in runs.values() for run in done if run.get("sum") is not None}
-    return len(sums) > 1
+def differ(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> bool:
+    """Return whether the models of a row are not all equal, as far as sums of bytes or logits to 2 % tell."""
+    done = [run for label in runs for run in runs[label]]
+    sums = {run["sum"] for run in done if run.get("sum") is not None}
+    answers = [run["answer"] for run in done if "answer" in run]
+    return len(sums) > 1 or (bool(answers) and max(answers) > min(answers) + 0.02 * abs(max(answers)))
 
 
 def lines(row: Row, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
@@ -203,10 +206,10 @@ def lines(row: Row, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator
             yield f"  {label:38} {c.seconds:8.3f} s {ratio}  peak {c.peak_bytes / 2**20:7.0f} MiB"
         else:
             yield f"  {label:38} fails: {done[-1]['error'][:90]}"
-    if different_bytes(runs):
-        yield "  DIFFERENT BYTES were loaded"
+    if differ(runs):
+        yield "  DIFFERENT MODELS were loaded"
     for text, kept in verdicts(row, runs):
-        yield f"  {'kept' if kept else 'MISSED' if kept is False else '?':7} {text}"
+        yield f"  {'kept' if kept else 'MISSED' if kept is False else '':7} {text}"
 
 
 if __name__ == "__main__":

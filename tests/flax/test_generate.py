@@ -10,31 +10,20 @@ import numpy as np
 import pytest
 
 import loadstone
-from loadstone.errors import ArgumentError
 from loadstone_flax.generation import _continue
 from tests.oracle import load
+from tests.oracle.generate import CASE, PROMPT, GenerateSuite
 
-PROMPT = load.run("llama-causal-lm", "generate_left").inputs
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return loadstone.FlaxLlamaForCausalLM.from_pretrained(load.folder("llama-causal-lm"))
+    return loadstone.FlaxLlamaForCausalLM.from_pretrained(load.folder(CASE))
 
 
-class Recorder:
-    """A streamer that keeps what it gets."""
-
-    def __init__(self) -> None:
-        self.tokens: list[np.ndarray] = []
-        self.ended = False
-
-    def put(self, value: np.ndarray) -> None:
-        self.tokens.append(np.asarray(value))
-
-    def end(self) -> None:
-        self.ended = True
+class TestGenerate(GenerateSuite):
+    backend = "flax"
 
 
 @pytest.fixture
@@ -75,29 +64,9 @@ def test_a_second_forward_of_the_same_shape_compiles_nothing(model: Any, compile
 def test_another_model_of_the_same_kind_compiles_nothing(model: Any, compiled: list[str]) -> None:
     model(np.full((1, 6), 7))
     programs = len(compiled)
-    other = loadstone.FlaxLlamaForCausalLM.from_pretrained(load.folder("llama-causal-lm"))
+    other = loadstone.FlaxLlamaForCausalLM.from_pretrained(load.folder(CASE))
     other(np.full((1, 6), 7))
     assert len(compiled) == programs
-
-
-@pytest.mark.parametrize("run", ["generate", "generate_left", "generate_eos"])
-@pytest.mark.parametrize("use_cache", [True, False])
-@pytest.mark.parametrize("streamed", [True, False])
-def test_every_way_writes_what_transformers_writes(
-    model: Any, run: str, use_cache: bool, streamed: bool
-) -> None:
-    recorded = load.run("llama-causal-lm", run)
-    inputs = dict(recorded.inputs)
-    arguments: dict[str, Any] = {"max_new_tokens": 12, "use_cache": use_cache}
-    if "eos_token_id" in inputs:
-        arguments["eos_token_id"] = inputs.pop("eos_token_id").tolist()
-    streamer = Recorder() if streamed else None
-    written = model.generate(**inputs, **arguments, streamer=streamer)
-    np.testing.assert_array_equal(written, recorded.outputs["sequences"])
-    if streamer is not None:
-        assert streamer.ended
-        prompt, *new = streamer.tokens
-        np.testing.assert_array_equal(np.concatenate([prompt, np.stack(new, axis=1)], axis=1), written)
 
 
 def test_sampling_compiles_two_programs_and_each_once(model: Any, compiled: list[str]) -> None:
@@ -110,14 +79,6 @@ def test_sampling_compiles_two_programs_and_each_once(model: Any, compiled: list
     assert len(compiled) == programs
 
 
-def test_it_writes_what_one_token_after_the_other_gives(model: Any) -> None:
-    ids = PROMPT["input_ids"]
-    written = model.generate(ids, max_new_tokens=4)
-    for _ in range(4):
-        ids = np.concatenate([ids, np.asarray(model(ids).logits[:, -1:].argmax(-1))], axis=1)
-    np.testing.assert_array_equal(written, ids)
-
-
 def test_it_writes_with_the_parameters_given(model: Any) -> None:
     params = jax.tree.map(lambda value: value * 0.5, model.params)
     ids = PROMPT["input_ids"]
@@ -127,7 +88,7 @@ def test_it_writes_with_the_parameters_given(model: Any) -> None:
 
 
 def test_reserved_slots_give_what_a_growing_cache_gives(model: Any, compiled: list[str]) -> None:
-    ids = load.run("llama-causal-lm", "plain").inputs["input_ids"]
+    ids = load.run(CASE, "plain").inputs["input_ids"]
     expected = np.asarray(model(ids).logits)
     past = model(ids[:, :4]).past_key_values.reserve(ids.shape[1] - 4)
     pieces = [model(ids[:, 4:5], past_key_values=past)]
@@ -184,12 +145,3 @@ def test_float32_is_multiplied_as_float32(model: Any) -> None:
     with jax.default_matmul_precision("default"):
         asked = jax.jit(lambda params: model(ids, params=params).logits).lower(model.params)
     assert precisions(asked) <= {("DEFAULT", "DEFAULT")}
-
-
-def test_arguments_that_make_no_sense(model: Any) -> None:
-    with pytest.raises(ArgumentError, match="input_ids"):
-        model.generate()
-    with pytest.raises(ArgumentError, match="max_new_token"):
-        model.generate(PROMPT["input_ids"], max_new_token=3)
-    with pytest.raises(ArgumentError, match="cannot generate"):
-        model.model.generate(PROMPT["input_ids"])

@@ -50,8 +50,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["map", "copy"])
 def probe(request: pytest.FixtureRequest, saved: Path) -> dict[str, Any]:
     """What a process that loads it found, by mapping or by copying."""
-    command = [sys.executable, str(Path(__file__).with_name("memory_probe.py")), str(saved), request.param]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "tests.flax.memory_probe", str(saved), request.param]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=load.REPOSITORY)
     assert not done.returncode, done.stderr
     return {"how": request.param, **json.loads(done.stdout)}
 

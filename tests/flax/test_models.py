@@ -25,6 +25,7 @@ def test_no_other_framework_can_be_imported(framework: str) -> None:
 
 class TestFlax(ParitySuite, RealSuite):
     backend = "flax"
+    sparing = True
 
     @pytest.fixture(autouse=True)
     def compile_little(self, request: pytest.FixtureRequest) -> Iterator[None]:

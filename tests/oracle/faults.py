@@ -23,33 +23,13 @@ from loadstone.errors import CheckpointError, ConfigError, LoadstoneError, Match
 from loadstone.load import from_pretrained
 from tests.oracle import load
 from tests.oracle.cases import CASES
-from tests.oracle.files import WEIGHTS, edit_config, rewrite, tensors
+from tests.oracle.files import SIZES, WEIGHTS, copied, edit_config, rewrite, tensors
 from tests.oracle.real import CHECKPOINTS, needs_checkpoints
 from tests.oracle.resave4 import NOT_IN_4
 
 INDEX = "model.safetensors.index.json"
 TASKS = {"llama": "CausalLM", "tied": "CausalLM", "bert": "SequenceClassification"}
 """Good checkpoint of one file -> the task that it is loaded for."""
-SIZES: dict[str, dict[str, Any]] = {
-    "llama": {
-        "vocab_size": 61,
-        "hidden_size": 24,
-        "intermediate_size": 40,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
-    },
-    "bert": {
-        "vocab_size": 61,
-        "hidden_size": 24,
-        "intermediate_size": 40,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "max_position_embeddings": 32,
-        "num_labels": 3,
-    },
-}
 RUNNING = Path(__file__).with_name("change_while_loading.py")
 KINDS = ("overwrite", "zero_header", "truncate", "empty", "append", "exchange", "swap", "remove")
 MOMENTS = ("planned", "opened", "first", "last")
@@ -65,13 +45,6 @@ REAL = {
     "bert-tiny-ticket-classifier-all-formats": "SequenceClassification",
 }
 NO_ALARM: dict[str, list[str]] = {"warnings": [], "new": [], "unused": [], "unexplained": []}
-
-
-def copied(source: Path, target: Path) -> Path:
-    """Copy a checkpoint; the copy may be written to."""
-    shutil.copytree(source, target, copy_function=shutil.copyfile)
-    target.chmod(0o755)
-    return target
 
 
 def shards_of(folder: Path) -> list[str]:
@@ -123,12 +96,10 @@ class FaultSuite:
         """A copy of a good checkpoint of one file, and the task that it is for."""
         return copied(good[request.param], tmp_path / "copy"), TASKS[request.param]
 
-    @pytest.fixture(params=("ours", "foreign", "real"))
+    @pytest.fixture(params=("ours", "foreign", pytest.param("real", marks=needs_checkpoints)))
     def sharded(self, request: Any, good: dict[str, Path], tmp_path: Path) -> Path:
         """A copy of a good sharded checkpoint: saved by us, written by the safetensors library, and a real one."""
         if request.param == "real":
-            if not CHECKPOINTS.is_dir():
-                pytest.skip("shared/checkpoints is absent")
             return copied(CHECKPOINTS / "llama-tinystories-656k-sharded", tmp_path / "copy")
         if request.param == "ours":
             return copied(good["ours"], tmp_path / "copy")

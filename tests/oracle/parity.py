@@ -25,7 +25,7 @@ SHOWN_ONCE = {
     "class": ("right", "positions", "embeds", "types"),
     "head": ("right", "positions", "embeds", "types", "short", "bf16"),
 }
-"""What a case repeats -> the runs that it need not make again: neither a configuration nor a head makes a difference to them."""
+"""What a case repeats -> the runs that need not be made again: neither a configuration nor a head makes a difference to them."""
 GRADIENT_TOLERANCE = 3e-5
 GENERATIONS = ("generate", "generate_left", "generate_eos")
 
@@ -35,7 +35,7 @@ def case_runs(names: tuple[str, ...], *, once: bool = False) -> Any:
 
     Args:
         names: The runs.
-        once: Leave out the cases that repeat another's class or head.
+        once: Where the suite is sparing, leave out the cases that repeat another's class or head.
     """
 
     def mark(test: Any) -> Any:
@@ -63,10 +63,12 @@ class ParitySuite:
     Attributes:
         backend: Its name.
         rounding: How many times transformers' own bfloat16 rounding a bfloat16 answer may stray from fp32.
+        sparing: Leave out what `SHOWN_ONCE` says, where a run takes seconds.
     """
 
     backend: ClassVar[str]
     rounding: ClassVar[float] = 3.0
+    sparing: ClassVar[bool] = False
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Give each test the cases that this backend has."""
@@ -81,7 +83,9 @@ class ParitySuite:
             for case in cases
             for run in case.runs
             if run in metafunc.function.runs
-            and not (case.repeats and (run in SHOWN_ONCE[case.repeats] or metafunc.function.once))
+            and not (
+                self.sparing and case.repeats and (metafunc.function.once or run in SHOWN_ONCE[case.repeats])
+            )
         ]
         metafunc.parametrize(("case", "run"), pairs, ids=[f"{case}-{run}" for case, run in pairs])
 

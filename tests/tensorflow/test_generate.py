@@ -8,12 +8,9 @@ import pytest
 import tensorflow as tf
 
 import loadstone
-from loadstone.errors import ArgumentError
 from loadstone_tensorflow.generation import Cache
 from tests.oracle import load
-
-CASE = "llama-causal-lm"
-PROMPT = load.run(CASE, "generate_left").inputs
+from tests.oracle.generate import CASE, PROMPT, GenerateSuite
 
 
 @pytest.fixture(scope="module")
@@ -27,18 +24,8 @@ def traces(model: Any) -> dict[str, int]:
     return {name: function.experimental_get_tracing_count() for name, function in compiled.items()}
 
 
-class Recorder:
-    """A streamer that keeps what it gets."""
-
-    def __init__(self) -> None:
-        self.tokens: list[np.ndarray] = []
-        self.ended = False
-
-    def put(self, value: np.ndarray) -> None:
-        self.tokens.append(np.asarray(value))
-
-    def end(self) -> None:
-        self.ended = True
+class TestGenerate(GenerateSuite):
+    backend = "tensorflow"
 
 
 def test_nothing_is_traced_twice_whatever_the_shapes(model: Any) -> None:
@@ -55,40 +42,11 @@ def test_nothing_is_traced_twice_whatever_the_shapes(model: Any) -> None:
     assert (counts["_start"], counts["_step"]) == (1, 1)
 
 
-@pytest.mark.parametrize("run", ["generate", "generate_left", "generate_eos"])
-@pytest.mark.parametrize("use_cache", [True, False])
-@pytest.mark.parametrize("streamed", [True, False])
-def test_every_way_writes_what_transformers_writes(
-    model: Any, run: str, use_cache: bool, streamed: bool
-) -> None:
-    recorded = load.run(CASE, run)
-    inputs = dict(recorded.inputs)
-    arguments: dict[str, Any] = {"max_new_tokens": 12, "use_cache": use_cache}
-    if "eos_token_id" in inputs:
-        arguments["eos_token_id"] = inputs.pop("eos_token_id").tolist()
-    streamer = Recorder() if streamed else None
-    written = model.generate(**inputs, **arguments, streamer=streamer)
-    np.testing.assert_array_equal(written, recorded.outputs["sequences"])
-    assert written.dtype == tf.int64  # as the prompt's
-    if streamer is not None:
-        assert streamer.ended
-        prompt, *new = streamer.tokens
-        np.testing.assert_array_equal(np.concatenate([prompt, np.stack(new, axis=1)], axis=1), written)
-
-
-def test_sampling_is_repeatable_and_knows_no_cache(model: Any) -> None:
-    arguments = {"max_new_tokens": 10, "do_sample": True, "temperature": 2.0}
-    first = model.generate(PROMPT["input_ids"], seed=3, **arguments).numpy()
-    np.testing.assert_array_equal(model.generate(PROMPT["input_ids"], seed=3, **arguments), first)
-    uncached = model.generate(PROMPT["input_ids"], seed=3, use_cache=False, **arguments)
-    np.testing.assert_array_equal(uncached, first)
-    assert (model.generate(PROMPT["input_ids"], seed=4, **arguments).numpy() != first).any()
-
-
 def test_lists_and_short_types_will_do(model: Any) -> None:
     ids = PROMPT["input_ids"]
     expected = model.generate(ids, max_new_tokens=4).numpy()
     np.testing.assert_array_equal(model.generate(ids.tolist(), max_new_tokens=4), expected)
+    assert expected.dtype == np.int64  # as the prompt's
     np.testing.assert_array_equal(
         model.generate(inputs=tf.constant(ids, tf.int32), max_new_tokens=4), expected
     )
@@ -145,12 +103,3 @@ def test_a_resized_vocabulary_is_compiled_anew() -> None:
     assert model(few).logits.shape[-1] == 40
     assert int(tf.reduce_max(model.generate(few, max_new_tokens=2))) < 40
     assert expected.shape == (2, ids.shape[1] + 2)
-
-
-def test_arguments_that_make_no_sense(model: Any) -> None:
-    with pytest.raises(ArgumentError, match="input_ids"):
-        model.generate()
-    with pytest.raises(ArgumentError, match="max_new_token"):
-        model.generate(PROMPT["input_ids"], max_new_token=3)
-    with pytest.raises(ArgumentError, match="cannot generate"):
-        model.model.generate(PROMPT["input_ids"])

@@ -18,7 +18,8 @@ from loadstone.dtypes import to_numpy
 from loadstone.read.tensor import HostTensor
 from loadstone_tensorflow.backend import TensorFlowBackend
 from tests.oracle import load
-from tests.tensorflow.memory_probe import mapped, pointers
+from tests.oracle.memory import mapped
+from tests.tensorflow.memory_probe import pointers
 
 MB = 1 << 20
 LARGEST = 16384 * 1024 * 4
@@ -44,9 +45,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=LOADS, ids="-".join)
 def probe(request: pytest.FixtureRequest, saved: Path) -> dict[str, Any]:
     """What a process that loads it found, by mapping, by copying, or by casting."""
-    script = Path(__file__).with_name("memory_probe.py")
-    command = [sys.executable, str(script), str(saved), *request.param]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "tests.tensorflow.memory_probe", str(saved), *request.param]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=load.REPOSITORY)
     assert not done.returncode, done.stderr
     how, dtype = request.param
     return {"how": how, "dtype": dtype, **json.loads(done.stdout)}

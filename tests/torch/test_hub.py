@@ -4,15 +4,10 @@ import json
 import logging
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from loopback_store import GOOD_TOKEN
-from tiny import model_of, saved
 
 import loadstone
 from loadstone import AutoConfig, AutoModel, AutoModelForCausalLM, BertModel, LlamaForCausalLM
@@ -26,6 +21,7 @@ from loadstone.errors import (
 )
 from loadstone.source import hub_range
 from tests.oracle.files import tensors
+from tests.torch.tiny import model_of, saved
 
 torch.set_num_threads(1)
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import checkpoints, measure
+from tests.benchmarks import checkpoints
 from tests.benchmarks.checkpoints import Generated
+from tests.benchmarks.run import MEASURE
 
 MB = 1 << 20
 FIXED = 32 * MB
@@ -38,7 +39,7 @@ def folder(tmp_path_factory) -> Path:
 
 def load(path: Path, **options: Any) -> dict[str, Any]:
     """Load in a fresh process and return what `measure` says of it."""
-    command = [sys.executable, measure.__file__, "loadstone_torch", str(path), json.dumps(options)]
+    command = [sys.executable, str(MEASURE), "loadstone_torch", str(path), json.dumps(options)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 

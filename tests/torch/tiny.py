@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import loadstone
+from tests.oracle.files import SIZES
 
-LLAMA: dict[str, Any] = {
-    "vocab_size": 61,
-    "hidden_size": 24,
-    "intermediate_size": 40,
+LLAMA: dict[str, Any] = SIZES["llama"] | {
     "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
     "bos_token_id": 1,
     "eos_token_id": 2,
     "pad_token_id": 0,
 }
-BERT: dict[str, Any] = {
-    "vocab_size": 61,
-    "hidden_size": 24,
-    "intermediate_size": 40,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 32,
-    "num_labels": 3,
-}
+BERT = SIZES["bert"]
 
 
 def model_of(class_name: str, *, seed: int = 1, **fields: Any) -> Any:
@@ -56,3 +44,15 @@ def saved(folder: Path, class_name: str, **fields: Any) -> Path:
 
 IDS = torch.tensor([[1, 5, 9, 33, 2, 60], [1, 7, 7, 12, 40, 3]])
 """Two sequences of six tokens, none of them padding."""
+
+
+def state(model: Any) -> dict[str, torch.Tensor]:
+    """Return a copy of a model's state dict."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether two state dicts hold the same names, dtypes and bits."""
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype and torch.equal(one[name], other[name]) for name in one
+    )
