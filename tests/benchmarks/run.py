@@ -94,8 +94,12 @@ def run_once(row: Row, contender: Contender, path: Path | None, python: Path | N
                 warm(file)
     subject = contender.module if path is None else str(path)
     command = [str(python), str(MEASURE), contender.loader, subject, json.dumps(dict(contender.options))]
+    # Peers' modules were compiled when they were installed; those of a checkout are by the first run, where it may.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd="/")
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT, check=False, cwd="/", env=environment
+        )
     except subprocess.TimeoutExpired:
         return {"error": f"not done after {TIMEOUT} s"}
     if done.returncode:

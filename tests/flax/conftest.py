@@ -5,6 +5,7 @@ The host counts as two devices, so that placement can be tested anywhere.
 
 import os
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -23,3 +24,13 @@ os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = (
     "0"  # they would be written into each of thousands of programs
 )
+
+
+@pytest.fixture
+def compile_little() -> Iterator[None]:
+    """Have the compiler optimise nothing: for programs on tiny models, each used once or twice."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

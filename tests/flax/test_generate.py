@@ -14,6 +14,7 @@ from loadstone_flax.generation import _continue
 from tests.oracle import load
 from tests.oracle.generate import CASE, PROMPT, GenerateSuite
 
+pytestmark = pytest.mark.usefixtures("compile_little")
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 

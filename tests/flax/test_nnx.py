@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -23,12 +22,7 @@ IDS = np.arange(6, 22).reshape(2, 8)
 LABELS = np.where(IDS % 5, IDS, -100)
 
 
-@pytest.fixture(autouse=True)
-def compile_little() -> Iterator[None]:
-    """Each program here is used once or twice, on a tiny model: the compiler need not optimise it."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compile_little")
 
 
 @pytest.fixture
