@@ -97,9 +97,7 @@ class FlaxBackend(Backend):
     def finish(self, model: PreTrainedModel, *, training: bool) -> None:
         """Check that every parameter has memory, set the mode, and seed dropout in training mode."""
         left = [
-            name
-            for name, p in named_parameters(model)
-            if isinstance(p.get_raw_value(), jax.ShapeDtypeStruct)
+            name for name, p in named_parameters(model) if isinstance(p.get_raw_value(), jax.ShapeDtypeStruct)
         ]
         if left:
             raise BackendError(f"{len(left)} parameter(s) have no memory", problems=left)

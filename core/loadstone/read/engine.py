@@ -22,7 +22,7 @@ from loadstone.dtypes import DTYPES, nbytes
 from loadstone.errors import ChangedFileError
 from loadstone.read.cast import cast
 from loadstone.read.files import OpenFiles
-from loadstone.read.memory import Bytes, aligned_empty
+from loadstone.read.memory import OWN_PAGES, Bytes, aligned_empty, populate
 from loadstone.read.tensor import HostTensor
 
 ReadMode = Literal["auto", "map", "copy"]
@@ -187,11 +187,15 @@ def _finish(done: tuple[Future[int], Sequence[_Piece]], traffic: Traffic) -> Ite
 
 def _jobs(requests: Sequence[Request]) -> Iterator[list[_Piece]]:
     """Cut tensors into pieces of at most `PIECE` bytes, and put small neighbours into one job."""
+    sizes = [nbytes(request.dtype, request.info.shape) for request in requests]
+    # All addresses are taken before the first byte is read: a thread that writes to new pages waits for one that takes
+    # addresses. Nothing lies there until it is written.
+    own_pages = deque(aligned_empty(size) for size in sizes if size >= OWN_PAGES)
     job: list[_Piece] = []
     size = 0
-    for request in requests:
+    for request, needed in zip(requests, sizes, strict=True):
         info = request.info
-        target = _Target(request, aligned_empty(nbytes(request.dtype, info.shape)))
+        target = _Target(request, own_pages.popleft() if needed >= OWN_PAGES else aligned_empty(needed))
         target.pieces = max(1, -(-info.nbytes // PIECE))
         for start in range(0, max(1, info.nbytes), PIECE):
             piece = _Piece(target, info.offset + start, min(PIECE, info.nbytes - start))
@@ -214,7 +218,9 @@ def _run(files: OpenFiles, job: Sequence[_Piece], staging: threading.local) -> i
     """Read one job, whose pieces lie one after the other in a file, and return its bytes."""
     buffers, size = [], 0
     for piece in job:
-        buffers.append(_staged(staging, size, piece) if piece.casts else _slice(piece))
+        target = _slice(piece)
+        populate(target)
+        buffers.append(_staged(staging, size, piece) if piece.casts else target)
         size += piece.size
     _fill(files, job[0].target.request.info.file, job[0].offset, buffers)
     for piece, buffer in zip(job, buffers, strict=True):
