@@ -125,9 +125,11 @@ class TorchBackend(Backend):
         left, unusual = [], []
         for path, module in _walk(model):
             for held in (module._parameters, module._buffers):
-                left += [path + leaf for leaf, value in held.items() if value is not None and value.is_meta]
+                for leaf, value in held.items():
+                    if value is not None and value.is_meta:
+                        left.append(path + leaf)
             # As `model.train` does, which takes a second for 100,000 modules.
-            object.__setattr__(module, "training", training)
+            vars(module)["training"] = training
             if type(module).train is not nn.Module.train:
                 unusual.append(module)
         if left:
@@ -162,8 +164,9 @@ def _walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     while pending:
         path, module = pending.pop()
         yield path, module
-        children = [(f"{path}{name}.", child) for name, child in module._modules.items() if child is not None]
-        pending += reversed(children)
+        if module._modules:
+            children = [(f"{path}{name}.", m) for name, m in module._modules.items() if m is not None]
+            pending += reversed(children)
 
 
 def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:

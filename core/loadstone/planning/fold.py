@@ -36,6 +36,8 @@ def split_blocks(names: Iterable[str], present: Iterable[str]) -> tuple[dict[str
         ({'a.1': 2}, ['a.0.x', 'norm'])
     """
     names = list(names)
+    if not names:
+        return {}, []
     kept = {_block(name) for name in present} | {""}
     sizes = Counter(block for name in names if (block := _block(name)) not in kept)
     whole = {block: size for block, size in sizes.items() if size > 1}

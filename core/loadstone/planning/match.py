@@ -239,6 +239,8 @@ class _Matcher:
 
     def report_missing(self, found: Mapping[str, TensorInfo]) -> None:
         """Record the parameters that must have a tensor and have none."""
+        if not self.missing:
+            return
         unused = [
             stored for stored in self.names.stored if self.names.parameter(stored) not in self.parameters
         ]
