@@ -42,7 +42,7 @@ def loadstone_torch(path, options):
 
     from loadstone import AutoModel, AutoModelForCausalLM
 
-    auto = {"base": AutoModel, "causal": AutoModelForCausalLM}[options.pop("task", "causal")]
+    auto = AutoModel if options.pop("task", "causal") == "base" else AutoModelForCausalLM
     return lambda: auto.from_pretrained(path, backend="torch", **options), _touch_torch(torch)
 
 
@@ -51,7 +51,7 @@ def transformers_torch(path, options):
     import torch
     from transformers import AutoModel, AutoModelForCausalLM
 
-    auto = {"base": AutoModel, "causal": AutoModelForCausalLM}[options.pop("task", "causal")]
+    auto = AutoModel if options.pop("task", "causal") == "base" else AutoModelForCausalLM
     return lambda: auto.from_pretrained(path, **options), _touch_torch(torch)
 
 
@@ -85,16 +85,17 @@ def loadstone_tensorflow(path, options):
     os.environ["KERAS_BACKEND"] = "tensorflow"
     import tensorflow  # noqa: F401
 
-    from loadstone import TFAutoModelForCausalLM
+    from loadstone import TFAutoModel, TFAutoModelForCausalLM
 
-    return lambda: TFAutoModelForCausalLM.from_pretrained(path, **options), None
+    auto = TFAutoModel if options.pop("task", "causal") == "base" else TFAutoModelForCausalLM
+    return lambda: auto.from_pretrained(path, **options), None
 
 
 def transformers_tensorflow(path, options):
-    """transformers 4.56 on TensorFlow."""
-    from transformers import TFAutoModelForCausalLM
+    """transformers 4.56 on TensorFlow, which has no Llama."""
+    from transformers import TFAutoModel
 
-    return lambda: TFAutoModelForCausalLM.from_pretrained(path), None
+    return lambda: TFAutoModel.from_pretrained(path), None
 
 
 def kerashub_jax(path, options):

@@ -13,7 +13,7 @@ def anonymous() -> int:
 class Growth:
     """The most anonymous memory above that at the start of the block, sampled every few milliseconds."""
 
-    PERIOD = 0.002
+    PERIOD = 0.005
 
     def __enter__(self) -> Self:
         self.start = self.most = anonymous()
