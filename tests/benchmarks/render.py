@@ -62,6 +62,16 @@ def seconds(value: float) -> str:
     return f"{value * 1000:.0f} ms" if value < 0.9995 else f"{value:.3g} s"
 
 
+def times(value: float) -> str:
+    """Return a ratio as the table says it.
+
+    Example:
+        >>> times(1.37), times(4675)
+        ('1.4x', '4675x')
+    """
+    return f"{value:.1f}x" if value < 99.95 else f"{value:.0f}x"
+
+
 def mebibytes(value: float) -> str:
     """Return a size as the table says it."""
     return f"{max(0, value) / 2**20:,.0f} MiB"
@@ -99,7 +109,7 @@ def _table_lines(row: Row, runs: Mapping[str, Any]) -> Iterator[str]:
             yield f"| {title} | {name} | fails: {_cell(done[-1]['error'])} | | |"
             continue
         cost, ours = known[label], known.get(row.ours)
-        ratio = f"{cost.seconds / ours.seconds:.1f}x" if ours and label != row.ours else ""
+        ratio = times(cost.seconds / ours.seconds) if ours and label != row.ours else ""
         yield f"| {title} | {name} | {seconds(cost.seconds)} | {ratio} | {mebibytes(cost.peak_bytes)} |"
 
 
@@ -117,12 +127,12 @@ def _promise_lines(row: Row, runs: Mapping[str, Any]) -> Iterator[str]:
 
 def svg(results: Results) -> str:
     """Return the chart: seconds on the left, memory on the right, both on logarithmic scales."""
-    rows = [(row, costs(runs)) for row, runs in measured(results)]
-    rows = [(row, known) for row, known in rows if row.ours in known]
     body, y = [], TOP
-    for row, known in rows:
-        body += _group(row, known, y)
-        y += GROUP + len(known) * (BAR + GAP)
+    for row, runs in measured(results):
+        known = costs(runs)
+        if row.ours in known:
+            body += _group(row, {label: known.get(label) for label in runs}, y)
+            y += GROUP + len(runs) * (BAR + GAP)
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{END + LEFT}" height="{y}" role="img">',
@@ -139,16 +149,21 @@ def svg(results: Results) -> str:
     )
 
 
-def _group(row: Row, known: Mapping[str, Cost], y: int) -> Iterator[str]:
-    """Yield the drawing of one row: its title, then a pair of bars for each contender."""
+def _group(row: Row, found: Mapping[str, Cost | None], y: int) -> Iterator[str]:
+    """Yield the drawing of one row: its title, then a pair of bars for each contender, or that it fails."""
+    ours = found[row.ours]
+    assert ours is not None
     baselines = {contender.label for contender in row.contenders if contender.loader.startswith("read")}
     yield f'<line class="line" x1="{LEFT}" x2="{END}" y1="{y}" y2="{y}"/>'
     yield _text(LEFT, y + 22, row.title, "title")
-    for number, (label, cost) in enumerate(known.items()):
+    for number, (label, cost) in enumerate(found.items()):
         top = y + 32 + number * (BAR + GAP)
-        kind = "ours" if label == row.ours else "baseline" if label in baselines else "peer"
-        ratio = "" if label == row.ours else f"  ({cost.seconds / known[row.ours].seconds:.1f}x)"
         yield _text(LEFT, top + 13, label if len(label) <= 25 else f"{label[:24]}…", "")
+        if cost is None:
+            yield _text(SECONDS, top + 13, "fails", "quiet")
+            continue
+        kind = "ours" if label == row.ours else "baseline" if label in baselines else "peer"
+        ratio = "" if label == row.ours else f"  ({times(cost.seconds / ours.seconds)})"
         yield from _bar(SECONDS, top, _width(cost.seconds, 0.001, 100), seconds(cost.seconds) + ratio, kind)
         yield from _bar(MEMORY, top, _width(cost.peak_bytes, 1e6, 1e10), mebibytes(cost.peak_bytes), kind)
 
