@@ -30,6 +30,9 @@ AT_A_TIME = 3  # on two processors: each waits now and then for a file or a proc
 # Threads of PyTorch and numpy that outnumber the cores wait for one another most of the time.
 THREADS = str(max(1, (os.cpu_count() or 1) // AT_A_TIME))
 ENVIRONMENT = {"OMP_NUM_THREADS": THREADS, "OPENBLAS_NUM_THREADS": THREADS, **os.environ}
+# A hundred processes import frameworks, each of thousands of modules: they are compiled once, beside all else that tests make.
+ENVIRONMENT["PYTHONPYCACHEPREFIX"] = str(TESTS.parent / ".cache" / "bytecode")
+ENVIRONMENT.pop("PYTHONDONTWRITEBYTECODE", None)
 
 NOTHING_COLLECTED = 5
 """pytest's exit status where there was nothing to run, e.g. because a framework is missing on a laptop."""
