@@ -148,8 +148,9 @@ class Layer(keras.layers.Layer):
         self.built = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Keras, and then TensorFlow, look for something to track in each of the forty attributes that a layer sets.
-        if name.startswith("_") or isinstance(value, PLAIN):
+        # Keras, and then TensorFlow, look for something to track in each of the forty attributes that a layer sets;
+        # those that Keras's constructor sets before it has a tracker are its own.
+        if isinstance(value, PLAIN) or "_tracker" not in vars(self):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
