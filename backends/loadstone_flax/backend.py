@@ -96,9 +96,8 @@ class FlaxBackend(Backend):
 
     def finish(self, model: PreTrainedModel, *, training: bool) -> None:
         """Check that every parameter has memory, set the mode, and seed dropout in training mode."""
-        left = [
-            name for name, p in named_parameters(model) if isinstance(p.get_raw_value(), jax.ShapeDtypeStruct)
-        ]
+        held = (jax.Array, np.ndarray)
+        left = [name for name, p in named_parameters(model) if not isinstance(p.get_raw_value(), held)]
         if left:
             raise BackendError(f"{len(left)} parameter(s) have no memory", problems=left)
         if training:

@@ -87,8 +87,8 @@ def markdown(results: Results) -> str:
 
 `make bench` repeats this. Each load runs in a process of its own, ours and the peers' in turns; a figure is the median of
 its rounds. Time runs from the call to the last byte touched and leaves importing out. Memory is the anonymous part of the
-resident set, at its peak, above what the process had after importing; of a forward, above what it had before. "Warm": the files were read just before. "Cold": the
-system was asked to drop them, and storage delivered them again. Run on {machine["processors"]} processors and
+resident set, at its peak, above what the process had after importing; of a forward, above what it had before. "Warm": the
+files were read just before. "Cold": the system was asked to drop them, and storage delivered them again. Run on {machine["processors"]} processors and
 {machine["memory_bytes"] / 2**30:.0f} GiB of memory, {machine["system"]}, Python {machine["python"]}; the load average was
 {min(loads):.1f} to {max(loads):.1f}, so that where it is well above 1 the ratios say more than the seconds.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pytest
 
 from loadstone.checkpoint.layout import StoredTensor
 from loadstone.checkpoint.open import open_checkpoint
@@ -145,3 +146,10 @@ def array_of(dtype: str, shape: tuple[int, ...], data: bytes) -> np.ndarray:
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "checkpoints"
 """Real checkpoints beside the project, where they are there."""
+
+
+def shared(name: str) -> Path:
+    """Return the folder of a real checkpoint; skip the test where they are not beside the project."""
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"{name} is not beside the project")
+    return SHARED / name

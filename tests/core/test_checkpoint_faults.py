@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from checkpoint_files import SHARED, arrays, load, save, write_foreign
+from checkpoint_files import arrays, load, save, shared, write_foreign
 
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.errors import ArgumentError, CheckpointError
@@ -21,12 +21,6 @@ REAL_ONES = [
     "llama-tinystories-656k-sharded",
     "t5-chronos-dummy-all-formats",
 ]
-
-
-def shared(name):
-    if not (SHARED / name).is_dir():
-        pytest.skip(f"{name} is not beside the project")
-    return SHARED / name
 
 
 @pytest.fixture(params=SHARDED)

@@ -15,15 +15,9 @@ from loadstone.architectures.bert import BertConfig
 from loadstone.architectures.llama import LlamaConfig
 from loadstone.config import Config
 from loadstone.errors import ArgumentError, ConfigError
+from tests.oracle.files import SIZES as TINY
 
-SIZES = {
-    "vocab_size": 61,
-    "hidden_size": 24,
-    "intermediate_size": 40,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
+SIZES = TINY["llama"]
 LLAMA3 = {
     "factor": 8.0,
     "low_freq_factor": 1.0,

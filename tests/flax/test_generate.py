@@ -25,6 +25,7 @@ def model() -> Any:
 
 class TestGenerate(GenerateSuite):
     backend = "flax"
+    tokens = "int32"
 
 
 @pytest.fixture

@@ -38,9 +38,11 @@ class GenerateSuite:
 
     Attributes:
         backend: Its name.
+        tokens: The dtype of what it writes.
     """
 
     backend: ClassVar[str]
+    tokens: ClassVar[str] = "int64"
 
     def native(self, array: np.ndarray) -> Any:
         """Return an array as the backend's models take it."""
@@ -74,6 +76,7 @@ class GenerateSuite:
         streamer = Recorder() if streamed else None
         written = model.generate(**arguments, streamer=streamer)
         np.testing.assert_array_equal(written, recorded.outputs["sequences"])
+        assert self.array(written).dtype == self.tokens
         if streamer is not None:
             assert streamer.ended
             prompt, *new = streamer.tokens
@@ -152,6 +155,10 @@ class GenerateSuite:
             model.generate()
         with pytest.raises(ArgumentError, match="did you mean max_new_tokens"):
             model.generate(ids, max_new_token=3)
-        base = loadstone.AutoModel.from_pretrained(load.folder(CASE), backend=self.backend)
-        with pytest.raises(ArgumentError, match="LlamaModel cannot generate"):
-            base.generate(ids)
+        for auto, case, name in (
+            (loadstone.AutoModel, CASE, "LlamaModel"),
+            (loadstone.AutoModelForMaskedLM, "bert-masked-lm", "BertForMaskedLM"),
+        ):
+            without = auto.from_pretrained(load.folder(case), backend=self.backend)
+            with pytest.raises(ArgumentError, match=f"{name} cannot generate"):
+                without.generate(ids)

@@ -301,6 +301,16 @@ def test_a_checkpoint_is_loaded_into_a_model_that_exists(tmp_path: Path) -> None
 # What Keras remembers
 
 
+@pytest.mark.parametrize("attribute", ["extra", "_extra"])
+def test_a_layer_that_a_user_adds_is_trained_too(attribute: str) -> None:
+    model = classifier()
+    before = len(model.trainable_variables)
+    dense = keras.layers.Dense(2)
+    dense.build((None, 3))
+    setattr(model.bert.encoder.layer[0], attribute, dense)
+    assert len(model.trainable_variables) == before + 2
+
+
 def test_nothing_is_left_without_a_value_and_nothing_in_keras_lists() -> None:
     model = decoder()
     assert all(weight._value is not None for weight in model.variables)
