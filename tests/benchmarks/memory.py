@@ -29,9 +29,15 @@ class Growth:
     def __exit__(self, *error: object) -> None:
         self._over.set()
         self._watcher.join()
-        self.most = max(self.most, anonymous())
+        self.end = anonymous()
+        self.most = max(self.most, self.end)
 
     @property
     def growth(self) -> int:
         """Bytes."""
         return self.most - self.start
+
+    @property
+    def left(self) -> int:
+        """Bytes that the block took and did not give back."""
+        return self.end - self.start

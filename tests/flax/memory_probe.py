@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 import loadstone
-from tests.oracle.memory import probe
+from tests.oracle.memory import NARROW, probe
 
 
 def pointers(model: Any) -> dict[str, int]:
@@ -42,7 +42,8 @@ def _finished(way: Callable[[], Any]) -> Any:
 
 def main(folder: str, read: str) -> None:
     """Print what loading the folder and calling the model did."""
-    jax.block_until_ready(jax.device_put(np.zeros(1)))
+    for call in calls(loadstone.FlaxLlamaForCausalLM(loadstone.LlamaConfig(**NARROW))).values():
+        call()
     probe(
         folder,
         lambda: loadstone.FlaxLlamaForCausalLM.from_pretrained(folder, read=read),

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import loadstone
-from tests.oracle.memory import probe
+from tests.oracle.memory import NARROW, probe
 
 
 def pointers(model: Any) -> dict[str, int]:
@@ -33,11 +33,9 @@ def calls(model: Any) -> dict[str, Callable[[], Any]]:
 
 def main(folder: str, read: str, dtype: str) -> None:
     """Print what loading the folder and calling the model did."""
-    tf.zeros(1)  # starts the runtime
-    warm = loadstone.LlamaConfig(
-        vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
-    )
-    loadstone.TFLlamaForCausalLM(warm)
+    warm = loadstone.TFLlamaForCausalLM.from_config(loadstone.LlamaConfig(**NARROW), dtype=dtype)
+    for call in calls(warm).values():
+        call()
     probe(
         folder,
         lambda: loadstone.TFLlamaForCausalLM.from_pretrained(folder, read=read, dtype=dtype),

@@ -2,9 +2,6 @@
 
 import gc
 import hashlib
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +12,19 @@ import tensorflow as tf
 
 import loadstone
 from loadstone.dtypes import to_numpy
-from loadstone.read.tensor import HostTensor
 from loadstone_tensorflow.backend import TensorFlowBackend
 from tests.oracle import load
-from tests.oracle.memory import mapped
+from tests.oracle.memory import MB, NARROW, WIDE, host_tensor, mapped, measured
 from tests.tensorflow.memory_probe import pointers
 
-MB = 1 << 20
-LARGEST = 16384 * 1024 * 4
+LARGEST = WIDE["vocab_size"] * WIDE["hidden_size"] * 4
 LOADS = (("map", "float32"), ("copy", "float32"), ("copy", "bfloat16"))
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of 150 MB that we saved."""
-    config = loadstone.LlamaConfig(
-        vocab_size=16384,
-        hidden_size=1024,
-        intermediate_size=2560,
-        num_hidden_layers=2,
-        num_attention_heads=8,
-        tie_word_embeddings=True,
-    )
+    """A checkpoint of 164 MB that we saved."""
+    config = loadstone.LlamaConfig(**WIDE)
     folder = tmp_path_factory.mktemp("saved")
     loadstone.TFLlamaForCausalLM(config).save_pretrained(folder)
     return folder
@@ -45,11 +33,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=LOADS, ids="-".join)
 def probe(request: pytest.FixtureRequest, saved: Path) -> dict[str, Any]:
     """What a process that loads it found, by mapping, by copying, or by casting."""
-    command = [sys.executable, "-m", "tests.tensorflow.memory_probe", str(saved), *request.param]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=load.REPOSITORY)
-    assert not done.returncode, done.stderr
     how, dtype = request.param
-    return {"how": how, "dtype": dtype, **json.loads(done.stdout)}
+    return {"how": how, "dtype": dtype, **measured("tests.tensorflow.memory_probe", str(saved), how, dtype)}
 
 
 def test_a_load_takes_no_more_than_the_model(probe: dict[str, Any]) -> None:
@@ -68,24 +53,14 @@ def test_a_call_copies_no_parameters(probe: dict[str, Any], call: str) -> None:
     assert result["kept"]
     # TensorFlow multiplies by a bfloat16 matrix through a float32 copy of it, one matrix at a time.
     copied = LARGEST if probe["dtype"] == "bfloat16" else 0
-    assert result["growth"] < copied + 48 * MB
-
-
-def _host(values: np.ndarray, offset: int) -> HostTensor:
-    """A tensor whose first byte lies `offset` bytes behind a multiple of 64."""
-    room = np.empty(values.nbytes + 128, np.uint8)
-    start = -room.ctypes.data % 64 + offset
-    data = room[start : start + values.nbytes]
-    data[:] = values.reshape(-1).view(np.uint8)
-    return HostTensor(name="w", dtype=str(values.dtype), shape=values.shape, data=data)
+    assert result["growth"] < copied + 16 * MB
+    assert result["left"] < 48 * MB  # the traced program
 
 
 @pytest.fixture(scope="module")
 def norm() -> Any:
     """A model of one parameter and an embedding."""
-    config = loadstone.LlamaConfig(
-        vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
-    )
+    config = loadstone.LlamaConfig(**NARROW)
     return TensorFlowBackend().build(loadstone.TFLlamaModel, config, dtype="float32")
 
 
@@ -93,7 +68,7 @@ def norm() -> Any:
 def test_put_aliases_what_is_aligned_and_copies_what_is_not(norm: Any, dtype: str) -> None:
     backend = TensorFlowBackend()
     values = np.arange(4096).astype(to_numpy(dtype))
-    aligned, misaligned = _host(values, 0), _host(values, values.itemsize)
+    aligned, misaligned = host_tensor(values, 0), host_tensor(values, values.itemsize)
     backend.put(norm, "norm.weight", aligned, backend.device("cpu"))
     assert backend.read(norm, "norm.weight").address == aligned.address
     backend.put(norm, "norm.weight", misaligned, backend.device("cpu"))
@@ -103,7 +78,7 @@ def test_put_aliases_what_is_aligned_and_copies_what_is_not(norm: Any, dtype: st
 
 
 def test_put_copies_what_must_not_be_written_to(norm: Any) -> None:
-    backend, values = TensorFlowBackend(), _host(np.ones(512, np.float32), 0)
+    backend, values = TensorFlowBackend(), host_tensor(np.ones(512, np.float32), 0)
     values.data.flags.writeable = False
     backend.put(norm, "norm.weight", values, backend.device("cpu"))
     assert backend.read(norm, "norm.weight").address != values.address
@@ -113,22 +88,22 @@ def test_put_copies_what_must_not_be_written_to(norm: Any) -> None:
 def test_put_of_tensors_without_size(norm: Any, shape: tuple[int, ...]) -> None:
     backend, values = TensorFlowBackend(), np.full(shape, 3.5, np.float32)
     for offset in (0, 4):
-        backend.put(norm, "norm.weight", _host(values, offset), backend.device("cpu"))
+        backend.put(norm, "norm.weight", host_tensor(values, offset), backend.device("cpu"))
         held = backend.read(norm, "norm.weight")
         assert held.shape == shape and held.numpy().tobytes() == values.tobytes()
 
 
 def test_a_second_put_keeps_the_variable_and_takes_the_memory(norm: Any) -> None:
     backend, device = TensorFlowBackend(), TensorFlowBackend().device("cpu")
-    backend.put(norm, "norm.weight", _host(np.zeros(64, np.float32), 0), device)
-    variable, other = norm.norm.weight.value, _host(np.ones(64, np.float32), 0)
+    backend.put(norm, "norm.weight", host_tensor(np.zeros(64, np.float32), 0), device)
+    variable, other = norm.norm.weight.value, host_tensor(np.ones(64, np.float32), 0)
     backend.put(norm, "norm.weight", other, device)
     assert norm.norm.weight.value is variable
     assert backend.read(norm, "norm.weight").address == other.address
 
 
 def test_writing_to_a_variable_leaves_the_buffer(norm: Any) -> None:
-    backend, values = TensorFlowBackend(), _host(np.ones(512, np.float32), 0)
+    backend, values = TensorFlowBackend(), host_tensor(np.ones(512, np.float32), 0)
     backend.put(norm, "norm.weight", values, backend.device("cpu"))
     for _ in range(2):
         norm.norm.weight.value.assign_add(tf.ones(512))
