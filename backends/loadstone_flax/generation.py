@@ -253,8 +253,8 @@ def _with_cache(
 
 
 def _without_cache(
-    model: Any, ids: Array, mask: Array, cache: None, start: int | Array, tokens: int
-) -> tuple[Array, None]:
+    model: Any, ids: Array, mask: Array, cache: Cache | None, start: int | Array, tokens: int
+) -> tuple[Array, Cache | None]:
     """Return the same logits, every token computed; `cache` stays None."""
     last = start + tokens - 1
     positions = _positions(mask)

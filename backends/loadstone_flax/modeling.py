@@ -67,7 +67,8 @@ class _DrawnWhenCalled(type(nnx.Module)):  # type: ignore[misc]
     def __call__(cls, config: Config, **options: Any) -> Any:
         if is_building():
             return super().__call__(config, **options)
-        return cls.from_config(config, dtype="float32", **options)  # type: ignore[attr-defined]
+        options.setdefault("dtype", "float32")
+        return cls.from_config(config, **options)
 
 
 class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
@@ -269,7 +270,7 @@ def _forward(
 
 
 @functools.cache
-def _input_names(model_class: type) -> tuple[str, ...]:
+def _input_names(model_class: type[PreTrainedModel]) -> tuple[str, ...]:
     parameters = list(inspect.signature(model_class.forward).parameters.values())[1:]
     return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
 

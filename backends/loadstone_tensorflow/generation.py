@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from loadstone.generation import resolve_generation
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.layers import Size, sizes
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = tf.Tensor
 Layers = Sequence[tuple[Tensor, Tensor]]
 
 
@@ -40,25 +40,14 @@ class Cache:
     def update(self, k: Tensor, v: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Add keys and values (B, K, T, D) of new tokens to a layer and return all of that layer's."""
         if layer < len(self.layers):
-            add = _append if self.filled is None else self._write
             old_k, old_v = self.layers[layer]
-            self.layers[layer] = (add(old_k, k), add(old_v, v))
+            self.layers[layer] = (self._add(old_k, k), self._add(old_v, v))
         else:
             self.layers.append((k, v))
         return self.layers[layer]
 
-    def _write(self, slots: Tensor, new: Tensor) -> Tensor:
-        end = self.filled + sizes(new)[2]
-        # Bits 0, 1 and 3 are set: these axes are taken whole. TensorFlow writes in place where nobody else holds `slots`.
-        return tf.raw_ops.TensorStridedSliceUpdate(
-            input=slots,
-            begin=(0, 0, self.filled, 0),
-            end=(0, 0, end, 0),
-            strides=(1, 1, 1, 1),
-            value=new,
-            begin_mask=0b1011,
-            end_mask=0b1011,
-        )
+    def _add(self, old: Tensor, new: Tensor) -> Tensor:
+        return _append(old, new) if self.filled is None else _write(old, new, self.filled)
 
     def get_seq_length(self) -> Size:
         """Return how many tokens are held."""
@@ -82,6 +71,19 @@ class Cache:
 
 def _append(old: Tensor, new: Tensor) -> Tensor:
     return tf.concat((old, new), axis=2)
+
+
+def _write(slots: Tensor, new: Tensor, start: Size) -> Tensor:
+    # Bits 0, 1 and 3 are set: these axes are taken whole. TensorFlow writes in place where nobody else holds `slots`.
+    return tf.raw_ops.TensorStridedSliceUpdate(
+        input=slots,
+        begin=(0, 0, start, 0),
+        end=(0, 0, start + sizes(new)[2], 0),
+        strides=(1, 1, 1, 1),
+        value=new,
+        begin_mask=0b1011,
+        end_mask=0b1011,
+    )
 
 
 def generate(

@@ -6,7 +6,7 @@ B batch, T tokens, C hidden size, V vocabulary, L labels, N choices.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
@@ -16,7 +16,7 @@ from loadstone_tensorflow.layers import Dropout, Linear, sizes
 from loadstone_tensorflow.losses import causal_lm_loss, class_loss, sequence_loss, span_loss, token_loss
 from loadstone_tensorflow.modeling import PreTrainedModel
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = tf.Tensor
 Output = ModelOutput | tuple[Any, ...]
 WITHOUT_POOLER = {"add_pooling_layer": False}
 """Options of a base model whose pooled output nobody reads."""

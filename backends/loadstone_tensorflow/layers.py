@@ -9,15 +9,15 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
 from loadstone.architectures import RopeSpec
 from loadstone_tensorflow.framework import keras, tf
 
-Tensor = tf.Tensor
-Size = int | Tensor
+Tensor: TypeAlias = tf.Tensor
+Size: TypeAlias = int | Tensor
 
 
 def _in_float32(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

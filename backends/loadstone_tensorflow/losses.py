@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from loadstone.architectures import ClassifierSpec
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.layers import sizes
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = tf.Tensor
 IGNORED = -100
 
 

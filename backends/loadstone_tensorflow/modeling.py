@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import optree
@@ -19,21 +19,25 @@ from loadstone_tensorflow.framework import keras, tf
 from loadstone_tensorflow.generation import Generator, generate
 from loadstone_tensorflow.layers import Buffer, Embedding, Parameter, is_building, policy
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = tf.Tensor
 
 
 _exporting: ContextVar[bool] = ContextVar("exporting", default=False)
 
 
-def _fields(output: ModelOutput) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[str, ...]]:
+def _fields(output: Any) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[str, ...]]:
     return output.to_tuple(), tuple(output), tuple(output)
+
+
+def _output(names: Any, values: Iterable[Any]) -> Any:
+    return ModelOutput(zip(names, values, strict=True))
 
 
 # Keras walks outputs with optree, in a namespace of its own; TensorFlow takes any mapping.
 optree.register_pytree_node(
     ModelOutput,
     _fields,
-    lambda names, values: ModelOutput(zip(names, values, strict=True)),
+    _output,
     namespace="keras",
 )
 
@@ -110,8 +114,8 @@ class _DrawnWhenCalled(type):
             model = super().__call__(config, **options)
             model.options = options
             return model
-        dtype = keras.config.dtype_policy().variable_dtype
-        return cls.from_config(config, dtype=dtype, **options)  # type: ignore[attr-defined]
+        options.setdefault("dtype", keras.config.dtype_policy().variable_dtype)
+        return cls.from_config(config, **options)  # type: ignore[attr-defined]
 
 
 class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
@@ -147,7 +151,7 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         """Run the model as Keras calls it: the tensors in one dict, everything else beside it."""
         return self.forward(**inputs, **options, training=bool(training))
 
-    def forward(self, input_ids: Tensor | None = None, *, training: bool = False, **inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **named_inputs: Any) -> Any:
         """Run the model; each class tells its arguments."""
         raise NotImplementedError
 

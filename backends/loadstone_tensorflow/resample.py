@@ -5,10 +5,12 @@ Source: Keys 1981, https://doi.org/10.1109/TASSP.1981.1163711, with the slope -0
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.layers import Size, sizes
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = tf.Tensor
 SLOPE = -0.75
 
 

@@ -39,7 +39,7 @@ class TorchBackend(Backend):
         """Return a device from a `torch.device`, its string, or a CUDA index; None is the CPU."""
         try:
             named = f"cuda:{requested}" if isinstance(requested, int) else requested
-            wanted = torch.device("cpu" if named is None else named)  # type: ignore[call-overload]
+            wanted = torch.device("cpu" if named is None else named)
         except (RuntimeError, TypeError) as error:
             raise PlacementError(
                 f"PyTorch knows no device {requested!r}",
@@ -172,7 +172,7 @@ def _walk(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     *path, leaf = name.split(".")
     for segment in path:
-        model = model._modules[segment]  # type: ignore[assignment]
+        model = model._modules[segment]
     return model, leaf
 
 
@@ -199,4 +199,4 @@ def _as_torch(tensor: HostTensor) -> torch.Tensor:
 
 
 def _address(data: np.ndarray[Any, Any]) -> int:
-    return data.__array_interface__["data"][0]  # type: ignore[no-any-return]
+    return data.__array_interface__["data"][0]

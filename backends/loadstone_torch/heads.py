@@ -39,7 +39,7 @@ class Headed(PreTrainedModel):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        base = self.build_base(config, **self.base_options)
+        base: PreTrainedModel = self.build_base(config, **self.base_options)
         self.add_module(self.base_model_prefix, base)
         _name_inputs(type(self), type(base))
 
@@ -69,7 +69,7 @@ def _name_inputs(model_class: type[Headed], base_class: type[PreTrainedModel]) -
 
     returns = inspect.signature(forward).return_annotation
     with_names.__signature__ = inspect.Signature(named, return_annotation=returns)  # type: ignore[attr-defined]
-    model_class.forward = with_names  # type: ignore[method-assign]
+    model_class.forward = with_names
 
 
 class ForCausalLM(Headed):

@@ -21,7 +21,8 @@ class _DrawnWhenCalled(type):
     def __call__(cls, config: Config, **options: Any) -> Any:
         if is_building():
             return super().__call__(config, **options)
-        return cls.from_config(config, dtype=torch.get_default_dtype(), **options)  # type: ignore[attr-defined]
+        options.setdefault("dtype", torch.get_default_dtype())
+        return cls.from_config(config, **options)  # type: ignore[attr-defined]
 
 
 class PreTrainedModel(nn.Module, Ecosystem, metaclass=_DrawnWhenCalled):

@@ -235,6 +235,7 @@ def test_fresh_models_equal_those_of_from_config() -> None:
     for name, value in model.params.items():
         np.testing.assert_array_equal(value, other.params[name])
     assert model.dtype == jnp.float32 and model.params["model.layers.0.mlp.up_proj.weight"].std() > 0.01
+    assert loadstone.FlaxLlamaForCausalLM(config, dtype=jnp.bfloat16).dtype == jnp.bfloat16
 
 
 def test_facts_about_a_model(model: Any) -> None:

@@ -149,6 +149,7 @@ def test_a_class_called_with_a_configuration_draws_weights() -> None:
     for weight, other in zip(model.weights, same.weights, strict=True):
         np.testing.assert_array_equal(weight.numpy(), other.numpy())
     assert float(tf.math.reduce_std(model.embeddings.word_embeddings.weight)) > 0.01
+    assert loadstone.TFBertModel(config, dtype="bfloat16").dtype == "bfloat16"
 
 
 # Calls

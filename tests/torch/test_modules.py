@@ -155,6 +155,7 @@ def test_a_fresh_model_in_a_dtype():
     assert AutoModelForCausalLM.from_config(config).dtype == torch.bfloat16
     assert AutoModelForCausalLM.from_config(config, dtype="float16").dtype == torch.float16
     assert LlamaForCausalLM(config).dtype == torch.float32, "PyTorch's default, as of any module"
+    assert LlamaForCausalLM(config, dtype="float16").dtype == torch.float16
     with pytest.raises(ArgumentError, match="knows no argument 'sead'"):
         AutoModelForCausalLM.from_config(config, sead=1)
     assert config.dtype == "bfloat16"

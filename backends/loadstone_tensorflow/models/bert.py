@@ -6,7 +6,7 @@ Source: Devlin et al. 2018, https://arxiv.org/abs/1810.04805.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from loadstone.architectures import EncoderSpec
 from loadstone.config import Config
@@ -37,7 +37,7 @@ from loadstone_tensorflow.layers import (
 from loadstone_tensorflow.losses import class_loss, token_loss
 from loadstone_tensorflow.modeling import PreTrainedModel
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = tf.Tensor
 
 
 class BertEmbeddings(Layer):

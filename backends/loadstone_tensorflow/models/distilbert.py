@@ -6,7 +6,7 @@ Source: Sanh et al. 2019, https://arxiv.org/abs/1910.01108.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from loadstone.architectures.distilbert import DistilBertSpec
 from loadstone.config import Config
@@ -35,7 +35,7 @@ from loadstone_tensorflow.losses import token_loss
 from loadstone_tensorflow.modeling import PreTrainedModel
 from loadstone_tensorflow.models.bert import BertEmbeddings
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = tf.Tensor
 
 
 class DistilBertAttention(Layer):

@@ -6,6 +6,8 @@ Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learner
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from loadstone.architectures.gpt2 import GPT2Spec
 from loadstone.config import Config
 from loadstone_tensorflow.framework import tf
@@ -32,7 +34,7 @@ from loadstone_tensorflow.layers import (
 )
 from loadstone_tensorflow.modeling import PreTrainedModel
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = tf.Tensor
 
 
 class Projection(Layer):

@@ -6,6 +6,8 @@ Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from loadstone.architectures import DecoderSpec
 from loadstone.config import Config
 from loadstone_tensorflow.framework import tf
@@ -34,7 +36,7 @@ from loadstone_tensorflow.layers import (
 )
 from loadstone_tensorflow.modeling import PreTrainedModel
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = tf.Tensor
 
 
 class LlamaMLP(Layer):

@@ -7,7 +7,7 @@ Source: He et al. 2015, https://arxiv.org/abs/1512.03385.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from loadstone.architectures.resnet import BlockSpec, ResNetSpec
 from loadstone.config import Config
@@ -25,7 +25,7 @@ from loadstone_tensorflow.layers import (
 from loadstone_tensorflow.losses import sequence_loss
 from loadstone_tensorflow.modeling import PreTrainedModel
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = tf.Tensor
 Shape = tuple[int, int, int, int]
 """Channels in, channels out, side of the kernel, stride."""
 

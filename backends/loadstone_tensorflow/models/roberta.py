@@ -6,7 +6,7 @@ Source: Liu et al. 2019, https://arxiv.org/abs/1907.11692.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from loadstone.architectures import EncoderSpec
 from loadstone.config import Config
@@ -23,7 +23,7 @@ from loadstone_tensorflow.layers import ACTIVATIONS, Dropout, Layer, LayerNorm, 
 from loadstone_tensorflow.losses import sequence_loss, token_loss
 from loadstone_tensorflow.models.bert import TFBertModel
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = tf.Tensor
 
 
 class TFRobertaModel(TFBertModel):

@@ -6,7 +6,7 @@ Source: Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from loadstone.architectures.vit import ViTSpec
 from loadstone.config import Config
@@ -31,7 +31,7 @@ from loadstone_tensorflow.losses import sequence_loss
 from loadstone_tensorflow.modeling import PreTrainedModel
 from loadstone_tensorflow.resample import bicubic
 
-Tensor = tf.Tensor
+Tensor: TypeAlias = tf.Tensor
 
 
 class ViTPatchEmbeddings(Layer):
