@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from loadstone.decoding import NextLogits, Streamer, decode
+from loadstone.decoding import NextLogits, Streamer, decode, read_prompts
 from loadstone.errors import ArgumentError
-from loadstone.generation import resolve_generation
 from loadstone_flax.layers import full_precision
 
 
@@ -119,21 +118,20 @@ def generate(
         Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
 
     Raises:
-        ArgumentError: If an argument is unknown or out of range, or the prompt leaves no room.
+        ArgumentError: As `loadstone.decoding.read_prompts` tells.
     """
-    given = input_ids if input_ids is not None else inputs
-    if given is None:
-        raise ArgumentError("generate() needs input_ids", expected="token ids (B, T)")
-    ids = np.asarray(given).astype(np.int32)
-    plan = resolve_generation(model.generation_config, arguments, prompt_length=ids.shape[1])
-    mask = np.ones_like(ids) if attention_mask is None else np.asarray(attention_mask).astype(np.int32)
+    given = inputs if input_ids is None else input_ids
+    if isinstance(given, jax.core.Tracer):
+        raise ArgumentError("generate() is compiled already", hint="call it outside jax.jit")
+    prompts = read_prompts(model, given, attention_mask, arguments)
+    plan = prompts.plan
     if not plan.is_greedy or streamer is not None:
         steps = _steps(model, plan.max_new_tokens, use_cache)
-        return jax.device_put(decode(steps, ids, mask, plan, streamer=streamer))
+        return jax.device_put(decode(steps, prompts, streamer=streamer).astype(np.int32))
     grown, end = _continue(
         model,
-        ids,
-        mask,
+        prompts.ids.astype(np.int32),
+        prompts.mask.astype(np.int32),
         _ends(plan.eos_token_ids),
         np.int32(plan.pad_token_id),
         new_tokens=plan.max_new_tokens,
@@ -160,8 +158,8 @@ def _steps(model: Any, new_tokens: int, use_cache: bool) -> NextLogits:
         unseen = ids.shape[1] if use_cache and cache is None else 1
         logits, cache = _step(
             model,
-            np.pad(ids, behind),
-            np.pad(mask, behind, constant_values=1),
+            np.pad(ids.astype(np.int32), behind),
+            np.pad(mask.astype(np.int32), behind, constant_values=1),
             cache,
             np.int32(ids.shape[1] - unseen),
             tokens=unseen,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from loadstone.decoding import NextLogits, Streamer, decode
+from loadstone.decoding import NextLogits, Prompts, Streamer, decode, read_prompts
 from loadstone.errors import ArgumentError
 from loadstone.generation import resolve_generation
 from loadstone_tensorflow.framework import tf
@@ -114,26 +114,41 @@ def generate(
         Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
 
     Raises:
-        ArgumentError: If an argument is unknown or out of range, or the prompt leaves no room.
+        ArgumentError: As `loadstone.decoding.read_prompts` tells.
     """
-    given = input_ids if input_ids is not None else inputs
-    if given is None:
-        raise ArgumentError("generate() needs input_ids", expected="token ids (B, T)")
-    ids = tf.convert_to_tensor(given)
-    plan = resolve_generation(model.generation_config, arguments, prompt_length=int(ids.shape[1]))
-    mask = tf.ones_like(ids) if attention_mask is None else tf.convert_to_tensor(attention_mask)
+    given = inputs if input_ids is None else input_ids
+    traced = given is not None and tf.is_symbolic_tensor(given)
+    prompts = (_traced_prompts if traced else read_prompts)(model, given, attention_mask, arguments)
+    plan = prompts.plan
+    if traced and not (plan.is_greedy and streamer is None):
+        raise ArgumentError(
+            "inside tf.function only the likeliest token can be taken", hint="call generate() outside"
+        )
     if plan.is_greedy and streamer is None:
         tokens = model.generator.loop(use_cache)(
-            tf.cast(ids, tf.int32),
-            tf.cast(mask, tf.int32),
+            tf.cast(prompts.ids, tf.int32),
+            tf.cast(prompts.mask, tf.int32),
             tf.constant(plan.max_new_tokens),
             tf.constant(plan.eos_token_ids, tf.int32, shape=(len(plan.eos_token_ids),)),
             tf.constant(plan.pad_token_id),
         )
     else:
         step = model.generator.steps(use_cache, plan.max_new_tokens)
-        tokens = tf.constant(decode(step, ids.numpy(), mask.numpy(), plan, streamer=streamer))
-    return tf.cast(tokens, ids.dtype)
+        tokens = tf.constant(decode(step, prompts, streamer=streamer))
+    # Lists of numbers are int32 in TensorFlow.
+    return tf.cast(tokens, given.dtype if hasattr(given, "dtype") else tf.int32)
+
+
+def _traced_prompts(
+    model: Any, ids: Tensor, attention_mask: Tensor | None, arguments: Mapping[str, Any]
+) -> Prompts:
+    """Return the prompts of a function that is being traced, whose tokens nobody knows yet."""
+    length = ids.shape[1]
+    if length is None and arguments.get("max_new_tokens") is None:
+        raise ArgumentError("generate() does not know how long its prompts are", hint="pass max_new_tokens=")
+    plan = resolve_generation(model.generation_config, arguments, prompt_length=length or 0)
+    mask = tf.ones_like(ids) if attention_mask is None else attention_mask
+    return Prompts(ids=ids, mask=mask, plan=plan)
 
 
 NUMBER, ROW, TABLE = (tf.TensorSpec((None,) * axes, tf.int32) for axes in range(3))
@@ -145,18 +160,30 @@ class Generator:
     def __init__(self, model: Any) -> None:
         self._model = weakref.ref(model)
         self._compiled: dict[str, Any] = {}
+        self._layers: list[int] = []
 
     def forget(self) -> None:
         """Drop what is compiled: the model has new variables."""
         self._compiled.clear()
 
+    def _look(self) -> None:
+        """Drop what is compiled if the model has other layers than before: somebody has replaced one."""
+        model = self._model()
+        assert model is not None
+        layers = [id(layer) for layer in model._flatten_layers()]
+        if layers != self._layers:
+            self.forget()
+        self._layers = layers
+
     def loop(self, use_cache: bool) -> Any:
         """Return the whole of greedy generation: (ids, mask, new tokens, ends, pad) -> tokens (B, T + new)."""
+        self._look()
         function = self._loop_with_cache if use_cache else self._loop_without_cache
         return self._compile(function, TABLE, TABLE, NUMBER, ROW, NUMBER)
 
     def steps(self, use_cache: bool, new: int) -> NextLogits:
         """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
+        self._look()
         slots: Layers = ()
 
         def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:

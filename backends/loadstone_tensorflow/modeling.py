@@ -201,6 +201,7 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         self.generator.forget()
         self.train_function = self.test_function = self.predict_function = None
 
+    @tf.autograph.experimental.do_not_convert
     def generate(self, input_ids: Any = None, **arguments: Any) -> Tensor:
         """Continue prompts; `loadstone_tensorflow.generation.generate` tells the arguments.
 

@@ -9,9 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loadstone.decoding import NextLogits, Streamer, decode, positions
-from loadstone.errors import ArgumentError
-from loadstone.generation import resolve_generation
+from loadstone.decoding import NextLogits, Streamer, decode, positions, read_prompts
 
 
 class Cache:
@@ -71,19 +69,19 @@ def generate(
         Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
 
     Raises:
-        ArgumentError: If an argument is unknown or out of range, or the prompt leaves no room.
+        ArgumentError: As `loadstone.decoding.read_prompts` tells.
     """
-    ids = input_ids if input_ids is not None else inputs
-    if ids is None:
-        raise ArgumentError("generate() needs input_ids", expected="token ids (B, T)")
-    ids = torch.as_tensor(ids)
-    plan = resolve_generation(model.generation_config, arguments, prompt_length=ids.shape[1])
-    mask = None if attention_mask is None else torch.as_tensor(attention_mask).cpu().numpy()
+    given = inputs if input_ids is None else input_ids
+    prompts = read_prompts(model, _on_host(given), _on_host(attention_mask), arguments)
     # What an adapter of PEFT puts before the prompt it puts there at each step: it knows no cache of ours.
     adapted = "prepare_inputs_for_generation" in vars(model)
     step = _step(model, Cache() if use_cache and not adapted else None)
-    sequences = decode(step, ids.cpu().numpy(), mask, plan, streamer=streamer)
-    return torch.from_numpy(sequences).to(ids.device)
+    sequences = torch.from_numpy(decode(step, prompts, streamer=streamer))
+    return sequences.to(given.device) if isinstance(given, Tensor) else sequences
+
+
+def _on_host(given: Any) -> Any:
+    return given.cpu() if isinstance(given, Tensor) else given
 
 
 def _step(model: Any, cache: Cache | None) -> NextLogits:

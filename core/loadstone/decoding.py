@@ -1,18 +1,41 @@
-"""The loop of `generate`: one token after the other, until every sequence has ended."""
+"""What `generate` does in every framework: it reads prompts, and adds one token after the other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from loadstone.generation import Generation
+from loadstone.errors import ArgumentError
+from loadstone.generation import Generation, padding_token, resolve_generation
 from loadstone.sampling import Sampler
+
+if TYPE_CHECKING:
+    from loadstone.pretrained import Pretrained
+
+logger = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, Any]
 NextLogits = Callable[[Array, Array], Array]
 """(ids (B, T), mask (B, T)) -> logits (B, V) that follow the last token; what was passed before may be cached."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prompts:
+    """What a call of `generate` continues, and how.
+
+    Attributes:
+        ids: (B, T) token ids, padded on the left.
+        mask: (B, T), zero at padding.
+        plan: The resolved call.
+    """
+
+    ids: Array
+    mask: Array
+    plan: Generation
 
 
 class Streamer(Protocol):
@@ -25,28 +48,96 @@ class Streamer(Protocol):
         """Learn that there is no more."""
 
 
+def read_prompts(
+    model: Pretrained, input_ids: Any, attention_mask: Any, arguments: Mapping[str, Any]
+) -> Prompts:
+    """Check what `generate` was given.
+
+    Args:
+        model: A causal language model of any backend.
+        input_ids: (B, T) token ids: lists, or an array on the host.
+        attention_mask: (B, T), zero at padding. None: what `pad_token_id` says is padding, as in transformers.
+        arguments: See `resolve_generation`.
+
+    Raises:
+        ArgumentError: If there are no prompts, they are no table of the vocabulary's tokens, the mask does not fit them,
+            the model has no positions for what is asked, or an argument is unknown or out of range.
+    """
+    ids = _table("input_ids", input_ids)
+    vocabulary = model.config.get_text_config().vocab_size
+    if ids.min() < 0 or ids.max() >= vocabulary:
+        strange = ids[(ids < 0) | (ids >= vocabulary)]
+        raise ArgumentError(
+            "input_ids holds what is no token of the model",
+            expected=f"0 to {vocabulary - 1}",
+            found=int(strange[0]),
+            hint="use the tokenizer that belongs to the checkpoint, or resize_token_embeddings",
+        )
+    mask = _mask(ids, attention_mask, padding_token(model.generation_config, arguments))
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    plan = resolve_generation(
+        model.generation_config, arguments, prompt_length=ids.shape[1], max_length=longest
+    )
+    learned = getattr(model.spec, "max_positions", None)  # rotary ones have no end
+    needed = int(mask.sum(-1).max()) + plan.max_new_tokens - 1  # the last token is written and never read
+    if learned is not None and needed > learned:
+        raise ArgumentError(
+            "the model has no positions for so many tokens",
+            expected=f"at most {learned}",
+            found=f"{needed}: the longest prompt, and {plan.max_new_tokens} new tokens but the last",
+            hint="pass a smaller max_new_tokens=, or the end of the prompt",
+        )
+    return Prompts(ids=ids, mask=mask, plan=plan)
+
+
+def _table(name: str, given: Any) -> Array:
+    """Return token ids, or a mask of them, as an array of (B, T)."""
+    if given is None:
+        raise ArgumentError(f"generate() needs {name}", expected="token ids (B, T)")
+    try:
+        table = np.asarray(given)
+    except ValueError as error:
+        raise ArgumentError(
+            f"{name} has rows of several lengths",
+            hint="pad the shorter prompts on the left, and pass attention_mask=",
+        ) from error
+    if table.ndim != 2 or 0 in table.shape or table.dtype.kind not in "iub":
+        raise ArgumentError(
+            f"{name} is no table of integers (B, T)", found=f"{table.dtype} of shape {list(table.shape)}"
+        )
+    return table
+
+
+def _mask(ids: Array, given: Any, pad: int | None) -> Array:
+    """Return the mask of prompts (B, T); one that nobody gave leaves out what is padding."""
+    if given is None:
+        mask = np.ones_like(ids) if pad is None else (ids != pad).astype(ids.dtype)
+    else:
+        mask = _table("attention_mask", given).astype(ids.dtype)
+    if mask.shape != ids.shape:
+        raise ArgumentError(
+            "attention_mask does not fit input_ids", expected=list(ids.shape), found=list(mask.shape)
+        )
+    if not mask[:, -1].all():
+        logger.warning("a prompt ends with padding, and is continued behind it: pad prompts on the left")
+    return mask
+
+
 def decode(
-    next_logits: NextLogits,
-    ids: Array,
-    mask: Array | None,
-    plan: Generation,
-    *,
-    streamer: Streamer | None = None,
+    next_logits: NextLogits, prompts: Prompts, *, streamer: Streamer | None = None
 ) -> Array:
     """Continue prompts.
 
     Args:
         next_logits: Runs the model.
-        ids: (B, T) prompts, padded on the left.
-        mask: (B, T), zero at padding; None: nothing is padding.
-        plan: The resolved call.
+        prompts: What `read_prompts` returned.
         streamer: Gets tokens as they are made.
 
     Returns:
         (B, T + new) prompts and continuations; sequences that ended early are filled with the pad token.
     """
+    ids, mask, plan = prompts.ids, prompts.mask, prompts.plan
     prompt = ids.shape[1]
-    mask = np.ones_like(ids) if mask is None else mask.astype(ids.dtype)
     sampler, running = Sampler(plan), np.ones(len(ids), bool)
     if streamer is not None:
         streamer.put(ids)

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from loadstone.errors import ArgumentError, nearest
 logger = logging.getLogger(__name__)
 
 GENERATION_CONFIG_NAME = "generation_config.json"
-DEFAULT_MAX_LENGTH = 20
+DEFAULT_NEW_TOKENS = 20
 
 
 class GenerationConfig:
@@ -145,44 +146,66 @@ NEUTRAL = {
     "typical_p": 1.0,
 }
 """Settings of transformers' that would change what is written and that are not there, by the value that changes nothing."""
+ELSEWHERE = {"prng_key": "pass seed=, a number", "generation_config": "set model.generation_config"}
+"""Arguments of transformers' that are spelled otherwise -> how."""
 # transformers' default where a checkpoint samples and does not say.
 DEFAULT_TOP_K = 50
 
 
 def resolve_generation(
-    config: GenerationConfig, arguments: Mapping[str, Any], *, prompt_length: int
+    config: GenerationConfig,
+    arguments: Mapping[str, Any],
+    *,
+    prompt_length: int,
+    max_length: int | None = None,
 ) -> Generation:
     """Resolve a call of `generate`: its arguments go before the checkpoint's settings.
 
     Args:
         config: The model's generation settings.
         arguments: The caller's keyword arguments, see `Generation`; and `max_length`, which counts the prompt, and
-            `tokenizer`, anything with a `decode` method, which `stop_strings` need.
+            `tokenizer`, anything with a `decode` method, which `stop_strings` need. Where nobody says a length, it is
+            20 new tokens.
         prompt_length: Tokens of the prompt, padding included.
+        max_length: Tokens, prompt included, that the model was trained for; bounds a length that nobody said.
 
     Raises:
         ArgumentError: If an argument is unknown or out of range.
     """
     _check_known(config, arguments)
-    settings = {**config.values, **{name: value for name, value in arguments.items() if value is not None}}
-    eos = settings.get("eos_token_id")
-    eos_ids = () if eos is None else tuple(eos) if isinstance(eos, list | tuple) else (int(eos),)
-    pad, top_k = settings.get("pad_token_id"), settings.get("top_k")
+    settings = {name: value for name, value in config.values.items() if value is not None}
+    settings |= {name: value for name, value in arguments.items() if value is not None}
+    ends = _token_ids(settings.get("eos_token_id"))
     found = Generation(
-        max_new_tokens=_new_tokens(settings, arguments, prompt_length),
-        eos_token_ids=eos_ids,
-        pad_token_id=pad if pad is not None else eos_ids[0] if eos_ids else 0,
+        max_new_tokens=_new_tokens(settings, arguments, prompt_length, max_length),
+        eos_token_ids=ends,
+        pad_token_id=int(settings.get("pad_token_id", ends[0] if ends else 0)),
         do_sample=bool(settings.get("do_sample")),
-        temperature=float(settings.get("temperature") or 1.0),
-        top_k=DEFAULT_TOP_K if top_k is None else int(top_k),
-        top_p=float(settings.get("top_p") or 1.0),
-        repetition_penalty=float(settings.get("repetition_penalty") or 1.0),
+        temperature=float(settings.get("temperature", 1.0)),
+        top_k=int(settings.get("top_k", DEFAULT_TOP_K)),
+        top_p=float(settings.get("top_p", 1.0)),
+        repetition_penalty=float(settings.get("repetition_penalty", 1.0)),
         seed=settings.get("seed"),
         stop_strings=_stop_strings(settings),
         to_text=settings["tokenizer"].decode if settings.get("tokenizer") is not None else str,
     )
-    _check_ranges(found)
+    _check_ranges(found, arguments)
     return found
+
+
+def padding_token(config: GenerationConfig, arguments: Mapping[str, Any]) -> int | None:
+    """Return the token that stands for padding in prompts, or None where none does or sequences end with it."""
+    settings = {**config.values, **{name: value for name, value in arguments.items() if value is not None}}
+    pad = settings.get("pad_token_id")
+    return None if pad in _token_ids(settings.get("eos_token_id")) else pad
+
+
+def _token_ids(tokens: Any) -> tuple[int, ...]:
+    """Return one token id, or several in a list or an array, as a tuple; None as ()."""
+    if tokens is None:
+        return ()
+    found = tokens.tolist() if hasattr(tokens, "tolist") else tokens
+    return tuple(int(token) for token in found) if isinstance(found, list | tuple) else (int(found),)
 
 
 def _check_known(config: GenerationConfig, arguments: Mapping[str, Any]) -> None:
@@ -191,7 +214,9 @@ def _check_known(config: GenerationConfig, arguments: Mapping[str, Any]) -> None
         if name not in ARGUMENTS and not _changes_nothing(name, value):
             hint = nearest(name, ARGUMENTS)
             raise ArgumentError(
-                f"generate() has no argument {name!r}", expected=", ".join(ARGUMENTS), hint=hint
+                f"generate() has no argument {name!r}",
+                expected=", ".join(ARGUMENTS),
+                hint=ELSEWHERE.get(name, hint),
             )
     unknown = [
         f"{name}={value}"
@@ -214,7 +239,8 @@ def _stop_strings(settings: Mapping[str, Any]) -> tuple[str, ...]:
     return stops
 
 
-def _check_ranges(plan: Generation) -> None:
+def _check_ranges(plan: Generation, arguments: Mapping[str, Any]) -> None:
+    """Refuse what cannot be; a checkpoint's settings of sampling matter only where tokens are drawn."""
     for name, value, right, expected in (
         (
             "temperature",
@@ -226,18 +252,24 @@ def _check_ranges(plan: Generation) -> None:
         ("top_p", plan.top_p, 0 < plan.top_p <= 1, "above 0, at most 1"),
         ("repetition_penalty", plan.repetition_penalty, plan.repetition_penalty > 0, "above 0"),
     ):
-        if not right:
+        if not right and (plan.do_sample or name in arguments or name == "repetition_penalty"):
             raise ArgumentError(f"{name} is out of range", expected=expected, found=value)
+    if plan.seed is not None and not isinstance(plan.seed, int):
+        raise ArgumentError("seed is no number", found=type(plan.seed).__name__)
 
 
-def _new_tokens(settings: Mapping[str, Any], arguments: Mapping[str, Any], prompt_length: int) -> int:
+def _new_tokens(
+    settings: Mapping[str, Any], arguments: Mapping[str, Any], prompt_length: int, longest: int | None
+) -> int:
     # The caller's max_length goes before the file's max_new_tokens; within one source max_new_tokens wins.
     if arguments.get("max_new_tokens") is None and arguments.get("max_length") is not None:
         number = int(arguments["max_length"]) - prompt_length
     elif settings.get("max_new_tokens") is not None:
         number = int(settings["max_new_tokens"])
+    elif settings.get("max_length") is not None:
+        number = int(settings["max_length"]) - prompt_length
     else:
-        number = int(settings.get("max_length") or DEFAULT_MAX_LENGTH) - prompt_length
+        number = min(DEFAULT_NEW_TOKENS, (longest or math.inf) - prompt_length)
     if number < 1:
         raise ArgumentError(
             "the prompt leaves no room for a new token",

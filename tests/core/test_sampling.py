@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loadstone.decoding import decode
+from loadstone.decoding import Prompts, decode
 from loadstone.errors import ArgumentError
 from loadstone.generation import Generation, GenerationConfig, resolve_generation
 from loadstone.sampling import Sampler
@@ -69,7 +69,8 @@ def test_stop_strings_end_a_sequence_and_the_other_goes_on() -> None:
     def next_logits(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return np.eye(10, dtype=np.float32)[script[:, ids.shape[1] - 1]]
 
-    out = decode(next_logits, np.zeros((2, 1), np.int64), None, settings)
+    ids = np.zeros((2, 1), np.int64)
+    out = decode(next_logits, Prompts(ids=ids, mask=np.ones_like(ids), plan=settings))
     assert out.tolist() == [[0, 1, 2, 9], [0, 1, 1, 2]]
 
 
@@ -86,7 +87,8 @@ def test_streamer_gets_prompt_tokens_and_end() -> None:
 
     recorder = Recorder()
     settings = plan(max_new_tokens=2, do_sample=False)
-    decode(lambda ids, mask: LOGITS, np.array([[5, 6]]), None, settings, streamer=recorder)
+    prompts = Prompts(ids=np.array([[5, 6]]), mask=np.ones((1, 2), np.int64), plan=settings)
+    decode(lambda ids, mask: LOGITS, prompts, streamer=recorder)
     assert recorder.got == [[[5, 6]], [0], [0], "end"]
 
 
@@ -94,9 +96,14 @@ def test_streamer_gets_prompt_tokens_and_end() -> None:
     "arguments",
     [
         {"temperature": -1.0},
+        {"temperature": 0.0},
         {"top_k": -1},
         {"top_p": 1.5},
+        {"top_p": 0.0},
         {"repetition_penalty": -2},
+        {"repetition_penalty": 0.0},
+        {"seed": np.random.default_rng(0)},
+        {"prng_key": 0},
         {"stop_strings": ["x"]},
     ],
 )
@@ -110,6 +117,32 @@ def test_the_checkpoints_settings_hold_and_the_callers_go_before() -> None:
     found = resolve_generation(config, {"temperature": 0.2}, prompt_length=3)
     assert (found.do_sample, found.temperature, found.top_p, found.eos_token_ids) == (True, 0.2, 0.8, (2, 7))
     assert resolve_generation(config, {"do_sample": False}, prompt_length=3).is_greedy
+    quiet = GenerationConfig({"temperature": 0.0, "top_k": None})
+    assert resolve_generation(quiet, {}, prompt_length=3).is_greedy, "what only sampling reads is not checked"
+    assert resolve_generation(quiet, {"eos_token_id": np.array([2, 7])}, prompt_length=3).eos_token_ids == (
+        2,
+        7,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "new"),
+    [
+        ({}, {}, 20),
+        ({"max_length": 40}, {}, 10),
+        ({"max_length": 40}, {"max_new_tokens": 3}, 3),
+        ({"max_new_tokens": 7}, {"max_length": 35}, 5),
+        ({"max_new_tokens": 7}, {}, 7),
+    ],
+)
+def test_how_many_tokens_are_added(settings: dict[str, int], arguments: dict[str, int], new: int) -> None:
+    config = GenerationConfig(settings)
+    assert resolve_generation(config, arguments, prompt_length=30).max_new_tokens == new
+    nobody = not (settings or arguments)
+    short = resolve_generation(config, arguments, prompt_length=30, max_length=32).max_new_tokens
+    assert short == (2 if nobody else new), (
+        "a length that nobody said stays within what the model was trained for"
+    )
 
 
 def test_settings_that_are_not_there_are_told_unless_they_change_nothing(

@@ -162,3 +162,42 @@ class GenerateSuite:
             without = auto.from_pretrained(load.folder(case), backend=self.backend)
             with pytest.raises(ArgumentError, match=f"{name} cannot generate"):
                 without.generate(ids)
+
+    @pytest.mark.parametrize(
+        ("prompts", "mask", "says"),
+        [
+            ([[1, 2, 3], [4, 5]], None, "rows of several lengths"),
+            ([1, 2, 3], None, "no table of integers"),
+            ([[1.7, 2.2]], None, "no table of integers"),
+            ([[]], None, "no table of integers"),
+            ([[1, 2, 300]], None, r"no token of the model(.|\n)*found: 300"),
+            ([[1, -1]], None, "no token of the model"),
+            ([[1, 2, 3]], [[1, 1]], "attention_mask does not fit"),
+            ([[1, 2, 3]], [1, 1, 1], "attention_mask is no table"),
+        ],
+    )
+    def test_prompts_that_cannot_be_continued(self, model: Any, prompts: Any, mask: Any, says: str) -> None:
+        with pytest.raises(ArgumentError, match=says):
+            model.generate(prompts, attention_mask=mask)
+
+    def test_padding_that_nobody_marks_is_known_by_its_token(
+        self, model: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        padded = np.pad(IDS, ((0, 0), (2, 0)), constant_values=66)
+        alone = self.written(model, IDS, max_new_tokens=6)
+        for pad, same in ((66, True), (65, False)):
+            found = self.written(model, padded, max_new_tokens=6, pad_token_id=pad)
+            assert (found == alone).all() == same
+        assert not caplog.records
+        behind = np.pad(IDS, ((0, 0), (0, 2)), constant_values=66)
+        self.written(model, behind, max_new_tokens=1, pad_token_id=66)
+        assert "pad prompts on the left" in caplog.text
+
+    @pytest.mark.parametrize("use_cache", [True, False])
+    def test_learned_positions_come_to_an_end(self, use_cache: bool) -> None:
+        model = self.loaded(load.folder("gpt2-causal-lm"))
+        room = model.config.n_positions - IDS.shape[1] + 1
+        written = self.written(model, IDS, max_new_tokens=room, use_cache=use_cache)
+        assert written.shape[1] == room and written[:, -3:].any()
+        with pytest.raises(ArgumentError, match="no positions for so many tokens"):
+            model.generate(self.native(IDS), max_new_tokens=room + 1, use_cache=use_cache)

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import loadstone
+from loadstone.errors import ArgumentError
 from loadstone_tensorflow.generation import Cache
 from tests.oracle import load
 from tests.oracle.generate import CASE, PROMPT, GenerateSuite
@@ -91,6 +93,44 @@ def test_changed_weights_are_seen_by_what_is_compiled(changed: Any) -> None:
     written = changed.generate(ids, max_new_tokens=1)
     np.testing.assert_array_equal(written[:, -1], tf.argmax(changed(ids).logits[:, -1], axis=-1))
     assert traces(changed)["_loop_with_cache"] == 1
+
+
+class Shifted(keras.layers.Layer):
+    """Somebody's own layer around one of the model's."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x: Any) -> Any:
+        return tf.roll(self.inner(x), 1, axis=-1)
+
+
+def test_a_layer_that_somebody_replaces_is_seen_by_what_is_compiled() -> None:
+    model = loadstone.TFLlamaForCausalLM.from_pretrained(load.folder(CASE))
+    ids = PROMPT["input_ids"]
+    before = model.generate(ids, max_new_tokens=1)[:, -1]
+    model.lm_head = Shifted(model.lm_head)
+    np.testing.assert_array_equal(model.generate(ids, max_new_tokens=1)[:, -1], before + 1)
+
+
+@pytest.mark.parametrize("shape", [(2, 6), (None, None)])
+def test_inside_a_function_of_the_users(model: Any, shape: tuple[int | None, ...]) -> None:
+    ids = PROMPT["input_ids"][:, -6:]
+    signature = [tf.TensorSpec(shape, tf.int32)]
+    function = tf.function(lambda ids: model.generate(ids, max_new_tokens=4), signature, autograph=False)
+    np.testing.assert_array_equal(
+        function(ids.astype(np.int32)),
+        model.generate(ids, attention_mask=np.ones_like(ids), max_new_tokens=4),
+    )
+    drawn = tf.function(
+        lambda ids: model.generate(ids, max_new_tokens=4, do_sample=True), signature, autograph=False
+    )
+    with pytest.raises(ArgumentError, match="inside tf.function only the likeliest"):
+        drawn(ids.astype(np.int32))
+    if shape[1] is None:
+        with pytest.raises(ArgumentError, match="pass max_new_tokens="):
+            tf.function(model.generate, signature, autograph=False)(ids.astype(np.int32))
 
 
 def test_a_resized_vocabulary_is_compiled_anew() -> None:
