@@ -37,6 +37,11 @@ class Headed(PreTrainedModel):
         super().__init__(config)
         setattr(self, self.base_model_prefix, self.build_base(config, **self.base_options))
 
+    @property
+    def head_dropout(self) -> float:
+        """Probability before the classifying layer, in training."""
+        return self.spec.classifier.dropout
+
     def run_base(self, *inputs: Any, **named: Any) -> ModelOutput:
         """Run the base model; a head's `forward` adds its own fields to what it returns."""
         output: ModelOutput = self.base_model(*inputs, return_dict=True, **named)
@@ -115,12 +120,12 @@ class ForLastTokenClassification(Headed):
         base = self.run_base(input_ids, attention_mask, **inputs)
         x = base.last_hidden_state
         logits = self.score(tf.gather(x, self._last_token(input_ids, x), axis=1, batch_dims=1))
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
     def _last_token(self, input_ids: Tensor | None, x: Tensor) -> Tensor:
         """Return the position (B,) of the last token that is not padding, wherever the padding is."""
-        pad, (batch, tokens, _) = self.spec.classifier.pad_token_id, sizes(x)
+        pad, (batch, tokens, _) = self.classifier_spec().pad_token_id, sizes(x)
         if pad is None and x.shape[0] != 1:
             raise ArgumentError(
                 "a batch of several sequences needs config.pad_token_id to find their ends",
@@ -136,7 +141,7 @@ class ForTokenClassification(Headed):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.dropout = Dropout(self.spec.classifier.dropout)
+        self.dropout = Dropout(self.head_dropout)
         setattr(self, self.classifier_name, Linear(self.spec.hidden_size, self.spec.classifier.num_labels))
 
     def forward(
@@ -201,7 +206,7 @@ class ForPooledClassification(Headed):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.dropout = Dropout(self.spec.classifier.dropout)
+        self.dropout = Dropout(self.head_dropout)
         self.classifier = Linear(self.spec.hidden_size, self.scores())
 
     def scores(self) -> int:
@@ -229,7 +234,7 @@ class ForPooledClassification(Headed):
         """
         base = self.run_base(input_ids, attention_mask, training=training, **inputs)
         logits = self.classifier(self.dropout(self.pooled(base, training), training))
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 

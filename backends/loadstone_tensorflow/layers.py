@@ -14,6 +14,8 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from loadstone.architectures import RopeSpec
+from loadstone.errors import ArgumentError
+from loadstone.pretrained import check_mask
 from loadstone_tensorflow.framework import keras, tf
 
 Tensor: TypeAlias = tf.Tensor
@@ -188,7 +190,7 @@ class Embedding(Layer):
         x = tf.gather(tf.convert_to_tensor(self.weight.value), ids)
         if self.padding_idx is None:
             return x
-        return tf.where((ids == self.padding_idx)[..., None], tf.stop_gradient(x), x)
+        return tf.where(tf.expand_dims(ids == self.padding_idx, -1), tf.stop_gradient(x), x)
 
 
 class LayerNorm(Layer):
@@ -247,7 +249,7 @@ class BatchNorm(Layer):
     def call(self, x: Tensor, training: bool) -> Tensor:
         """Normalise by the running statistics; in training by the batch's own, which the running ones follow."""
         y = tf.cast(x, tf.float32)
-        if training:
+        if training and self.trainable:  # in Keras, a frozen one infers
             mean, variance = tf.nn.moments(y, axes=(0, 1, 2))
             self._follow(mean, variance, tf.size(y) // tf.size(mean))
         else:
@@ -327,6 +329,12 @@ def sizes(x: Tensor) -> list[Size]:
         return known
     dynamic = tf.unstack(tf.shape(x))
     return [d if k is None else k for k, d in zip(known, dynamic, strict=True)]
+
+
+def check_length(tokens: Size, positions: int) -> None:
+    """Raise an ArgumentError if there are more tokens than learned positions: XLA would take the last one's in silence."""
+    if isinstance(tokens, int) and tokens > positions:
+        raise ArgumentError("the model has no positions for so many tokens", expected=positions, found=tokens)
 
 
 def project(x: Tensor, weight: Tensor) -> Tensor:
@@ -426,6 +434,7 @@ def causal_mask(
         allowed = allowed & (key > query - window)
     if padding is None:
         return allowed[None, None]
+    _check_fits(padding, keys)
     seen = allowed & tf.cast(padding, tf.bool)[:, None, :]  # (B, T, S)
     # Padding before the first token would see nothing, and so everything alike: it sees itself.
     return (seen | ~tf.reduce_any(seen, axis=-1, keepdims=True) & (key == query))[:, None]
@@ -441,6 +450,15 @@ def channels_first(x: Tensor) -> Tensor:
     return tf.transpose(x, (0, 3, 1, 2))
 
 
-def padding_mask(padding: Tensor | None) -> Tensor | None:
-    """(B, S), zero where a key is padding -> True where any query may look, (B, 1, 1, S); None stays None."""
-    return None if padding is None else tf.cast(padding, tf.bool)[:, None, None, :]
+def padding_mask(padding: Tensor | None, keys: Size) -> Tensor | None:
+    """(B, S), zero where one of S keys is padding -> True where any query may look, (B, 1, 1, S); None stays None."""
+    if padding is None:
+        return None
+    _check_fits(padding, keys)
+    return tf.expand_dims(
+        tf.expand_dims(tf.cast(padding, tf.bool), 1), 1
+    )  # TFLite knows it, and no `[:, None]`
+
+
+def _check_fits(padding: Tensor, keys: Size) -> None:
+    check_mask(padding.shape.as_list(), keys if isinstance(keys, int) else None)

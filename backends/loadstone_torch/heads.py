@@ -43,6 +43,11 @@ class Headed(PreTrainedModel):
         self.add_module(self.base_model_prefix, base)
         _name_inputs(type(self), type(base))
 
+    @property
+    def head_dropout(self) -> float:
+        """Probability before the classifying layer, in training."""
+        return self.spec.classifier.dropout
+
     def run_base(self, *inputs: Any, **named: Any) -> ModelOutput:
         """Run the base model; a head's `forward` adds its own fields to what it returns."""
         output: ModelOutput = self.base_model(*inputs, return_dict=True, **named)
@@ -141,12 +146,12 @@ class ForLastTokenClassification(Headed):
         x = base.last_hidden_state
         last = self._last_token(input_ids, len(x), x.device)
         logits = self.score(x[torch.arange(len(x), device=x.device), last])
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
     def _last_token(self, input_ids: Tensor | None, batch: int, device: torch.device) -> Tensor | int:
         """Return the position (B,) of the last token that is not padding, wherever the padding is."""
-        pad = self.spec.classifier.pad_token_id
+        pad = self.classifier_spec().pad_token_id
         if pad is None and batch != 1:
             raise ArgumentError("a batch of several sequences needs config.pad_token_id to find their ends")
         if pad is None or input_ids is None:
@@ -160,7 +165,7 @@ class ForTokenClassification(Headed):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.dropout = nn.Dropout(self.spec.classifier.dropout)
+        self.dropout = nn.Dropout(self.head_dropout)
         self.add_module(self.classifier_name, Linear(self.spec.hidden_size, self.spec.classifier.num_labels))
 
     def forward(
@@ -222,7 +227,7 @@ class ForPooledClassification(Headed):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.dropout = nn.Dropout(self.spec.classifier.dropout)
+        self.dropout = nn.Dropout(self.head_dropout)
         self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
 
     def pooled(self, base: ModelOutput) -> Tensor:
@@ -246,7 +251,7 @@ class ForPooledClassification(Headed):
         """
         base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.classifier(self.dropout(self.pooled(base)))
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from loadstone.architectures import RopeSpec
+from loadstone.pretrained import check_mask
 
 ACTIVATIONS = {
     "silu": F.silu,
@@ -283,11 +284,15 @@ def causal_mask(
         allowed = allowed & (key > query - window)
     if padding is None:
         return allowed[None, None]
+    check_mask(padding.shape, keys)
     seen = allowed & padding[:, None, :].bool()  # (B, T, S)
     # Padding before the first token would see nothing, and an empty softmax is not a number: it sees itself.
     return (seen | ~seen.any(-1, keepdim=True) & (key == query))[:, None]
 
 
-def padding_mask(padding: Tensor | None) -> Tensor | None:
-    """(B, S), zero where a key is padding -> True where any query may look, (B, 1, 1, S); None stays None."""
-    return None if padding is None else padding[:, None, None, :].bool()
+def padding_mask(padding: Tensor | None, keys: int) -> Tensor | None:
+    """(B, S), zero where one of S keys is padding -> True where any query may look, (B, 1, 1, S); None stays None."""
+    if padding is None:
+        return None
+    check_mask(padding.shape, keys)
+    return padding[:, None, None, :].bool()

@@ -123,9 +123,7 @@ def _mask(ids: Array, given: Any, pad: int | None) -> Array:
     return mask
 
 
-def decode(
-    next_logits: NextLogits, prompts: Prompts, *, streamer: Streamer | None = None
-) -> Array:
+def decode(next_logits: NextLogits, prompts: Prompts, *, streamer: Streamer | None = None) -> Array:
     """Continue prompts.
 
     Args:

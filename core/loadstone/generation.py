@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import json
 import logging
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -269,7 +268,7 @@ def _new_tokens(
     elif settings.get("max_length") is not None:
         number = int(settings["max_length"]) - prompt_length
     else:
-        number = min(DEFAULT_NEW_TOKENS, (longest or math.inf) - prompt_length)
+        number = DEFAULT_NEW_TOKENS if longest is None else min(DEFAULT_NEW_TOKENS, longest - prompt_length)
     if number < 1:
         raise ArgumentError(
             "the prompt leaves no room for a new token",

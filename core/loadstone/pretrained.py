@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from loadstone.config import Config
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from huggingface_hub import CommitInfo
 
-    from loadstone.architectures import Architecture, Head
+    from loadstone.architectures import Architecture, ClassifierSpec, Head
     from loadstone.generation import GenerationConfig
     from loadstone.report import LoadReport
 
@@ -249,6 +250,15 @@ class Pretrained:
             )
         self.attn_implementation = self.base_model.attn_implementation = name
 
+    def classifier_spec(self) -> ClassifierSpec:
+        """Return what a classifying head needs, by what the configuration says now.
+
+        Users set `config.pad_token_id` and `config.problem_type` on a loaded model.
+        """
+        text = self.config.get_text_config()
+        spec: ClassifierSpec = self.spec.classifier
+        return dataclasses.replace(spec, problem_type=text.problem_type, pad_token_id=text.pad_token_id)
+
     def wants(self, name: str, given: bool | None) -> bool:
         """Return what a call says of an output flag, or else the configuration."""
         return bool(getattr(self.config, name)) if given is None else given
@@ -269,6 +279,20 @@ class Pretrained:
 
             auto_class = f"{prefix_of(self.backend_name)}AutoModelForCausalLM"
             raise ArgumentError(f"{type(self).__name__} cannot generate", hint=f"load it with {auto_class}")
+
+
+def check_mask(shape: Sequence[int | None], keys: int | None) -> None:
+    """Raise an ArgumentError if an attention mask of this shape says nothing of each of `keys` tokens.
+
+    None is a size that is not known yet.
+    """
+    if len(shape) != 2 or None not in (shape[1], keys) and shape[1] != keys:
+        tokens = "S" if keys is None else keys
+        raise ArgumentError(
+            "attention_mask does not fit the tokens",
+            expected=f"(B, {tokens}): zero at padding, cached tokens included",
+            found=list(shape),
+        )
 
 
 @functools.cache

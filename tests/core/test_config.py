@@ -81,6 +81,18 @@ def test_the_base_of_the_rope_changes_every_frequency_but_the_first():
     assert all(a != b for a, b in zip(theta[1:], spec(SIZES).rope.inverse_frequencies[1:], strict=True))
 
 
+@pytest.mark.parametrize(
+    "said",
+    [{"rope_theta": 77.0}, {"rope_scaling": {"type": "linear", "factor": 2.0}}, {"rope_scaling": None}],
+    ids=str,
+)
+def test_what_the_caller_says_of_the_rope_holds_in_either_spelling(said):
+    four, five = (LlamaConfig.from_dict(values, **said) for values in (FOUR, FIVE))
+    changed = spec(four.to_dict())
+    assert changed == spec(five.to_dict()) != spec(FOUR)
+    assert "rope_scaling" not in five.to_dict() and five.rope_theta == four.rope_theta
+
+
 def test_null_in_a_rope_is_absence():
     rope = {"rope_type": "default", "rope_theta": 77.0, "factor": None}
     assert spec(SIZES | {"rope_parameters": rope}) == spec(SIZES | {"rope_theta": 77.0})
@@ -283,6 +295,7 @@ def test_sizes_that_no_model_has(size):
         ({"rope_type": "default", "rope_theta": -1.0}, "rope_theta: expected a positive number, found -1.0"),
         ({"rope_type": "liner", "factor": 2.0}, "did you mean linear"),
         ({"rope_type": ["linear"]}, "unknown rope type"),
+        ({"rope_type": "default", "partial_rotary_factor": 0.5}, "rotates a part of each head"),
         ({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0, 2.0]}, "cannot be computed"),
     ],
 )

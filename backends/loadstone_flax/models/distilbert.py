@@ -203,6 +203,11 @@ class FlaxDistilBertForSequenceClassification(ForPooledClassification):
 class FlaxDistilBertForTokenClassification(ForTokenClassification):
     """DistilBERT with a head that classifies each token."""
 
+    @property
+    def head_dropout(self) -> float:
+        """The encoder's own: `seq_classif_dropout` is for other heads, in transformers too."""
+        return self.spec.hidden_dropout
+
 
 class FlaxDistilBertForQuestionAnswering(ForQuestionAnswering):
     """DistilBERT with a head that scores where an answer starts and ends."""

@@ -161,5 +161,5 @@ class FlaxResNetForImageClassification(Headed):
         """
         base = self.run_base(pixel_values, **inputs)
         logits = self.classifier[1](base.pooler_output[..., 0, 0])
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())

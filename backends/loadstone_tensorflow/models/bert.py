@@ -28,6 +28,7 @@ from loadstone_tensorflow.layers import (
     LayerNorm,
     Linear,
     attention,
+    check_length,
     merge_heads,
     padding_mask,
     parameter,
@@ -67,8 +68,10 @@ class BertEmbeddings(Layer):
 
     def positions(self, input_ids: Tensor | None, words: Tensor) -> Tensor:
         """Return positions (B or 1, T) where the caller gave none."""
-        counted = tf.range(sizes(words)[1])[None]
+        tokens = sizes(words)[1]
+        counted = tf.range(tokens)[None]
         if not self.spec.positions_skip_padding:
+            check_length(tokens, self.spec.max_positions)
             return counted
         pad = self.spec.pad_token_id or 0
         if input_ids is None:
@@ -229,7 +232,8 @@ class TFBertModel(PreTrainedModel):
             position_ids = self.embeddings.positions(input_ids, words)
         x = self.embeddings(words, token_type_ids, position_ids, training)
         want_weights = self.wants("output_attentions", output_attentions)
-        x, states, weights = self.encoder(x, padding_mask(attention_mask), training, want_weights)
+        mask = padding_mask(attention_mask, sizes(words)[1])
+        x, states, weights = self.encoder(x, mask, training, want_weights)
         return self.result(
             return_dict,
             last_hidden_state=x,

@@ -29,6 +29,7 @@ from loadstone_tensorflow.layers import (
     attention,
     merge_heads,
     padding_mask,
+    sizes,
     split_heads,
 )
 from loadstone_tensorflow.losses import token_loss
@@ -152,7 +153,8 @@ class TFDistilBertModel(PreTrainedModel):
             position_ids = self.embeddings.positions(input_ids, words)
         x = self.embeddings(words, None, position_ids, training)
         want_weights = self.wants("output_attentions", output_attentions)
-        x, states, weights = self.transformer(x, padding_mask(attention_mask), training, want_weights)
+        mask = padding_mask(attention_mask, sizes(words)[1])
+        x, states, weights = self.transformer(x, mask, training, want_weights)
         return self.result(
             return_dict,
             last_hidden_state=x,
@@ -206,6 +208,11 @@ class TFDistilBertForSequenceClassification(ForPooledClassification):
 
 class TFDistilBertForTokenClassification(ForTokenClassification):
     """DistilBERT with a head that classifies each token."""
+
+    @property
+    def head_dropout(self) -> float:
+        """The encoder's own: `seq_classif_dropout` is for other heads, in transformers too."""
+        return self.spec.hidden_dropout
 
 
 class TFDistilBertForQuestionAnswering(ForQuestionAnswering):

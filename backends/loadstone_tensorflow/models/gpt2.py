@@ -27,6 +27,7 @@ from loadstone_tensorflow.layers import (
     LayerNorm,
     attention,
     causal_mask,
+    check_length,
     merge_heads,
     parameter,
     sizes,
@@ -161,6 +162,7 @@ class TFGPT2Model(PreTrainedModel):
         seen = cache.get_seq_length() if cache is not None else 0
         keys = cache.keys(queries) if cache is not None else queries
         if position_ids is None:
+            check_length(seen + queries, self.spec.max_positions)
             position_ids = (tf.range(queries) + seen)[None]
         x = x + self.wpe(position_ids)
         if token_type_ids is not None:

@@ -186,5 +186,5 @@ class TFResNetForImageClassification(Headed):
         logits = base.pooler_output
         for layer in self.classifier:
             logits = layer(logits)
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())

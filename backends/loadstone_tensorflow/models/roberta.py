@@ -115,7 +115,7 @@ class TFRobertaForSequenceClassification(Headed):
         """
         base = self.run_base(input_ids, attention_mask, training=training, **inputs)
         logits = self.classifier(base.last_hidden_state, training)
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
@@ -133,6 +133,11 @@ class TFRobertaForQuestionAnswering(ForQuestionAnswering):
 
 class TFRobertaForMultipleChoice(ForMultipleChoice):
     """RoBERTa with a head that scores each of several continuations."""
+
+    @property
+    def head_dropout(self) -> float:
+        """The encoder's own: `classifier_dropout` is for other heads, in transformers too."""
+        return self.spec.hidden_dropout
 
 
 class TFXLMRobertaModel(TFRobertaModel):

@@ -225,7 +225,7 @@ class BertModel(PreTrainedModel):
         x = self.embeddings(words, token_type_ids, position_ids)
         want_weights = self.wants("output_attentions", output_attentions)
         eager = want_weights or self.attn_implementation == "eager"
-        x, states, weights = self.encoder(x, padding_mask(attention_mask), eager)
+        x, states, weights = self.encoder(x, padding_mask(attention_mask, words.shape[1]), eager)
         return self.result(
             return_dict,
             last_hidden_state=x,

@@ -149,7 +149,7 @@ class DistilBertModel(PreTrainedModel):
         x = self.embeddings(words, None, position_ids)
         want_weights = self.wants("output_attentions", output_attentions)
         eager = want_weights or self.attn_implementation == "eager"
-        x, states, weights = self.transformer(x, padding_mask(attention_mask), eager)
+        x, states, weights = self.transformer(x, padding_mask(attention_mask, words.shape[1]), eager)
         return self.result(
             return_dict,
             last_hidden_state=x,
@@ -203,6 +203,11 @@ class DistilBertForSequenceClassification(ForPooledClassification):
 
 class DistilBertForTokenClassification(ForTokenClassification):
     """DistilBERT with a head that classifies each token."""
+
+    @property
+    def head_dropout(self) -> float:
+        """The encoder's own: `seq_classif_dropout` is for other heads, in transformers too."""
+        return self.spec.hidden_dropout
 
 
 class DistilBertForQuestionAnswering(ForQuestionAnswering):

@@ -162,5 +162,5 @@ class ResNetForImageClassification(Headed):
         """
         base = self.run_base(pixel_values, **inputs)
         logits = self.classifier(base.pooler_output)
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())

@@ -117,7 +117,7 @@ class RobertaForSequenceClassification(Headed):
         """
         base = self.run_base(input_ids, attention_mask, **inputs)
         logits = self.classifier(base.last_hidden_state)
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
@@ -135,6 +135,11 @@ class RobertaForQuestionAnswering(ForQuestionAnswering):
 
 class RobertaForMultipleChoice(ForMultipleChoice):
     """RoBERTa with a head that scores each of several continuations."""
+
+    @property
+    def head_dropout(self) -> float:
+        """The encoder's own: `classifier_dropout` is for other heads, in transformers too."""
+        return self.spec.hidden_dropout
 
 
 class XLMRobertaModel(RobertaModel):

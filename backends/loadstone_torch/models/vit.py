@@ -267,5 +267,5 @@ class ViTForImageClassification(Headed):
         """
         base = self.run_base(pixel_values, **inputs)
         logits = self.classifier(base.last_hidden_state[:, 0])
-        loss = None if labels is None else sequence_loss(logits, labels, self.spec.classifier)
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())

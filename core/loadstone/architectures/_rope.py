@@ -102,7 +102,13 @@ def rope_spec(config: Config, *, head_dim: int) -> RopeSpec:
     parameters.setdefault("original_max_position_embeddings", config.max_position_embeddings)
     parameters["max_position_embeddings"] = config.max_position_embeddings
     _check_numbers(kind, parameters)
-    parameters["rotated"] = int(head_dim * parameters.get("partial_rotary_factor", 1.0))
+    if parameters.get("partial_rotary_factor", 1.0) != 1.0:
+        raise ConfigError(
+            "no architecture here rotates a part of each head only",
+            where="rope_parameters.partial_rotary_factor",
+            found=parameters["partial_rotary_factor"],
+        )
+    parameters["rotated"] = head_dim
     try:
         return _SCALINGS[kind](_plain(float(parameters["rope_theta"]), parameters["rotated"]), parameters)
     except KeyError as error:

@@ -37,6 +37,18 @@ class DecoderConfig(Config):
     classifier_dropout: float | None = None
     hidden_dropout: float | None = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a key; what transformers 4 calls `rope_theta` and `rope_scaling` goes into `rope_parameters` where they are."""
+        held = self._values.get("rope_parameters")
+        if held is None or name not in ("rope_theta", "rope_scaling"):
+            super().__setattr__(name, value)
+            return
+        checked = self._checked(name, value)
+        base = {"rope_theta": self.rope_theta}
+        changed = {**held, name: checked} if name == "rope_theta" else {**base, **(checked or {})}
+        super().__setattr__("rope_parameters", changed)
+        self._values.pop(name, None)
+
 
 class LlamaConfig(DecoderConfig):
     """Configuration of Llama 1, 2 and 3."""
