@@ -13,7 +13,14 @@ from loadstone.errors import BackendError, PlacementError
 from loadstone.read.tensor import HostTensor
 from loadstone_tensorflow.framework import device_lib, keras, tf
 from loadstone_tensorflow.layers import RotaryEmbedding, without_memory
-from loadstone_tensorflow.modeling import attribute_of, device_name, named_layers, named_parameters, submodule
+from loadstone_tensorflow.modeling import (
+    attribute_of,
+    device_name,
+    foreign_weights,
+    named_layers,
+    named_parameters,
+    submodule,
+)
 
 # A tensor at any other address makes TensorFlow abort the process at the first operation that reads it.
 ALIGNMENT = 64
@@ -118,6 +125,12 @@ class TensorFlowBackend(Backend):
         left = [name for name, variable in named_parameters(model) if not variable.is_filled]
         if left:
             raise BackendError(f"{len(left)} parameter(s) have no value", problems=left)
+        if others := foreign_weights(model):
+            raise BackendError(
+                f"{len(others)} weight(s) of {type(model).__name__} are not loadstone's, and no checkpoint has names for them",
+                problems=others,
+                hint="take a keras.Model of your own around the model in place of a subclass",
+            )
 
     def read(self, model: keras.Model, name: str) -> HostTensor:
         """Return a variable's bytes: its own memory on the CPU, a copy of it elsewhere."""

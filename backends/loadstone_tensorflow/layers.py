@@ -48,6 +48,7 @@ class Build:
 
 
 _build: ContextVar[Build | None] = ContextVar("build", default=None)
+_asked_policy: ContextVar[keras.DTypePolicy | None] = ContextVar("asked_policy", default=None)
 
 
 def is_building() -> bool:
@@ -59,15 +60,26 @@ def is_building() -> bool:
 def without_memory(dtype: str) -> Iterator[None]:
     """Build layers whose parameters have a shape, a dtype and no value.
 
-    They compute in the dtype of their parameters, unless the user's global policy mixes this dtype with another.
+    They compute in the dtype of their parameters, unless the policy that was asked for, the user's global one else,
+    mixes this dtype with another.
     """
-    chosen = keras.config.dtype_policy()
+    chosen = _asked_policy.get() or keras.config.dtype_policy()
     policy = chosen if chosen.variable_dtype == dtype else keras.DTypePolicy(dtype)
     token = _build.set(Build(policy=policy))
     try:
         yield
     finally:
         _build.reset(token)
+
+
+@contextlib.contextmanager
+def under_policy(name: str) -> Iterator[None]:
+    """Build models with a policy in place of the user's global one."""
+    token = _asked_policy.set(keras.DTypePolicy(name))
+    try:
+        yield
+    finally:
+        _asked_policy.reset(token)
 
 
 def policy() -> keras.DTypePolicy | None:
@@ -135,7 +147,30 @@ PLAIN = (bool, int, float, str, type(None), keras.DTypePolicy)
 """Types of attributes that neither Keras nor TensorFlow tracks."""
 
 
-class Layer(keras.layers.Layer):
+class InLists:
+    """Shows TensorFlow's checkpoints the layers that lie in lists: Keras 3 makes lists that it cannot look into."""
+
+    def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:
+        found: dict[str, Any] = super()._trackable_children(save_type, **kwargs)  # type: ignore[misc]
+        return {**found, **self._in_lists()} if save_type == "checkpoint" else found
+
+    def _lookup_dependency(self, name: str, cached_dependencies: Any = None) -> Any:
+        found = super()._lookup_dependency(name, cached_dependencies)  # type: ignore[misc]
+        return self._in_lists().get(name) if found is None else found
+
+    def _in_lists(self) -> dict[str, Any]:
+        lists = [
+            (name, held) for name, held in vars(self).items() if isinstance(held, list) and name[0] != "_"
+        ]
+        return {
+            f"{name}.{index}": layer
+            for name, held in lists
+            for index, layer in enumerate(held)
+            if isinstance(layer, keras.layers.Layer)
+        }
+
+
+class Layer(InLists, keras.layers.Layer):
     """A Keras layer that has all its parameters from the start and is called as the plain function that it is.
 
     What Keras does around a call (converting inputs, mixing dtypes) it does once, around the model's.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar, TypeAlias
 
@@ -13,11 +13,21 @@ import optree
 
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
+from loadstone.generation import GenerationConfig
 from loadstone.outputs import ModelOutput
 from loadstone.pretrained import Pretrained
 from loadstone_tensorflow.framework import keras, tf
 from loadstone_tensorflow.generation import Generator, generate
-from loadstone_tensorflow.layers import Buffer, Embedding, Parameter, is_building, policy
+from loadstone_tensorflow.layers import (
+    Buffer,
+    Embedding,
+    InLists,
+    Parameter,
+    is_building,
+    policy,
+    under_policy,
+)
+from loadstone_tensorflow.training import Trained
 
 Tensor: TypeAlias = tf.Tensor
 
@@ -106,6 +116,12 @@ def named_layers(layer: keras.layers.Layer | list[Any], path: str = "") -> Itera
             yield from named_layers(value, f"{path}.{name}" if path else name)
 
 
+def foreign_weights(model: keras.Model) -> list[str]:
+    """Return the paths of the weights that Keras knows of and checkpoints have no name for: those of somebody's layers."""
+    known = {id(variable) for _, variable in named_parameters(model)}
+    return [weight.path for weight in model.weights if id(weight) not in known]
+
+
 class _DrawnWhenCalled(type):
     """Makes `TFLlamaModel(config)` a model with fresh weights, drawn as `from_config` draws them."""
 
@@ -118,7 +134,7 @@ class _DrawnWhenCalled(type):
         return cls.from_config(config, **options)  # type: ignore[attr-defined]
 
 
-class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
+class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
     """Base of every TensorFlow model class.
 
     A model is called with token ids, with a dict of inputs, or with keywords; arrays and lists will do for tensors.
@@ -133,6 +149,11 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
     backend_name: ClassVar[str] = "tensorflow"
     input_axes: ClassVar[int] = 2
     options: Mapping[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Keras makes models again by these names: from a .keras file, in `copy.deepcopy` and in pickle.
+        keras.saving.register_keras_serializable("loadstone")(cls)
 
     def __init__(self, config: Config) -> None:
         super().__init__(dtype=policy())
@@ -211,25 +232,6 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         self.check_generates()
         return generate(self, input_ids, **arguments)
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Tensor:
-        """Return the loss that `fit` lowers: the compiled one, else the model's own, for labels among its inputs."""
-        if self._compile_loss is None and "loss" in y_pred:
-            # Keras adds gradients up over replicas, and each has the mean of its own part of the batch.
-            replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            return tf.add_n([y_pred["loss"], *self.losses]) / replicas
-        return super().compute_loss(x, y, _predictions(y_pred, y), sample_weight, training)
-
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Update the compiled metrics and return their results."""
-        return super().compute_metrics(x, y, _predictions(y_pred, y), sample_weight)
-
     def export(
         self,
         filepath: Any,
@@ -249,16 +251,38 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
             _exporting.reset(token)
 
     def input_specs(self) -> dict[str, tf.TensorSpec]:
-        """Return what an exported model takes: ids and mask of any batch and length, or images."""
+        """Return what an exported model takes: ids, mask and types of any batch and length, or images."""
         if _positional(type(self))[0] == "pixel_values":
             shape = (None, self.config.num_channels, *getattr(self.spec, "image_size", (None, None)))
             return {"pixel_values": tf.TensorSpec(shape, tf.float32, name="pixel_values")}
+        names = ["input_ids", "attention_mask"]
+        if getattr(self.spec, "type_vocab_size", 0) > 1:
+            names.append("token_type_ids")
         shape = (None,) * self.input_axes
-        return {name: tf.TensorSpec(shape, tf.int32, name=name) for name in ("input_ids", "attention_mask")}
+        return {name: tf.TensorSpec(shape, tf.int32, name=name) for name in names}
+
+    def named_inputs(self, x: Any) -> dict[str, Any]:
+        """Return inputs that were given by position by their names."""
+        return _by_name(type(self), x if isinstance(x, list | tuple) else (x,))
+
+    def check_saves(self) -> None:
+        """Raise an ArgumentError if the model holds layers that are not of its class: no checkpoint has names for them."""
+        if others := foreign_weights(self):
+            raise ArgumentError(
+                f"the model holds {len(others)} weight(s) of layers that are not its own",
+                problems=others,
+                hint="take a keras.Model of your own around this model, and save it with Keras",
+            )
 
     def get_config(self) -> dict[str, Any]:
         """Return what Keras makes the model from again."""
-        return {"config": self.config.to_dict(), "dtype": self.variable_dtype, "options": dict(self.options)}
+        return {
+            "config": self.config.to_dict(),
+            "generation_config": dict(self.generation_config.values),
+            "dtype": self.variable_dtype,
+            "policy": self.dtype_policy.name,
+            "options": dict(self.options),
+        }
 
     @classmethod
     def from_config(cls, config: Config | Mapping[str, Any], **arguments: Any) -> Any:
@@ -266,7 +290,10 @@ class PreTrainedModel(Pretrained, keras.Model, metaclass=_DrawnWhenCalled):
         if isinstance(config, Config):
             return super().from_config(config, **arguments)
         described = cls.architecture_and_head()[0].config.from_dict(config["config"])
-        return super().from_config(described, dtype=config["dtype"], **config["options"])
+        with under_policy(config["policy"]):
+            model = super().from_config(described, dtype=config["dtype"], **config["options"])
+        model.generation_config = GenerationConfig(config["generation_config"])
+        return model
 
 
 def device_name(name: str) -> str:
@@ -277,8 +304,32 @@ def device_name(name: str) -> str:
 
 @functools.cache
 def _positional(model_class: type[PreTrainedModel]) -> tuple[str, ...]:
-    parameters = inspect.signature(model_class.forward).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self")
+    """Return the inputs of a class in their order; one whose `forward` names none has its parent's."""
+    for ancestor in model_class.__mro__:
+        if "forward" in vars(ancestor):
+            parameters = inspect.signature(vars(ancestor)["forward"]).parameters.values()
+            names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+            if names:
+                return tuple(names)
+    return ()
+
+
+def _by_name(model_class: type[PreTrainedModel], values: Sequence[Any]) -> dict[str, Any]:
+    """Return inputs that were given by position by their names."""
+    names = _positional(model_class)
+    if len(values) > len(names):
+        raise ArgumentError(
+            f"{model_class.__name__} takes {len(names)} positional inputs", expected=", ".join(names)
+        )
+    return dict(zip(names, values, strict=False))
+
+
+def _is_several(model_class: type[PreTrainedModel], given: Any) -> bool:
+    """Return whether a first argument holds several inputs: a tuple, or a list of tables of token ids."""
+    if not isinstance(given, list):
+        return isinstance(given, tuple)
+    axes = [len(v.shape) for v in given if isinstance(v, np.ndarray | keras.KerasTensor) or tf.is_tensor(v)]
+    return len(axes) == len(given) and set(axes) == {model_class.input_axes}
 
 
 def _arranged(
@@ -286,13 +337,11 @@ def _arranged(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the arguments of a call by name: what Keras shall see as tensors, and the rest; absent ones left out."""
     first, *more = positional
-    names = _positional(model_class)
-    values = (*first, *more) if isinstance(first, tuple) else positional
-    if len(values) > len(names):
-        raise ArgumentError(
-            f"{model_class.__name__} takes {len(names)} positional inputs", expected=", ".join(names)
-        )
-    given = dict(first) if isinstance(first, Mapping) else dict(zip(names, values, strict=False))
+    if isinstance(first, Mapping):
+        given = dict(first)
+    else:
+        several = _is_several(model_class, first)
+        given = _by_name(model_class, (*first, *more) if several else positional)
     given.update(named)
     inputs, options = {}, {}
     for name, value in given.items():
@@ -303,12 +352,3 @@ def _arranged(
         elif value is not None:
             options[name] = value.item() if isinstance(value, np.generic) else value
     return inputs, options
-
-
-def _predictions(output: Any, targets: Any) -> Any:
-    """Return what compiled losses and metrics compare with the targets: the fields of the same names, or the first."""
-    if not isinstance(output, ModelOutput):
-        return output
-    if isinstance(targets, Mapping):
-        return {name: output[name] for name in targets}
-    return next(value for name, value in output.items() if name != "loss")
