@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from loadstone.architectures import ClassifierSpec
+from loadstone.errors import ArgumentError
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.layers import sizes
 
@@ -46,6 +47,10 @@ def sequence_loss(logits: Tensor, labels: Tensor, spec: ClassifierSpec) -> Tenso
     values = tf.cast(labels, tf.float32)
     if spec.num_labels == 1:
         values = tf.reshape(values, (-1, 1))
+    if not values.shape.is_compatible_with(logits.shape):
+        raise ArgumentError(
+            "labels do not fit the logits", expected=logits.shape.as_list(), found=values.shape.as_list()
+        )
     if problem == "regression":
         return tf.reduce_mean(tf.math.squared_difference(logits, values))
     return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=values, logits=logits))

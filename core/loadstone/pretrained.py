@@ -211,8 +211,31 @@ class Pretrained:
         return self.module_at(self._embedding_path())
 
     def set_input_embeddings(self, embeddings: Any) -> None:
-        """Replace the layer that looks tokens up. Raises as `get_input_embeddings` does."""
-        self.set_module_at(self._embedding_path(), embeddings)
+        """Replace the layer that looks tokens up.
+
+        Raises:
+            ArgumentError: If the model reads no tokens, or checkpoints have no names for the new layer's parameters.
+        """
+        self._replace(self._embedding_path(), embeddings)
+
+    def _replace(self, path: str, module: Any) -> None:
+        """Put another module in the place of one whose parameters have the same names."""
+        from loadstone.backend import get_backend
+
+        def names() -> list[str]:
+            listed = get_backend(self.backend_name).parameters(self)
+            return sorted(name for name in listed if name.startswith(f"{path}."))
+
+        expected, old = names(), self.module_at(path)
+        self.set_module_at(path, module)
+        if (found := names()) != expected:
+            self.set_module_at(path, old)
+            raise ArgumentError(
+                f"{type(module).__name__} cannot take the place of {path}: its parameters have other names",
+                expected=", ".join(expected),
+                found=", ".join(found) or "none",
+                hint=f"take a {type(old).__name__}",
+            )
 
     def _embedding_path(self) -> str:
         architecture, head = self.architecture_and_head()
@@ -229,12 +252,12 @@ class Pretrained:
         """Replace the layer that scores every token of the vocabulary.
 
         Raises:
-            ArgumentError: If the model has none.
+            ArgumentError: If the model has none, or checkpoints have no names for the new layer's parameters.
         """
         output = self.architecture_and_head()[1].output
         if not output:
             raise ArgumentError(f"{type(self).__name__} scores no vocabulary")
-        self.set_module_at(output, embeddings)
+        self._replace(output, embeddings)
 
     def set_attn_implementation(self, name: str) -> None:
         """Choose how attention is computed: "sdpa" or "eager".

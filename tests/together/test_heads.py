@@ -1,10 +1,13 @@
 """What heads, masks and settings mean is the same in every framework, and in transformers."""
 
+import torch  # isort: skip
+
 from typing import Any
 
+import flax.nnx
+import keras
 import numpy as np
 import pytest
-import torch
 import transformers
 
 import loadstone
@@ -76,3 +79,35 @@ def test_a_mask_that_does_not_fit_the_tokens(backend: str, case: str, shape: tup
         ids, mask = torch.from_numpy(ids), torch.from_numpy(mask)
     with pytest.raises(ArgumentError, match="attention_mask"):
         model(ids, attention_mask=mask)
+
+
+FOREIGN = {
+    "torch": lambda: torch.nn.Linear(32, 67),
+    "flax": lambda: flax.nnx.Embed(67, 32, rngs=flax.nnx.Rngs(0)),
+    "tensorflow": lambda: keras.layers.Embedding(67, 32),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_takes_the_place_of_an_embedding_has_its_names(backend: str) -> None:
+    case = "llama-causal-lm"
+    model, other = auto("CausalLM", backend, case), auto("CausalLM", backend, case)
+    theirs = other.get_input_embeddings()
+    model.set_input_embeddings(theirs)
+    assert model.get_input_embeddings() is theirs
+    for replace in (model.set_input_embeddings, model.set_output_embeddings):
+        with pytest.raises(ArgumentError, match="parameters have other names"):
+            replace(FOREIGN[backend]())
+    assert model.get_input_embeddings() is theirs
+    assert model(torch.from_numpy(IDS) if backend == "torch" else IDS).logits.shape == (2, 5, 67)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("shape", [(2, 1), (3,)])
+def test_labels_of_several_classes_that_do_not_fit(backend: str, shape: tuple[int, ...]) -> None:
+    model = auto("SequenceClassification", backend, "bert-sequence-classification-multi-label")
+    ids, labels = IDS, np.ones(shape, np.float32)
+    if backend == "torch":
+        ids, labels = torch.from_numpy(ids), torch.from_numpy(labels)
+    with pytest.raises((ArgumentError, ValueError), match=r"(?i)labels|target size"):
+        model(ids, labels=labels)
