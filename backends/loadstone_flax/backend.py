@@ -14,24 +14,35 @@ from flax import nnx
 from loadstone.backend import Backend, Capabilities, Device, Parameter, host_memory
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
-from loadstone.errors import BackendError, PlacementError
+from loadstone.errors import ArgumentError, BackendError, PlacementError
 from loadstone.read.tensor import HostTensor
 from loadstone_flax.layers import named_parameters, submodule, without_memory
 from loadstone_flax.modeling import PreTrainedModel
 
-# JAX makes 64-bit numbers 32-bit ones in silence, unless it is told otherwise for the whole process.
-_NARROWED = frozenset() if jax.config.jax_enable_x64 else frozenset({"int64", "uint64", "float64"})
 JAX_DTYPES = {name: getattr(jnp, name) for name, d in DTYPES.items() if d.bits >= 8 and hasattr(jnp, name)}
 NAMES = {np.dtype(dtype): name for name, dtype in JAX_DTYPES.items()}
+
+
+def _narrowed() -> frozenset[str]:
+    """Return the dtypes that JAX makes 32-bit ones in silence, unless the process has told it otherwise."""
+    return frozenset() if jax.config.jax_enable_x64 else frozenset({"int64", "uint64", "float64"})
+
+
+class _CapabilitiesNow:
+    """Capabilities whose `host_dtypes` are what JAX narrows when they are read: that may change after an import."""
+
+    def __init__(self, **fixed: Any) -> None:
+        self.fixed = fixed
+
+    def __get__(self, backend: Backend | None, owner: type[Backend]) -> Capabilities:
+        return Capabilities(**self.fixed, host_dtypes=_narrowed())
 
 
 class FlaxBackend(Backend):
     """Flax: parameters alias host memory at addresses that are multiples of 64."""
 
     name = "flax"
-    capabilities = Capabilities(
-        alignment=64, aliases=True, dtypes=frozenset(JAX_DTYPES), host_dtypes=_NARROWED
-    )
+    capabilities = _CapabilitiesNow(alignment=64, aliases=True, dtypes=frozenset(JAX_DTYPES))
 
     def devices(self) -> tuple[Device, ...]:
         """Return the accelerators of JAX's default platform, then the CPU."""
@@ -56,7 +67,16 @@ class FlaxBackend(Backend):
         attn_implementation: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Build with shapes in the place of arrays."""
+        """Build with shapes in the place of arrays.
+
+        Raises:
+            ArgumentError: If JAX would compute in another dtype.
+        """
+        if dtype in _narrowed():
+            raise ArgumentError(
+                f"JAX computes in float32 where it is given {dtype}",
+                hint='ask for dtype="float32", or call jax.config.update("jax_enable_x64", True) first',
+            )
         with without_memory(JAX_DTYPES[dtype]):
             model = model_class(config, **(options or {}))
         if attn_implementation is not None:
@@ -77,7 +97,7 @@ class FlaxBackend(Backend):
         """Set a parameter; on the CPU it shares the tensor's memory, which nobody may write to any more."""
         array = tensor.numpy()
         array.flags.writeable = False
-        if tensor.dtype in _NARROWED:
+        if tensor.dtype in _narrowed():
             _variable(model, name).set_raw_value(array)
             return
         wanted = _spellings()[device.name]

@@ -53,7 +53,16 @@ class Cache:
             self.length = self.length + tokens
 
     def reserve(self, tokens: int) -> Cache:
-        """Return a cache with empty slots for as many more tokens, which will not grow."""
+        """Return a cache with empty slots for as many more tokens, which will not grow.
+
+        Raises:
+            ArgumentError: If it is empty: it does not know yet what it will hold.
+        """
+        if not self.layers:
+            raise ArgumentError(
+                "an empty cache cannot reserve slots",
+                hint="reserve them in the past_key_values that a first call returned",
+            )
         behind = ((0, 0), (0, tokens), (0, 0), (0, 0))
         layers = [(jnp.pad(k, behind), jnp.pad(v, behind)) for k, v in self.layers]
         return Cache(layers, jnp.asarray(self.get_seq_length(), jnp.int32))

@@ -19,6 +19,7 @@ from flax import nnx
 from jax import Array
 
 from loadstone.architectures import RopeSpec
+from loadstone.errors import ArgumentError
 
 ACTIVATIONS = {
     "silu": jax.nn.silu,
@@ -98,8 +99,11 @@ def full_precision() -> Iterator[None]:
 
 def contract(equation: str, a: Array, b: Array) -> Array:
     """Return an einsum of `a` and `b` in the dtype of `a`; half precision accumulates in float32, as in PyTorch."""
-    wide = jnp.promote_types(a.dtype, jnp.float32)
-    return jnp.einsum(equation, a, b, preferred_element_type=wide).astype(a.dtype)
+    return _wide(equation, a, b).astype(a.dtype)
+
+
+def _wide(equation: str, a: Array, b: Array) -> Array:
+    return jnp.einsum(equation, a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
 
 
 class Linear(nnx.Module):
@@ -124,7 +128,7 @@ class Linear(nnx.Module):
 
 
 class Embedding(nnx.Module):
-    """A table of vectors; an id beyond its end gives not-a-number.
+    """A table of vectors; an id below zero or beyond its end gives not-a-number.
 
     The row of the padding token is not trained through this layer.
     """
@@ -135,9 +139,11 @@ class Embedding(nnx.Module):
 
     def __call__(self, ids: Array) -> Array:
         """(...) -> (..., C)."""
+        if ids.dtype.itemsize < 4:
+            ids = ids.astype(jnp.int32)  # one byte cannot hold the id of the padding token
         # Without it, XLA on the CPU converts all of a half precision table before a loop that looks single ids up.
         table, ids = jax.lax.optimization_barrier((self.weight[...], ids))
-        x = jnp.take(table, ids, axis=0, mode="fill")
+        x = table.at[ids].get(mode="fill", wrap_negative_indices=False)
         if self.padding_idx is None:
             return x
         return jnp.where((ids == self.padding_idx)[..., None], jax.lax.stop_gradient(x), x)
@@ -277,6 +283,19 @@ class Dropout(nnx.Dropout):
         """Whether it does anything now."""
         return self.rate > 0 and not self.deterministic
 
+    def __call__(self, x: Array) -> Array:
+        """Drop some of `x`, of any shape, where it is switched on.
+
+        Raises:
+            ArgumentError: If it has no random numbers.
+        """
+        if self.drops and self.rngs is None:
+            raise ArgumentError(
+                "dropout is switched on, and has no random numbers",
+                hint="call train() on the loadstone model itself once, or pass it dropout_rng=",
+            )
+        return super().__call__(x)
+
 
 class RotaryEmbedding(nnx.Module):
     """Cosines and sines of rotary positions. Its frequencies are constants, float32 whatever the model is cast to."""
@@ -334,7 +353,7 @@ def attention(
     softcap: float | None = None,
     eager: bool = False,
 ) -> tuple[Array, Array | None]:
-    """Attend: softmax(q k' * scale + mask) v.
+    """Attend: softmax(q k' * scale + mask) v, with scores in float32 and sums accumulated in it.
 
     Args:
         q: (B, T, H, D).
@@ -342,24 +361,22 @@ def attention(
         v: (B, S, K, D).
         mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere.
         scale: Factor on the scores.
-        dropout: Drops weights; then always computed eagerly.
-        softcap: Bounds scores smoothly; always computed eagerly.
-        eager: Compute the weights and return them.
+        dropout: Drops weights.
+        softcap: Bounds scores smoothly.
+        eager: Return the weights too.
 
     Returns:
         The mix (B, T, H, D), and the weights (B, H, T, S) where eager.
     """
-    if not eager and not dropout.drops and softcap is None:
-        return jax.nn.dot_product_attention(q, k, v, mask=mask, scale=scale), None
     batch, queries, heads, head_dim = q.shape
     grouped = q.reshape(batch, queries, k.shape[2], -1, head_dim)  # (B, T, K, G, D)
-    scores = contract("btkgd,bskd->bkgts", grouped, k) * scale
+    scores = _wide("btkgd,bskd->bkgts", grouped, k) * scale
     scores = scores.reshape(batch, heads, queries, -1)  # (B, H, T, S)
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    weights = dropout(jax.nn.softmax(scores.astype(jnp.float32), axis=-1).astype(q.dtype))
+    weights = dropout(jax.nn.softmax(scores, axis=-1).astype(q.dtype))
     grouped = weights.reshape(batch, k.shape[2], -1, *weights.shape[2:])  # (B, K, G, T, S)
     mixed = contract("bkgts,bskd->btkgd", grouped, v)
     return mixed.reshape(q.shape), weights if eager else None

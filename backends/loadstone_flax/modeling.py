@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 import flax.errors
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
@@ -32,7 +34,14 @@ from loadstone_flax.layers import (
     submodule,
 )
 
-SETTINGS = ("use_cache", "output_attentions", "output_hidden_states", "return_dict")
+SETTINGS = (
+    "use_cache",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "pad_token_id",
+    "problem_type",
+)
 
 jax.tree_util.register_pytree_with_keys(
     ModelOutput,
@@ -42,20 +51,17 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a model knows of itself beside its arrays.
+    """What a model knows of itself beside its arrays; its copies share it.
 
     jax compares it to find the program that it compiled for a model, so what decides is that configurations are equal,
     not that they are one object; a report decides nothing.
     """
 
     config: Config
-    generation_config: GenerationConfig
-    load_report: LoadReport | None
-
-    def __eq__(self, other: object) -> bool:
-        mine = (self.config, self.generation_config)
-        return isinstance(other, Facts) and mine == (other.config, other.generation_config)
+    generation_config: GenerationConfig = dataclasses.field(default_factory=GenerationConfig)
+    load_report: LoadReport | None = dataclasses.field(default=None, compare=False)
 
     def __hash__(self) -> int:
         return hash(type(self.config))
@@ -81,7 +87,7 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
     backend_name: ClassVar[str] = "flax"
 
     def __init__(self, config: Config) -> None:
-        self._facts = Facts()
+        self._facts = Facts(config=config)
         self.describe(config)
 
     def __call__(
@@ -100,11 +106,15 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
             params: Parameters to compute with in place of the model's own, keyed as `model.params`.
             dropout_rng: A key from which dropout draws in place of the model's own streams: the call is then a pure
                 function, as `jax.grad` needs it. In training mode only.
-            **named_inputs: Further inputs of `forward`.
+            **named_inputs: Further inputs of `forward`. Cached keys and values may be a tuple of pairs too.
+
+        Raises:
+            ArgumentError: If `params` or the shapes of inputs do not fit, or training would change what it may not.
         """
         model = self if params is None else self.with_params(params)
         arrays, choices = _sorted_out(_named(type(self), inputs, named_inputs))
-        settings = tuple(bool(getattr(self.config, name)) for name in SETTINGS)
+        _check_tokens(type(self), arrays)
+        settings = tuple(getattr(self.config, name) for name in SETTINGS)
         output, changed = _forward(model, arrays, dropout_rng, choices=choices, settings=settings)
         if changed is not None:
             self._remember(changed)
@@ -127,26 +137,46 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
 
     @property
     def params(self) -> dict[str, Array]:
-        """The parameters by their names in checkpoints, a tied one once; running statistics are none."""
+        """The parameters by their names in checkpoints, a tied one once; running statistics are none.
+
+        Setting them puts others in their place. Raises as `with_params` does.
+        """
         return {name: variable.get_value() for name, variable in self._parameters()}
+
+    @params.setter
+    def params(self, params: Mapping[str, Array]) -> None:
+        for variable, value in self._paired(params):
+            variable.set_value(jnp.asarray(value))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # nnx would take the values of `params` for data of an attribute, and refuse them.
+        if name == "params":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def with_params(self, params: Mapping[str, Array]) -> Self:
         """Return a model like this one that computes with `params`, keyed as `model.params`.
 
         Raises:
-            ArgumentError: If the names are not those of `model.params`.
+            ArgumentError: If names or shapes are not those of `model.params`.
         """
-        names = {id(variable): name for name, variable in self._parameters()}
-        known = set(names.values())
-        problems = [f"missing: {name}" for name in names.values() if name not in params]
-        problems += [f"unknown: {name}" for name in params if name not in known]
+        new = {id(variable): variable.replace(value) for variable, value in self._paired(params)}
+        return jax.tree.map(lambda leaf: new.get(id(leaf), leaf), self, is_leaf=lambda leaf: id(leaf) in new)
+
+    def _paired(self, params: Mapping[str, Array]) -> list[tuple[nnx.Param[Any], Array]]:
+        """Return each parameter with the value that `params` has for it."""
+        own = dict(self._parameters())
+        problems = [f"missing: {name}" for name in own if name not in params]
+        problems += [f"unknown: {name}" for name in params if name not in own]
+        problems += [
+            f"{name}: expected {variable.shape}, found {jnp.shape(params[name])}"
+            for name, variable in own.items()
+            if name in params and jnp.shape(params[name]) != variable.shape
+        ]
         if problems:
-            raise ArgumentError(f"params= does not fit {type(self).__name__}", problems=problems)
-
-        def given(leaf: Any) -> Any:
-            return leaf.replace(params[names[id(leaf)]]) if id(leaf) in names else leaf
-
-        return jax.tree.map(given, self, is_leaf=lambda leaf: id(leaf) in names)
+            raise ArgumentError(f"these params do not fit {type(self).__name__}", problems=problems)
+        return [(variable, params[name]) for name, variable in own.items()]
 
     def _parameters(self) -> Iterator[tuple[str, nnx.Param[Any]]]:
         """Yield each parameter once, under the name that the architecture ties the others to."""
@@ -164,7 +194,7 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
 
     @config.setter
     def config(self, config: Config) -> None:
-        self._facts.config = config
+        self._facts = dataclasses.replace(self._facts, config=config)
 
     @property
     def generation_config(self) -> GenerationConfig:
@@ -173,7 +203,7 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
 
     @generation_config.setter
     def generation_config(self, generation_config: GenerationConfig) -> None:
-        self._facts.generation_config = generation_config
+        self._facts = dataclasses.replace(self._facts, generation_config=generation_config)
 
     @property
     def load_report(self) -> LoadReport | None:
@@ -182,18 +212,19 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
 
     @load_report.setter
     def load_report(self, load_report: LoadReport | None) -> None:
-        self._facts.load_report = load_report
+        self._facts = dataclasses.replace(self._facts, load_report=load_report)
 
     @property
     def device(self) -> jax.Device:
-        """Where the first parameter is."""
-        return next(iter(next(named_parameters(self))[1].get_value().devices()))
+        """Where the first parameter is that JAX holds; what it would narrow stays a numpy array."""
+        values = (variable.get_value() for _, variable in named_parameters(self))
+        return next(iter(next(value for value in values if isinstance(value, Array)).devices()))
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the first floating-point parameter."""
         dtypes = (variable.dtype for _, variable in named_parameters(self))
-        return next(dtype for dtype in dtypes if jax.numpy.issubdtype(dtype, jax.numpy.floating))
+        return next(dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating))
 
     def num_parameters(self) -> int:
         """Return how many numbers the parameters hold; tied ones count once."""
@@ -250,7 +281,7 @@ def _forward(
     dropout_rng: Array | None,
     *,
     choices: tuple[tuple[str, Any], ...],
-    settings: tuple[bool, ...],
+    settings: tuple[Any, ...],
 ) -> tuple[Any, Any]:
     """Return the output of `forward`, and what training has changed beside parameters, or None where nothing has.
 
@@ -277,6 +308,10 @@ def _input_names(model_class: type[PreTrainedModel]) -> tuple[str, ...]:
 
 def _named(model_class: type, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
     """Return all inputs of a call by name."""
+    if "train" in named:
+        raise ArgumentError(
+            f"{model_class.__name__} takes no train=", hint="call model.train() or model.eval() before"
+        )
     names = _input_names(model_class)
     if len(inputs) > len(names):
         raise ArgumentError(
@@ -295,6 +330,34 @@ def _sorted_out(named: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[tuple[s
     for name, value in named.items():
         if isinstance(value, bool | int | str):
             choices.append((name, value))
+        elif name == "past_key_values" and isinstance(value, tuple | list):
+            arrays[name] = Cache([(k, v) for k, v in value])
         elif value is not None:
             arrays[name] = value if isinstance(value, Cache | Array) else np.asarray(value)
     return arrays, tuple(sorted(choices))
+
+
+def _check_tokens(model_class: type[PreTrainedModel], arrays: Mapping[str, Any]) -> None:
+    """Raise an ArgumentError if input_ids holds no token ids, or attention_mask does not say something of each token."""
+    ids, embeds, mask = (arrays.get(name) for name in ("input_ids", "inputs_embeds", "attention_mask"))
+    chooses = model_class.architecture_and_head()[1].task == "MultipleChoice"
+    axes = ("B", "N", "T") if chooses else ("B", "T")
+    if ids is not None and (ids.ndim != len(axes) or not jnp.issubdtype(ids.dtype, jnp.integer)):
+        raise ArgumentError(
+            "input_ids is no table of token ids",
+            expected=f"integers ({', '.join(axes)})",
+            found=f"{ids.dtype} {ids.shape}",
+        )
+    tokens = ids.shape if ids is not None else embeds.shape[:-1] if embeds is not None else None
+    if mask is None or tokens is None:
+        return
+    *batch, keys = tokens
+    cache = arrays.get("past_key_values")
+    if cache is not None:
+        keys = cache.get_size() + (keys if cache.length is None else 0)
+    if mask.shape != (*batch, keys):
+        raise ArgumentError(
+            "attention_mask does not fit the tokens",
+            expected=f"{(*batch, keys)}: zero at padding, cached tokens included",
+            found=mask.shape,
+        )

@@ -309,7 +309,7 @@ def check_mask(shape: Sequence[int | None], keys: int | None) -> None:
 
     None is a size that is not known yet.
     """
-    if len(shape) != 2 or None not in (shape[1], keys) and shape[1] != keys:
+    if len(shape) != 2 or (None not in (shape[1], keys) and shape[1] != keys):
         tokens = "S" if keys is None else keys
         raise ArgumentError(
             "attention_mask does not fit the tokens",

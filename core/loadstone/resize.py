@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 from loadstone.backend import get_backend
@@ -39,7 +40,10 @@ def resize_token_embeddings(model: Pretrained, new_num_tokens: int, *, mean_resi
             backend.put(model, name, tensor, device)
         else:
             backend.tie(model, name, owner)
-    model.config.update({"vocab_size": new_num_tokens})
+    # A copy: a clone of the model may share the old one.
+    config = copy.deepcopy(model.config)
+    config.update({"vocab_size": new_num_tokens})
+    model.config = model.base_model.config = config
 
 
 def _vocabulary_names(model: Pretrained) -> list[str]:

@@ -98,6 +98,47 @@ def test_params_of_other_names_are_refused(model: Any) -> None:
     )
 
 
+def test_params_of_other_shapes_are_refused(model: Any) -> None:
+    params = model.params
+    params["model.norm.weight"] = params["model.norm.weight"][:-1]
+    del params["model.embed_tokens.weight"]
+    for call in (model.with_params, lambda params: setattr(model, "params", params)):
+        with pytest.raises(ArgumentError) as raised:
+            call(params)
+        assert [problem.split(":")[0] for problem in raised.value.problems] == [
+            "missing",
+            "model.norm.weight",
+        ]
+
+
+def test_params_of_several_models_at_once(model: Any) -> None:
+    several = {name: jnp.stack((value, value * 2)) for name, value in model.params.items()}
+    logits = jax.vmap(lambda params: model(IDS, params=params).logits)(several)
+    doubled = {name: value[1] for name, value in several.items()}
+    np.testing.assert_allclose(logits[1], model(IDS, params=doubled).logits, atol=1e-4)
+
+
+def test_a_tie_outlives_other_params(model: Any, tmp_path: Any) -> None:
+    other = model.with_params(model.params)
+    assert other.lm_head.weight is other.model.embed_tokens.weight
+    assert other.lm_head.weight is not model.lm_head.weight
+    assert other.num_parameters() == model.num_parameters() and other.params.keys() == model.params.keys()
+    stored = []
+    for name, saved in (("model", model), ("other", other)):
+        saved.save_pretrained(tmp_path / name)
+        stored.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert stored[0] == stored[1]
+
+
+def test_params_are_set_in_place(model: Any) -> None:
+    doubled = {name: value * 2 for name, value in model.params.items()}
+    expected = model(IDS, params=doubled).logits
+    norm = model.model.norm.weight
+    model.params = doubled
+    assert model.model.norm.weight is norm and model.lm_head.weight is model.model.embed_tokens.weight
+    np.testing.assert_array_equal(model(IDS).logits, expected)
+
+
 def test_params_whose_predecessors_were_donated(model: Any) -> None:
     step = jax.jit(lambda params: jax.tree.map(lambda value: value + 1, params), donate_argnums=0)
     params = step(jax.tree.map(jnp.copy, model.params))
@@ -255,6 +296,22 @@ def test_resized_embeddings(model: Any) -> None:
     after = model(IDS).logits
     assert after.shape == (2, 8, 70)
     np.testing.assert_allclose(after[..., :67], before, atol=1e-5)
+
+
+@pytest.mark.parametrize("copied", [nnx.clone, lambda model: model.with_params(model.params), copy.deepcopy])
+def test_a_copy_is_resized_alone(model: Any, copied: Any, tmp_path: Any) -> None:
+    other = copied(model)
+    other.resize_token_embeddings(70)
+    other.generation_config = other.load_report = None
+    assert other.config.vocab_size == other.base_model.config.vocab_size == 70
+    assert model.config.vocab_size == model.base_model.config.vocab_size == 67
+    assert model.generation_config is not None and model.load_report is not None
+    model.save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path)
+    np.testing.assert_array_equal(again(IDS).logits, model(IDS).logits)
+    other.generation_config = model.generation_config
+    other.save_pretrained(tmp_path / "other")
+    assert type(model).from_pretrained(tmp_path / "other").lm_head.weight.shape[0] == 70
 
 
 def test_running_statistics_are_no_parameters() -> None:
