@@ -19,7 +19,7 @@ from loadstone.config import Config
 from loadstone.errors import ArgumentError
 from loadstone.generation import GenerationConfig
 from loadstone.outputs import ModelOutput
-from loadstone.pretrained import Pretrained
+from loadstone.pretrained import Pretrained, check_mask
 from loadstone.report import LoadReport
 from loadstone_flax.generation import Cache, generate
 from loadstone_flax.layers import (
@@ -355,9 +355,4 @@ def _check_tokens(model_class: type[PreTrainedModel], arrays: Mapping[str, Any])
     cache = arrays.get("past_key_values")
     if cache is not None:
         keys = cache.get_size() + (keys if cache.length is None else 0)
-    if mask.shape != (*batch, keys):
-        raise ArgumentError(
-            "attention_mask does not fit the tokens",
-            expected=f"{(*batch, keys)}: zero at padding, cached tokens included",
-            found=mask.shape,
-        )
+    check_mask(mask.shape, (*batch, keys))

@@ -496,4 +496,4 @@ def padding_mask(padding: Tensor | None, keys: Size) -> Tensor | None:
 
 
 def _check_fits(padding: Tensor, keys: Size) -> None:
-    check_mask(padding.shape.as_list(), keys if isinstance(keys, int) else None)
+    check_mask(padding.shape.as_list(), (None, keys if isinstance(keys, int) else None))

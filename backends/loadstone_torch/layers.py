@@ -284,7 +284,7 @@ def causal_mask(
         allowed = allowed & (key > query - window)
     if padding is None:
         return allowed[None, None]
-    check_mask(padding.shape, keys)
+    check_mask(padding.shape, (None, keys))
     seen = allowed & padding[:, None, :].bool()  # (B, T, S)
     # Padding before the first token would see nothing, and an empty softmax is not a number: it sees itself.
     return (seen | ~seen.any(-1, keepdim=True) & (key == query))[:, None]
@@ -294,5 +294,5 @@ def padding_mask(padding: Tensor | None, keys: int) -> Tensor | None:
     """(B, S), zero where one of S keys is padding -> True where any query may look, (B, 1, 1, S); None stays None."""
     if padding is None:
         return None
-    check_mask(padding.shape, keys)
+    check_mask(padding.shape, (None, keys))
     return padding[:, None, None, :].bool()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from loadstone.errors import ArgumentError
-from loadstone.generation import Generation, padding_token, resolve_generation
+from loadstone.generation import Generation, resolve_generation
 from loadstone.sampling import Sampler
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def read_prompts(
         ArgumentError: If there are no prompts, they are no table of the vocabulary's tokens, the mask does not fit them,
             the model has no positions for what is asked, or an argument is unknown or out of range.
     """
-    ids = _table("input_ids", input_ids)
-    vocabulary = model.config.get_text_config().vocab_size
+    ids, text = _table("input_ids", input_ids), model.config.get_text_config()
+    vocabulary = text.vocab_size
     if ids.min() < 0 or ids.max() >= vocabulary:
         strange = ids[(ids < 0) | (ids >= vocabulary)]
         raise ArgumentError(
@@ -73,11 +73,11 @@ def read_prompts(
             found=int(strange[0]),
             hint="use the tokenizer that belongs to the checkpoint, or resize_token_embeddings",
         )
-    mask = _mask(ids, attention_mask, padding_token(model.generation_config, arguments))
-    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = getattr(text, "max_position_embeddings", None)
     plan = resolve_generation(
         model.generation_config, arguments, prompt_length=ids.shape[1], max_length=longest
     )
+    mask = _mask(ids, attention_mask, plan.padding)
     learned = getattr(model.spec, "max_positions", None)  # rotary ones have no end
     needed = int(mask.sum(-1).max()) + plan.max_new_tokens - 1  # the last token is written and never read
     if learned is not None and needed > learned:

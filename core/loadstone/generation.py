@@ -78,6 +78,7 @@ class Generation:
         max_new_tokens: Tokens to add at most.
         eos_token_ids: A sequence ends with any of them; () for none.
         pad_token_id: Fills sequences that ended early.
+        padding: The token that stands for padding in prompts; None where nobody named one, or sequences end with it.
         do_sample: Draw tokens by their probability; False takes the likeliest.
         temperature: Divides the logits, in sampling.
         top_k: Draw from this many likeliest tokens only; 0: from all.
@@ -91,6 +92,7 @@ class Generation:
     max_new_tokens: int
     eos_token_ids: tuple[int, ...]
     pad_token_id: int
+    padding: int | None = None
     do_sample: bool = False
     temperature: float = 1.0
     top_k: int = 0
@@ -174,11 +176,12 @@ def resolve_generation(
     _check_known(config, arguments)
     settings = {name: value for name, value in config.values.items() if value is not None}
     settings |= {name: value for name, value in arguments.items() if value is not None}
-    ends = _token_ids(settings.get("eos_token_id"))
+    ends, pad = _token_ids(settings.get("eos_token_id")), settings.get("pad_token_id")
     found = Generation(
         max_new_tokens=_new_tokens(settings, arguments, prompt_length, max_length),
         eos_token_ids=ends,
-        pad_token_id=int(settings.get("pad_token_id", ends[0] if ends else 0)),
+        pad_token_id=pad if pad is not None else ends[0] if ends else 0,
+        padding=None if pad in ends else pad,
         do_sample=bool(settings.get("do_sample")),
         temperature=float(settings.get("temperature", 1.0)),
         top_k=int(settings.get("top_k", DEFAULT_TOP_K)),
@@ -190,13 +193,6 @@ def resolve_generation(
     )
     _check_ranges(found, arguments)
     return found
-
-
-def padding_token(config: GenerationConfig, arguments: Mapping[str, Any]) -> int | None:
-    """Return the token that stands for padding in prompts, or None where none does or sequences end with it."""
-    settings = {**config.values, **{name: value for name, value in arguments.items() if value is not None}}
-    pad = settings.get("pad_token_id")
-    return None if pad in _token_ids(settings.get("eos_token_id")) else pad
 
 
 def _token_ids(tokens: Any) -> tuple[int, ...]:

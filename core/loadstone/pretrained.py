@@ -304,16 +304,17 @@ class Pretrained:
             raise ArgumentError(f"{type(self).__name__} cannot generate", hint=f"load it with {auto_class}")
 
 
-def check_mask(shape: Sequence[int | None], keys: int | None) -> None:
-    """Raise an ArgumentError if an attention mask of this shape says nothing of each of `keys` tokens.
+def check_mask(shape: Sequence[int | None], tokens: Sequence[int | None]) -> None:
+    """Raise an ArgumentError if an attention mask of this shape does not say something of each of the tokens, (B, S).
 
-    None is a size that is not known yet.
+    None is a size that is not known, or does not matter.
     """
-    if len(shape) != 2 or (None not in (shape[1], keys) and shape[1] != keys):
-        tokens = "S" if keys is None else keys
+    sizes = zip(shape, tokens, strict=False)
+    if len(shape) != len(tokens) or any(None not in pair and pair[0] != pair[1] for pair in sizes):
+        named = ", ".join("any" if size is None else str(size) for size in tokens)
         raise ArgumentError(
             "attention_mask does not fit the tokens",
-            expected=f"(B, {tokens}): zero at padding, cached tokens included",
+            expected=f"[{named}]: zero at padding, cached tokens included",
             found=list(shape),
         )
 

@@ -147,6 +147,16 @@ def array_of(dtype: str, shape: tuple[int, ...], data: bytes) -> np.ndarray:
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "checkpoints"
 """Real checkpoints beside the project, where they are there."""
 
+REAL_ONES = [
+    "bert-tiny-ticket-classifier",
+    "bert-tiny-ticket-classifier-all-formats",
+    "gpt2-tiny-llm-cicd",
+    "llama-tinystories-656k",
+    "llama-tinystories-656k-sharded",
+    "t5-chronos-dummy-all-formats",
+]
+"""Those with weights in safetensors."""
+
 
 def shared(name: str) -> Path:
     """Return the folder of a real checkpoint; skip the test where they are not beside the project."""

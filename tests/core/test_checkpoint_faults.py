@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from checkpoint_files import arrays, load, save, shared, write_foreign
+from checkpoint_files import REAL_ONES, arrays, load, save, shared, write_foreign
 
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.errors import ArgumentError, CheckpointError
@@ -13,14 +13,6 @@ from loadstone.source import resolve
 INDEX = "model.safetensors.index.json"
 REAL = "llama-tinystories-656k-sharded"
 SHARDED = ["ours", "foreign", REAL]
-REAL_ONES = [
-    "bert-tiny-ticket-classifier",
-    "bert-tiny-ticket-classifier-all-formats",
-    "gpt2-tiny-llm-cicd",
-    "llama-tinystories-656k",
-    "llama-tinystories-656k-sharded",
-    "t5-chronos-dummy-all-formats",
-]
 
 
 @pytest.fixture(params=SHARDED)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checkpoint_files import arrays, save, shared, write_foreign
+from checkpoint_files import REAL_ONES, arrays, save, shared, write_foreign
 
 import loadstone
 from loadstone.architectures import model_types
@@ -17,14 +17,6 @@ from loadstone.cli import views
 
 DEMO = Path(loadstone.__file__).parent / "demo_checkpoint"
 NAME = "org/name"
-REAL = [
-    "bert-tiny-ticket-classifier",
-    "bert-tiny-ticket-classifier-all-formats",
-    "gpt2-tiny-llm-cicd",
-    "llama-tinystories-656k",
-    "llama-tinystories-656k-sharded",
-    "t5-chronos-dummy-all-formats",
-]
 
 
 # inspect
@@ -76,7 +68,7 @@ def test_inspect_as_json_has_these_keys(call_json):
     assert last["offset"] + last["nbytes"] == file["nbytes"]
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", REAL_ONES)
 def test_inspect_finds_nothing_wrong_with_a_good_checkpoint(call, call_json, name):
     found = call_json("inspect", shared(name))
     assert found["problems"] == []
