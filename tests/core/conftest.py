@@ -12,6 +12,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "hub"))
 from hub_fixture import hub  # noqa: F401
 
 from loadstone.cli import main
+from loadstone.source import hub_range
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Let the second and third attempt of a range follow at once."""
+    monkeypatch.setattr(hub_range, "PAUSE", 0.0)
 
 
 @pytest.fixture
