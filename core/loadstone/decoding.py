@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from loadstone.errors import ArgumentError
+from loadstone.errors import ArgumentError, logger_of
 from loadstone.generation import Generation, resolve_generation
 from loadstone.sampling import Sampler
 
 if TYPE_CHECKING:
     from loadstone.pretrained import Pretrained
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 Array = np.ndarray[Any, Any]
 NextLogits = Callable[[Array, Array], Array]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from loadstone.arguments import LoadArguments
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.checkpoint.safetensors import check_with_library
 from loadstone.create import put_fresh
-from loadstone.errors import ChangedFileError, MatchError
+from loadstone.errors import ChangedFileError, MatchError, logger_of
 from loadstone.generation import GENERATION_CONFIG_NAME, GenerationConfig
 from loadstone.planning.records import Assignment, LoadPlan
 from loadstone.prepare import Prepared, report_of
@@ -21,7 +20,7 @@ from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
 from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
 from loadstone.report import LoadReport
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:

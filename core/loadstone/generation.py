@@ -5,15 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from loadstone.config import Config, parse_config_json
-from loadstone.errors import ArgumentError, nearest
+from loadstone.errors import ArgumentError, logger_of, nearest
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 GENERATION_CONFIG_NAME = "generation_config.json"
 DEFAULT_NEW_TOKENS = 20

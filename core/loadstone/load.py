@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
 import os
 import time
 from typing import Any
@@ -15,6 +14,7 @@ from loadstone.checkpoint.open import open_checkpoint
 from loadstone.checkpoint.switch import settle
 from loadstone.collector import paused_collector
 from loadstone.config import Config
+from loadstone.errors import logger_of
 from loadstone.filling import fill, read_parameters
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
@@ -25,7 +25,7 @@ from loadstone.report import LoadReport
 from loadstone.source import resolve
 from loadstone.target import Target
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 Name = str | os.PathLike[str]
 

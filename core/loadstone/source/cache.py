@@ -9,17 +9,16 @@ Its layout is public (https://huggingface.co/docs/huggingface_hub/guides/manage-
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadstone.errors import SourceError
+from loadstone.errors import SourceError, logger_of
 from loadstone.source.names import safe_name
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadstone.errors import ArgumentError, SourceError, nearest
+from loadstone.errors import ArgumentError, SourceError, logger_of, nearest
 from loadstone.source.cache import COMMIT
 from loadstone.source.hub_errors import HubUnreachableError, Repository, no_hub, plain_errors
 from loadstone.source.hub_range import read_hub_range
@@ -20,7 +19,7 @@ from loadstone.source.snapshot import Snapshot, SourceFile, summary
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import HfApi, ModelInfo, RepoFile, RepoSibling
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 WORKERS = 8
 """Files that are downloaded at the same time, as many as `huggingface_hub.snapshot_download` takes."""
