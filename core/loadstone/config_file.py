@@ -11,7 +11,7 @@ from loadstone.arguments import parse_arguments, split_rest
 from loadstone.checkpoint.absent import adapter_alone
 from loadstone.checkpoint.switch import settle
 from loadstone.config import CONFIG_NAME, Config, parse_config_json
-from loadstone.errors import ConfigError
+from loadstone.errors import ConfigError, NoConfigError
 from loadstone.source import Snapshot, resolve
 from loadstone.source.snapshot import summary
 
@@ -36,7 +36,7 @@ def read_config(snapshot: Snapshot) -> Config:
         ConfigError: If config.json is absent, not JSON, of no known model type, or of wrong types.
     """
     if not snapshot.has(CONFIG_NAME):
-        raise adapter_alone(snapshot.files, [CONFIG_NAME], where=snapshot.location) or ConfigError(
+        raise adapter_alone(snapshot.files, [CONFIG_NAME], where=snapshot.location) or NoConfigError(
             "there is no config.json",
             where=snapshot.location,
             found=summary(snapshot.files),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from loadstone.errors import CheckpointError
+from loadstone.errors import NoWeightsError
 from loadstone.source.snapshot import summary
 
 # Weights that are known and not read yet: a pattern for their file name, and what they are.
@@ -20,7 +20,7 @@ _ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.b
 
 def no_weights(
     files: Collection[str], wanted: Sequence[str], *, variant: str | None, where: object
-) -> CheckpointError:
+) -> NoWeightsError:
     """Make the error for a checkpoint none of whose files is what was looked for.
 
     Args:
@@ -34,7 +34,7 @@ def no_weights(
         return adapter
     others = {title: found for pattern, title in _NOT_READ_YET if (found := _matching(pattern, files))}
     if variant is None and others:
-        return CheckpointError(
+        return NoWeightsError(
             f"the weights are in a format that is not read yet: {', '.join(others)}",
             where=where,
             expected=" or ".join(wanted),
@@ -45,7 +45,7 @@ def no_weights(
         {match[1] for name in files if (match := re.fullmatch(r"model\.([^/]+)\.safetensors", name))}
     )
     if variant is not None or variants:
-        return CheckpointError(
+        return NoWeightsError(
             f"there are no weights of the variant {variant!r}"
             if variant
             else "there are only variants of the weights",
@@ -54,7 +54,7 @@ def no_weights(
             found=f"the variants {', '.join(variants)}" if variants else summary(files),
             hint=f'pass variant="{variants[0]}"' if variants else "leave `variant` out",
         )
-    return CheckpointError(
+    return NoWeightsError(
         "there are no weights here",
         where=where,
         expected=" or ".join(wanted),
@@ -63,7 +63,7 @@ def no_weights(
     )
 
 
-def adapter_alone(files: Collection[str], wanted: Sequence[str], *, where: object) -> CheckpointError | None:
+def adapter_alone(files: Collection[str], wanted: Sequence[str], *, where: object) -> NoWeightsError | None:
     """Make the error for an adapter in a model's place; None where there is none.
 
     Args:
@@ -74,7 +74,7 @@ def adapter_alone(files: Collection[str], wanted: Sequence[str], *, where: objec
     adapter = [name for name in _ADAPTER if name in files]
     if not adapter:
         return None
-    return CheckpointError(
+    return NoWeightsError(
         "this is a PEFT adapter, not a model: it holds only what is added to one",
         where=where,
         expected=" or ".join(wanted),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from loadstone.checkpoint.index import TensorInfo
 from loadstone.dtypes import BY_CODE, DType
 from loadstone.errors import CheckpointError, nearest
+from loadstone.source.local_file import unreadable
 
 if TYPE_CHECKING:
     from loadstone.source import Snapshot
@@ -104,6 +105,8 @@ def check_with_library(paths: Iterable[Path]) -> None:
         try:
             with safe_open(path, framework="numpy"):
                 pass
+        except OSError as error:
+            raise unreadable(path, error) from error
         except SafetensorError as error:
             raise CheckpointError(
                 f"{path.name} is refused by the safetensors library",
@@ -160,13 +163,15 @@ class _Header:
         return length
 
     def _parse(self, header: bytes) -> dict[str, Any]:
-        # Counted before parsing: each tensor needs a brace and four colons, each text of metadata a colon.
+        # Counted before parsing: each tensor needs a brace, two brackets, four colons and some commas, each text of
+        # metadata a colon and a comma.
         tensors = header.count(b"{") - 1 - (_METADATA.encode() in header)
-        if tensors > MAX_TENSORS or header.count(b":") > 5 * MAX_TENSORS:
+        values = max(header.count(b":"), header.count(b"["), header.count(b",") // 2)
+        if tensors > MAX_TENSORS or values > 5 * MAX_TENSORS:
             self._fail(
                 "holds too many tensors",
                 expected=f"at most {MAX_TENSORS:,} in a file",
-                found=f"about {tensors:,}, in {header.count(b':'):,} entries",
+                found=f"about {tensors:,}, in {values:,} entries",
                 hint="save the tensors in more shards",
             )
         if not header.startswith(b"{"):

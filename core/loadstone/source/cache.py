@@ -57,9 +57,10 @@ class RepositoryCache:
         if COMMIT.fullmatch(revision):
             return revision
         reference = self._reference(revision)
-        commit = (
-            reference.read_text(encoding="ascii", errors="replace").strip() if reference.is_file() else ""
-        )
+        try:
+            commit = reference.read_text(encoding="ascii", errors="replace").strip()
+        except OSError:  # there is none, or it may not be read
+            return None
         return commit if COMMIT.fullmatch(commit) else None
 
     def remember(self, revision: str, commit: str) -> None:
