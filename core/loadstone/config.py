@@ -385,7 +385,9 @@ def parse_config_json(text: str, *, where: object) -> dict[str, Any]:
         values = parse_json(text, most=MAX_VALUES)
     except ValueError as error:
         raise ConfigError(
-            "a configuration is not valid JSON, or none that a model can have",
+            "a configuration is not valid JSON"
+            if isinstance(error, json.JSONDecodeError)
+            else "a configuration is none that a model can have",
             where=where,
             found=str(error) if text else "an empty file",
             hint="fetch the file again, or correct it",

@@ -21,8 +21,8 @@ def parse_json(text: str, *, most: int, pairs: Pairs | None = None) -> Any:
         pairs: Makes an object of its keys and values; None: a dict.
 
     Raises:
-        ValueError: If it is no JSON, holds too many values, is nested too deeply, or has a number of more digits than
-            Python takes; the message is fit to be shown as what was found.
+        ValueError: If it holds too many values, is nested too deeply, or has a number of more digits than Python takes;
+            a `json.JSONDecodeError` if it is no JSON. The message is fit to be shown as what was found.
 
     Example:
         >>> parse_json('{"a": [1, 2]}', most=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -88,7 +89,9 @@ def _parse(text: str, twice: list[str], *, place: str) -> dict[str, Any]:
     except ValueError as error:
         pointer = text.startswith("version https://git-lfs")
         raise CheckpointError(
-            "the index of the shards is not valid JSON, or none that shards can have",
+            "the index of the shards is not valid JSON"
+            if isinstance(error, json.JSONDecodeError)
+            else "the index of the shards is none that shards can have",
             where=place,
             found="a Git LFS pointer" if pointer else str(error)[:200],
             hint="run `git lfs pull` in the folder" if pointer else _AGAIN,
