@@ -24,6 +24,7 @@ from loadstone.read.cast import cast
 from loadstone.read.files import OpenFiles
 from loadstone.read.memory import OWN_PAGES, Bytes, aligned_empty, populate
 from loadstone.read.tensor import HostTensor
+from loadstone.source.local_file import unreadable
 
 ReadMode = Literal["auto", "map", "copy"]
 
@@ -252,17 +253,21 @@ def _fill(files: OpenFiles, file: str, offset: int, buffers: Sequence[Bytes]) ->
     """Read consecutive bytes of a file into buffers, however many calls it takes."""
     left = deque(memoryview(buffer.data) for buffer in buffers if len(buffer))
     read: Callable[..., int] = os.preadv
-    while left:
-        count = read(files.descriptor(file), list(left)[:1024], offset)
-        if not count:
-            raise ChangedFileError(
-                "a file ended before it should",
-                where=file,
-                expected=f"more bytes at {offset}",
-                hint="load again",
-            )
-        offset += count
-        while left and count >= len(left[0]):
-            count -= len(left.popleft())
-        if count:
-            left[0] = left[0][count:]
+    with files.descriptor(file) as descriptor:
+        while left:
+            try:
+                count = read(descriptor, list(left)[:1024], offset)
+            except OSError as error:
+                raise unreadable(file, error) from error
+            if not count:
+                raise ChangedFileError(
+                    "a file ended before it should",
+                    where=file,
+                    expected=f"more bytes at {offset}",
+                    hint="load again",
+                )
+            offset += count
+            while left and count >= len(left[0]):
+                count -= len(left.popleft())
+            if count:
+                left[0] = left[0][count:]
