@@ -12,12 +12,14 @@ from loadstone.checkpoint.absent import adapter_alone
 from loadstone.checkpoint.switch import settle
 from loadstone.config import CONFIG_NAME, Config, parse_config_json
 from loadstone.errors import ConfigError, NoConfigError
+from loadstone.memory import memory_told
 from loadstone.source import Snapshot, resolve
 from loadstone.source.snapshot import summary
 
 Name = str | os.PathLike[str]
 
 
+@memory_told("to read the configuration")
 def load_config(pretrained_model_name_or_path: Name, **arguments: Any) -> Config:
     """Load a configuration; `AutoConfig.from_pretrained` tells the arguments and errors."""
     given, rest = parse_arguments(arguments)

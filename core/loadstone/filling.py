@@ -13,6 +13,7 @@ from loadstone.checkpoint.safetensors import check_with_library
 from loadstone.create import put_fresh
 from loadstone.errors import ChangedFileError, MatchError, logger_of
 from loadstone.generation import GENERATION_CONFIG_NAME, GenerationConfig
+from loadstone.memory import check_room
 from loadstone.planning.records import Assignment, LoadPlan
 from loadstone.prepare import Prepared, report_of
 from loadstone.progress import byte_bar
@@ -27,6 +28,7 @@ def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
     """Load a model that has no memory yet, and finish it."""
     backend, model, device = prepared.target.backend, prepared.model, prepared.device
     plan, traffic = read_parameters(prepared, given)
+    check_room(plan.assignments.values(), device)
     for assignment in plan.in_state("new"):
         put_fresh(prepared.target, prepared.config, model, assignment, seed=given.seed, device=device)
     for assignment in plan.in_state("tied"):

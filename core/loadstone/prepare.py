@@ -20,6 +20,7 @@ from loadstone.planning.dtype import DTypePolicy, dtype_policy
 from loadstone.planning.match import match
 from loadstone.planning.place import place
 from loadstone.planning.records import LoadPlan
+from loadstone.planning.sizes import oversized, refuse_oversized
 from loadstone.report import LoadReport
 from loadstone.source import Snapshot, resolve
 from loadstone.target import Target, choose_target
@@ -75,11 +76,20 @@ def prepare(
     policy = dtype_policy(given.dtype, config=config, index=index, architecture=target.architecture)
     if policy.origin == "argument":
         config.dtype = policy.build
+    refuse_oversized(
+        config,
+        index,
+        architecture=target.architecture,
+        ignore_mismatched_sizes=given.ignore_mismatched_sizes,
+        where=snapshot.location,
+    )
     model = target.build(config, policy, attn_implementation=given.attn_implementation, options=options)
 
     def before_arguments() -> Collection[str]:
         own = file_config if given.config is None else _config_beside(snapshot, target)
-        return target.backend.parameters(target.build(own, policy)) if own is not None else ()
+        if own is None or oversized(own, index, architecture=target.architecture):
+            return ()
+        return target.backend.parameters(target.build(own, policy))
 
     plan = match(
         target.backend.parameters(model),

@@ -23,6 +23,8 @@ from loadstone.architectures._spec import (
     check_sizes,
     classifier_spec,
     divides,
+    resolve_spec,
+    said_numbers,
 )
 
 __all__ = [
@@ -46,5 +48,7 @@ __all__ = [
     "head_for",
     "matches",
     "model_types",
+    "resolve_spec",
     "rope_spec",
+    "said_numbers",
 ]

@@ -81,6 +81,9 @@ class Architecture:
             `bias`, ones for any other vector, else a normal distribution of width `initializer_range`.
         shardable: Base-model names -> the axis along which they may be cut over devices.
         modules: Backend name -> module that holds the classes, where it is not the backend's own.
+        layers: Configuration keys that count layers, each of which has a parameter or more of its own; a list counts
+            those of each stage.
+        sizes: Configuration keys that are, or divide, an axis of a parameter of the base model.
     """
 
     model_type: str
@@ -97,6 +100,8 @@ class Architecture:
     drawn: Mapping[str, str] = dataclasses.field(default_factory=dict)
     shardable: Mapping[str, int] = dataclasses.field(default_factory=dict)
     modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    layers: tuple[str, ...] = ("num_hidden_layers",)
+    sizes: tuple[str, ...] = ()
 
     @property
     def base_prefixes(self) -> tuple[str, ...]:

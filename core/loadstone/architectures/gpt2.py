@@ -72,10 +72,13 @@ class GPT2Spec:
     logit_softcap: float | None = None
 
 
+SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner")
+
+
 def gpt2_spec(config: Config) -> GPT2Spec:
     """Resolve a GPT-2 configuration."""
     config = config.get_text_config()
-    check_sizes(config, "vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner")
+    check_sizes(config, *SIZES)
     if config.add_cross_attention:
         raise ConfigError("GPT-2 with add_cross_attention is not supported", where="add_cross_attention")
     head_dim = divides(config, "n_embd", "n_head")
@@ -126,5 +129,7 @@ ARCHITECTURES = (
         embedding="wte",
         ignored=("h.{}.attn.bias", "h.{}.attn.masked_bias"),
         no_split=("GPT2Block",),
+        layers=("n_layer",),
+        sizes=SIZES,
     ),
 )

@@ -58,9 +58,12 @@ class ResNetSpec:
     classifier: ClassifierSpec
 
 
+SIZES = ("num_channels", "embedding_size")
+
+
 def resnet_spec(config: Config) -> ResNetSpec:
     """Resolve a ResNet configuration into the list of its convolutions."""
-    check_sizes(config, "num_channels", "embedding_size")
+    check_sizes(config, *SIZES)
     if len(config.hidden_sizes) != len(config.depths) or not config.depths:
         raise ConfigError(
             "hidden_sizes and depths must have one entry per stage",
@@ -129,5 +132,7 @@ ARCHITECTURES = (
         embedding="",
         drawn=_drawn(),
         no_split=("ResNetBlock",),
+        layers=("depths",),
+        sizes=(*SIZES, "hidden_sizes"),
     ),
 )

@@ -65,11 +65,12 @@ class ViTSpec:
         return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
 
 
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels")
+
+
 def vit_spec(config: Config) -> ViTSpec:
     """Resolve a ViT configuration."""
-    check_sizes(
-        config, "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels"
-    )
+    check_sizes(config, *SIZES)
     divides(config, "hidden_size", "num_attention_heads")
     return ViTSpec(
         hidden_size=config.hidden_size,
@@ -123,5 +124,6 @@ ARCHITECTURES = (
             f"encoder.layer.{{}}.attention.attention.{name}.bias" for name in ("query", "key", "value")
         ),
         no_split=("ViTLayer", "ViTEmbeddings"),
+        sizes=SIZES,
     ),
 )

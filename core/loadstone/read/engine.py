@@ -20,6 +20,7 @@ import numpy as np
 from loadstone.checkpoint.index import TensorInfo
 from loadstone.dtypes import DTYPES, nbytes
 from loadstone.errors import ChangedFileError
+from loadstone.memory import out_of_memory
 from loadstone.read.cast import cast
 from loadstone.read.files import OpenFiles
 from loadstone.read.memory import OWN_PAGES, Bytes, aligned_empty, populate
@@ -169,12 +170,21 @@ def _read(files: OpenFiles, requests: Sequence[Request], traffic: Traffic) -> It
             for job in _jobs(requests):
                 while len(under_way) >= WINDOW:
                     yield from _finish(under_way.popleft(), traffic)
-                under_way.append((pool.submit(run, job), job))
+                under_way.append((_submitted(pool, run, job), job))
             while under_way:
                 yield from _finish(under_way.popleft(), traffic)
         finally:
             for future, _ in under_way:
                 future.cancel()
+
+
+def _submitted(
+    pool: ThreadPoolExecutor, run: Callable[[Sequence[_Piece]], int], job: Sequence[_Piece]
+) -> Future[int]:
+    try:
+        return pool.submit(run, job)
+    except RuntimeError as error:  # the system starts no thread: each needs some memory of its own
+        raise out_of_memory("for a thread that reads", found=str(error)) from error
 
 
 def _finish(done: tuple[Future[int], Sequence[_Piece]], traffic: Traffic) -> Iterator[HostTensor]:

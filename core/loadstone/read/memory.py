@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from loadstone.errors import OutOfMemoryError
+from loadstone.memory import out_of_memory
 from loadstone.source.local_file import unreadable
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -42,24 +42,9 @@ def aligned_empty(size: int) -> Bytes:
             return np.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
         slab = np.empty(size + ALIGNMENT, np.uint8)
     except (MemoryError, OSError, OverflowError) as error:
-        raise out_of_memory(size, "for a tensor") from error
+        raise out_of_memory("for a tensor", asked=size) from error
     start = -slab.ctypes.data % ALIGNMENT
     return slab[start : start + size]
-
-
-def out_of_memory(size: int, what: str) -> OutOfMemoryError:
-    """Make the error for memory that the system does not give.
-
-    Args:
-        size: Bytes that were asked for.
-        what: What they are for, e.g. "for a tensor".
-    """
-    return OutOfMemoryError(
-        f"there is not enough memory {what}",
-        expected=f"{size:,} bytes",
-        found="no room for them in this process: the machine's memory, or a limit such as `ulimit -v`, is used up",
-        hint="free memory, raise the limit, or load a smaller model or a smaller dtype",
-    )
 
 
 def map_file(descriptor: int, size: int, *, name: str) -> Bytes:
@@ -83,7 +68,7 @@ def map_file(descriptor: int, size: int, *, name: str) -> Bytes:
     if address == _FAILED:
         error = OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         raise (
-            out_of_memory(size, f"to map {name}")
+            out_of_memory(f"to map {name}", asked=size)
             if error.errno == errno.ENOMEM
             else unreadable(name, error)
         ) from error

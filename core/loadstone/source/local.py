@@ -107,7 +107,10 @@ def find_file(root: Path, name: str) -> SourceFile | None:
 def _regular_file(name: str, path: Path, inside: RepositoryCache | None) -> SourceFile | None:
     try:
         status = os.stat(path)
-    except (OSError, ValueError):  # a link in a circle or to nothing, a name that is too long, no right to look
+    except (
+        OSError,
+        ValueError,
+    ):  # a link in a circle or to nothing, a name that is too long, no right to look
         return None
     if not stat.S_ISREG(status.st_mode):
         return None

@@ -75,7 +75,9 @@ def unreadable(path: str | os.PathLike[str], error: OSError) -> SourceError:
     told = SourceError(
         f"'{os.path.basename(path)}' cannot be read: {error.strerror or error}",
         where=path,
-        hint=_NEXT.get(error.errno or 0, _NEXT[errno.ENOENT] if gone else "see to the disk and the file, then load again"),
+        hint=_NEXT.get(
+            error.errno or 0, _NEXT[errno.ENOENT] if gone else "see to the disk and the file, then load again"
+        ),
     )
     told.errno = error.errno
     return told

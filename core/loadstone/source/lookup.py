@@ -108,7 +108,8 @@ def _not_found(name_or_path: str | os.PathLike[str], folder: Path) -> SourceErro
             where=folder.absolute(),
             expected="an existing folder, or a repository id: 'org/name' or 'name'",
             found=f"only {_existing(folder)} exists",
-            hint=nearest(folder.name, names_beside(folder.parent)) or "check the path and the working directory",
+            hint=nearest(folder.name, names_beside(folder.parent))
+            or "check the path and the working directory",
         )
     return SourceError(
         f"'{location}' is neither an existing folder nor the id of a repository",
