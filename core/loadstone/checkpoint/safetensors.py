@@ -98,13 +98,19 @@ def check_with_library(paths: Iterable[Path]) -> None:
 
     Raises:
         CheckpointError: If the library refuses a file.
+        SourceError: If a file cannot be read.
+        OutOfMemoryError: If there is no room for a mapping of a file.
     """
     from safetensors import SafetensorError, safe_open
+
+    from loadstone.memory import out_of_memory
 
     for path in paths:
         try:
             with safe_open(path, framework="numpy"):
                 pass
+        except MemoryError as error:  # it maps the whole file
+            raise out_of_memory(f"to map {path.name}", asked=path.stat().st_size) from error
         except OSError as error:
             raise unreadable(path, error) from error
         except SafetensorError as error:

@@ -75,7 +75,7 @@ def map_file(descriptor: int, size: int, *, name: str) -> Bytes:
     memory = (ctypes.c_uint8 * size).from_address(address)
     # Not at the end of the process, where arrays may outlive it.
     weakref.finalize(memory, system.munmap, address, size).atexit = False
-    return np.frombuffer(memory, np.uint8)
+    return np.frombuffer(memoryview(memory), np.uint8)
 
 
 @functools.cache
