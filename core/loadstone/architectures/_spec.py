@@ -83,7 +83,6 @@ class DecoderSpec:
     norm_eps: float
     rope: RopeSpec
     windows: tuple[int | None, ...]
-    causal: bool
     attention_scale: float
     attention_bias: bool
     output_bias: bool
@@ -92,6 +91,7 @@ class DecoderSpec:
     initializer_range: float
     pad_token_id: int | None
     classifier: ClassifierSpec
+    causal: bool = True
     norm_offset: bool = False
     sandwich_norms: bool = False
     qk_norm: bool = False

@@ -60,7 +60,10 @@ class DecoderConfig(Config):
                 name, value = block, {**held, name: self._checked(name, value)}
                 self._values.pop("rope_theta", None)
         elif name == "rope_scaling" and self._values.get("rope_parameters") is not None:
-            name, value = "rope_parameters", {"rope_theta": self.rope_theta, **(self._checked(name, value) or {})}
+            name, value = (
+                "rope_parameters",
+                {"rope_theta": self.rope_theta, **(self._checked(name, value) or {})},
+            )
             self._values.pop("rope_theta", None)
         super().__setattr__(name, value)
         if name == "rope_parameters":
@@ -254,7 +257,9 @@ def gemma_spec(config: Config, **differences: Any) -> DecoderSpec:
 def gemma2_spec(config: Config) -> DecoderSpec:
     """Resolve a Gemma 2 configuration: Gemma with soft caps, norms around each block, and every other layer windowed."""
     config = config.get_text_config()
-    check_between(config, "query_pre_attn_scalar", above=0)
+    check_between(
+        config, "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping", above=0
+    )
     return gemma_spec(
         config,
         activation=activation(config.hidden_activation),
