@@ -88,7 +88,9 @@ def assert_followed(case: str, folder: Path, *, matters: bool = True, mask: np.n
         )
     seen = None if mask is None else mask.astype(bool)
     if matters:
-        assert relative_difference(expected, plain, seen) > 1e-3, "the change moves nothing: the case is blind"
+        assert relative_difference(expected, plain, seen) > 1e-3, (
+            "the change moves nothing: the case is blind"
+        )
     for backend in BACKENDS:
         found = answer(ours(backend, case, folder), **given)
         assert relative_difference(found, expected, seen) < 1e-5, backend

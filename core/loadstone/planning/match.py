@@ -63,7 +63,9 @@ def match(
     """
     names = NameMap(architecture, head, _mapped(index, key_mapping), parameters)
     problems = Problems()
-    matcher = _Matcher(parameters, index, names, problems, head, config, policy, supported, architecture.counters)
+    matcher = _Matcher(
+        parameters, index, names, problems, head, config, policy, supported, architecture.counters
+    )
     matcher.refuse_quantised(config)
     found = matcher.find()
     assignments, compare = matcher.assign(found, ignore_mismatched_sizes=ignore_mismatched_sizes)
