@@ -24,6 +24,7 @@ from loadstone.architectures._spec import (
     classifier_spec,
     divides,
 )
+from loadstone.architectures._typos import meant
 
 __all__ = [
     "Architecture",
@@ -45,6 +46,7 @@ __all__ = [
     "generalise",
     "head_for",
     "matches",
+    "meant",
     "model_types",
     "rope_spec",
 ]
