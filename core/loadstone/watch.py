@@ -88,15 +88,23 @@ def watch(snapshot: Snapshot) -> Watched:
 
 
 def steadily(action: Callable[[], T]) -> T:
-    """Return what an action that only looks at files gives; where a save came in its way, at the second attempt."""
+    """Return what an action that only looks at files gives; where a save came in its way, at the second attempt.
+
+    Raises:
+        ChangedFileError: If the second fails too: what it then finds may be half-written.
+    """
     try:
         return action()
-    except ChangedFileError:
-        return action()
-    except OSError as error:
-        if not _vanished(error):
+    except (LoadstoneError, OSError) as error:
+        if not isinstance(error, ChangedFileError) and not _vanished(error):
             raise
+        first = error
+    try:
         return action()
+    except (LoadstoneError, OSError) as error:
+        if isinstance(error, ChangedFileError) or not isinstance(first, ChangedFileError):
+            raise
+        raise first from error
 
 
 def _vanished(error: BaseException) -> bool:
