@@ -98,7 +98,7 @@ def _decide(
 ) -> Prepared:
     snapshot, asked = watched.snapshot, Asked.by(given, _type_of(model_class))
     file_config, told = _config(snapshot, given, asked)
-    with naming_code(getattr(file_config, "auto_map", None)):
+    with naming_code(file_config.auto_map if "auto_map" in file_config else None):
         target = choose_target(file_config, task, model_class, backend)
         fields, options = split_rest(rest, config=file_config, head=target.head)
         config = copy.deepcopy(file_config)
