@@ -123,7 +123,7 @@ class Config:
         """
         from loadstone.config_file import load_config
 
-        config = load_config(pretrained_model_name_or_path, **arguments)
+        config = load_config(pretrained_model_name_or_path, of_class=cls.model_type or None, **arguments)
         if not isinstance(config, cls):
             raise ConfigError(
                 "the configuration is of another model type",

@@ -226,6 +226,25 @@ CASES = [
         "An adapter in place of a model",
         lambda p: (p.file("llama", "adapter_config.json"), p.file("llama", "adapter_model.safetensors")),
     ),
+    Case(
+        "An adapter beside the weights of a model",
+        lambda p: (
+            p.llama(),
+            p.file("llama", "adapter_config.json"),
+            p.file("llama", "adapter_model.safetensors"),
+        ),
+    ),
+    Case("A folder of ONNX", lambda p: (p.config(), p.file("llama/onnx", "model.onnx"))),
+    Case("A folder of NumPy's arrays", lambda p: (p.config(), p.file("llama", "ViT-B_16.npz"))),
+    Case(
+        "A checkpoint of TensorFlow 1",
+        lambda p: (
+            p.config("bert"),
+            p.file("bert", "bert_model.ckpt.index"),
+            p.file("bert", "bert_model.ckpt.data-00000-of-00001"),
+        ),
+        'AutoModel.from_pretrained("bert")',
+    ),
     Case("Only a variant of the weights", lambda p: (p.config(), p.file("llama", "model.fp16.safetensors"))),
     Case("A variant that is not there", Place.llama, 'AutoModel.from_pretrained("llama", variant="fp16")'),
     # config.json
@@ -234,9 +253,18 @@ CASES = [
         "A config.json that broke off",
         lambda p: (p.llama(), p.file("llama", "config.json", '{"model_type": "llama",')),
     ),
-    Case("A config.json without a model type", lambda p: p.llama(model_type=None)),
+    Case(
+        "A config.json without a model type", lambda p: p.llama(model_type=None, architectures=["MineModel"])
+    ),
     Case("A model type with a letter too many", lambda p: p.llama(model_type="llamma")),
     Case("A model type that is not known", lambda p: p.llama(model_type="rwkv7")),
+    Case("A model type that differs from ours by a letter", lambda p: p.llama(model_type="mixtral")),
+    Case(
+        "Code of its own that describes another model than its type",
+        lambda p: p.llama(
+            dropped("model.norm.weight"), auto_map={"AutoModelForCausalLM": "modeling_mine.Mine"}
+        ),
+    ),
     Case(
         "A checkpoint with code of its own",
         lambda p: p.llama(model_type="mine", auto_map={"AutoModel": "mine.Mine"}),
@@ -322,6 +350,14 @@ CASES = [
         ),
     ),
     Case(
+        "Weights of a class that is not there",
+        lambda p: p.llama({"mine.weight": np.zeros(8, np.float32)}, architectures=["MineForCausalLM"]),
+    ),
+    Case(
+        "Names that a wrapper left",
+        lambda p: p.llama({f"module.{name}": value for name, value in tensors().items()}),
+    ),
+    Case(
         "A stranger where none is allowed",
         lambda p: p.llama(tensors() | {"extra": np.zeros(2, np.float32)}),
         'AutoModelForCausalLM.from_pretrained("llama", strict=True)',
@@ -356,6 +392,12 @@ CASES = [
         "An argument that is not there yet",
         Place.llama,
         'AutoModel.from_pretrained("llama", max_memory={0: "10GB"})',
+    ),
+    Case("Quantising asked for", Place.llama, 'AutoModel.from_pretrained("llama", load_in_4bit=True)'),
+    Case(
+        "A token under its old name",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", use_auth_token="hf_other")',
     ),
     Case("A pickle asked for", Place.llama, 'AutoModel.from_pretrained("llama", use_safetensors=False)'),
     Case(

@@ -24,6 +24,7 @@ from loadstone.architectures._spec import (
     classifier_spec,
     divides,
 )
+from loadstone.architectures._typos import meant
 from loadstone.architectures._unfollowed import refuse_unfollowed
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "generalise",
     "head_for",
     "matches",
+    "meant",
     "model_types",
     "refuse_unfollowed",
     "rope_spec",

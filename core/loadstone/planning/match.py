@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Callable, Collection, Mapping
 
-from loadstone.architectures import Architecture, Head, matches
+from loadstone.architectures import Architecture, Head, find_head, matches
 from loadstone.backend import Parameter
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.config import Config
@@ -22,6 +22,7 @@ from loadstone.planning.names import NameMap
 from loadstone.planning.problems import Kind, Problems
 from loadstone.planning.records import COUNTS_ANEW, Assignment, LoadPlan, ParameterState, Stored
 from loadstone.planning.surplus import Surplus
+from loadstone.planning.wrappers import wrappers
 
 
 def match(
@@ -63,9 +64,7 @@ def match(
     """
     names = NameMap(architecture, head, _mapped(index, key_mapping), parameters)
     problems = Problems()
-    matcher = _Matcher(
-        parameters, index, names, problems, head, config, policy, supported, architecture.counters
-    )
+    matcher = _Matcher(parameters, index, names, problems, head, config, policy, supported, architecture)
     matcher.refuse_quantised(config)
     found = matcher.find()
     assignments, compare = matcher.assign(found, ignore_mismatched_sizes=ignore_mismatched_sizes)
@@ -81,7 +80,7 @@ def match(
             f"the checkpoint and {head.class_name} do not fit together: {counted(len(problems.lines), 'problem')}",
             where=where,
             problems=problems.lines,
-            hint=matcher.of_another_model(found) or problems.advice(),
+            hint=matcher.of_a_wrapper() or matcher.of_another_model(found) or problems.advice(),
         )
     return LoadPlan(assignments=assignments, stored=stored, compare=compare)
 
@@ -123,11 +122,12 @@ class _Matcher:
         config: Config,
         policy: DTypePolicy,
         supported: Collection[str] | None,
-        counters: Collection[str],
+        architecture: Architecture,
     ) -> None:
+        self.architecture = architecture
         self.parameters, self.index, self.names = parameters, index, names
         self.problems, self.head, self.config, self.policy = problems, head, config, policy
-        self.supported, self.counters = supported, counters
+        self.supported, self.counters = supported, architecture.counters
         self.missing: list[str] = []
         self.rivals: set[str] = set()
 
@@ -285,13 +285,29 @@ class _Matcher:
             stored[alias] = Stored(name=alias, state="alias", why=name)
         return stored
 
+    def of_a_wrapper(self) -> str | None:
+        """Return the `key_mapping=` that cures names which a wrapper of the model left in front of its own."""
+        for pattern, wrapper in wrappers(self.index.tensors):
+            unwrapped = {name: re.sub(pattern, "", name) for name in self.names.stored}
+            names = NameMap(self.architecture, self.head, unwrapped, self.parameters)
+            there = {names.parameter(name) for name in unwrapped}
+            if self.missing and there.issuperset(self.missing):
+                return f"{wrapper} wrapped the model that was saved: pass key_mapping={{{pattern!r}: ''}}"
+        return None
+
     def of_another_model(self, found: Mapping[str, TensorInfo]) -> str | None:
         """Return the next step for a checkpoint that has next to nothing of the model."""
         if len(found) >= len(self.parameters) / 4:
             return None
         saved = [name for name in self._saved_classes() if name != self.head.class_name]
+        known = [name for name in saved if find_head(name) is not None]
+        if known:
+            return f"config.json says that this is {' or '.join(known)}: load that class, or rename with key_mapping="
         if saved:
-            return f"config.json says that this is {' or '.join(saved)}: load that class, or rename with key_mapping="
+            return (
+                f"config.json says that this is {' or '.join(saved)}, a class that loadstone has not: load it with"
+                " transformers, or rename with key_mapping="
+            )
         return (
             "the tensors have another model's names: check what was saved here, or rename with key_mapping="
         )
