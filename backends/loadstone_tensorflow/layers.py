@@ -447,8 +447,24 @@ def attention(
     return tf.reshape(mixed, (batch, heads, queries, head_dim)), weights
 
 
+def packed_sequences(position_ids: Tensor) -> Tensor:
+    """Return which of the sequences that a row holds one after the other each token belongs to, (B, T), counted from 0.
+
+    A sequence starts wherever positions do not go up by one, as in transformers.
+    """
+    position_ids = tf.cast(position_ids, tf.int32)
+    before = tf.concat((position_ids[:, :1] - 1, position_ids[:, :-1]), axis=1)
+    return tf.cumsum(tf.cast(position_ids - before != 1, tf.int32), axis=-1)
+
+
 def causal_mask(
-    padding: Tensor | None, *, first: Size, queries: Size, keys: Size, window: int | None = None
+    padding: Tensor | None,
+    *,
+    first: Size,
+    queries: Size,
+    keys: Size,
+    window: int | None = None,
+    packed: Tensor | None = None,
 ) -> Tensor:
     """Return where each of `queries` tokens may look among `keys` tokens.
 
@@ -458,6 +474,7 @@ def causal_mask(
         queries: T.
         keys: S; those after a query are invisible to it, so that they may be slots not yet filled.
         window: How many tokens back a query sees, itself included, or None.
+        packed: (B, T), the sequence of each token, where a row holds several; nothing is cached or padded then.
 
     Returns:
         True where it may look, (B or 1, 1, T, S).
@@ -467,6 +484,8 @@ def causal_mask(
     allowed = key <= query  # (T, S)
     if window is not None:
         allowed = allowed & (key > query - window)
+    if packed is not None:
+        return (allowed & (packed[:, :, None] == packed[:, None, :]))[:, None]
     if padding is None:
         return allowed[None, None]
     _check_fits(padding, keys)

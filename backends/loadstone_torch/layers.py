@@ -260,8 +260,23 @@ def attention(
     return weights @ v, weights
 
 
+def packed_sequences(position_ids: Tensor) -> Tensor:
+    """Return which of the sequences that a row holds one after the other each token belongs to, (B, T), counted from 0.
+
+    A sequence starts wherever positions do not go up by one, as in transformers.
+    """
+    steps = position_ids.diff(dim=-1, prepend=position_ids[:, :1] - 1)
+    return (steps != 1).cumsum(-1)
+
+
 def causal_mask(
-    padding: Tensor | None, *, queries: int, keys: int, device: torch.device, window: int | None = None
+    padding: Tensor | None,
+    *,
+    queries: int,
+    keys: int,
+    device: torch.device,
+    window: int | None = None,
+    packed: Tensor | None = None,
 ) -> Tensor | None:
     """Return where each of the last `queries` tokens may look among `keys` tokens.
 
@@ -271,6 +286,7 @@ def causal_mask(
         keys: S; the queries are the last T of them.
         device: Where to put the mask.
         window: How many tokens back a query sees, itself included, or None.
+        packed: (B, T), the sequence of each token, where a row holds several; nothing is cached or padded then.
 
     Returns:
         True where it may look, (B or 1, 1, T, S), or None where every query may look everywhere.
@@ -282,6 +298,8 @@ def causal_mask(
     allowed = key <= query  # (T, S)
     if window is not None:
         allowed = allowed & (key > query - window)
+    if packed is not None:
+        return (allowed & (packed[:, :, None] == packed[:, None, :]))[:, None]
     if padding is None:
         return allowed[None, None]
     check_mask(padding.shape, (None, keys))
