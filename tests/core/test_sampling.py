@@ -9,7 +9,6 @@ from loadstone.generation import Generation, GenerationConfig, resolve_generatio
 from loadstone.sampling import Sampler
 
 LOGITS = np.log(np.array([[0.5, 0.25, 0.15, 0.1]], np.float32))
-NO_IDS = np.zeros((1, 0), np.int64)
 
 
 def plan(**fields: object) -> Generation:
@@ -19,7 +18,7 @@ def plan(**fields: object) -> Generation:
 
 def frequencies(settings: Generation, number: int = 4000) -> np.ndarray:
     sampler = Sampler(settings)
-    drawn = sampler.choose(np.repeat(LOGITS, number, axis=0), np.zeros((number, 0), np.int64))
+    drawn = sampler.choose(np.repeat(LOGITS, number, axis=0))
     return np.bincount(drawn, minlength=4) / number
 
 
@@ -41,10 +40,10 @@ def test_top_k_and_top_p_leave_out() -> None:
 
 def test_same_seed_same_tokens_and_other_seed_others() -> None:
     logits = np.zeros((1, 1000), np.float32)
-    draws = [[int(s.choose(logits, NO_IDS)[0]) for _ in range(5)] for s in map(Sampler, (plan(seed=3),) * 2)]
+    draws = [[int(s.choose(logits)[0]) for _ in range(5)] for s in map(Sampler, (plan(seed=3),) * 2)]
     assert draws[0] == draws[1]
     other = Sampler(plan(seed=4))
-    assert [int(other.choose(logits, NO_IDS)[0]) for _ in range(5)] != draws[0]
+    assert [int(other.choose(logits)[0]) for _ in range(5)] != draws[0]
 
 
 def test_repetition_penalty_divides_positive_and_multiplies_negative_scores() -> None:
