@@ -262,7 +262,7 @@ def resolve_generation(
     said = {**_settings_of(arguments.get("generation_config")), **called}
     held = {name: value for name, value in config.values.items() if value is not None}
     settings = {**held, **said}
-    check_values(settings, where="settings of generate(), or generation_config.json")
+    check_values(settings, where="arguments of generate(), or generation_config.json")
     _check_followed(settings)
     found = _resolved(settings, said, arguments.get("tokenizer"), prompt_length, max_length)
     _check_ranges(found, said)

@@ -232,7 +232,10 @@ def check_values(settings: Mapping[str, Any], *, where: object, named: str | Non
     looked_at = settings if named is None else {named: settings[named]}
     if problems := _misfits(looked_at):
         raise ArgumentError(
-            "settings of generate() have values that they cannot have", where=where, problems=problems
+            "settings of generate() have values that they cannot have",
+            where=where,
+            problems=problems,
+            hint="correct them, or say None to go without",
         )
     if named not in (None, "forced_bos_token_id", "forced_eos_token_id", "suppress_tokens"):
         return
