@@ -200,7 +200,12 @@ def decode(next_logits: NextLogits, prompts: Prompts, *, streamer: Streamer | No
 
     Returns:
         (B, T + new) prompts and continuations; sequences that ended early are filled with the pad token.
+
+    Raises:
+        ArgumentError: If the streamer is none, or the settings leave no token that may follow.
     """
+    if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
+        raise ArgumentError("streamer has no put and end", found=type(streamer).__name__)
     ids, mask, plan = prompts.ids, prompts.mask, prompts.plan
     prompt = ids.shape[1]
     process, sampler, running = Processors(plan, mask), Sampler(plan), np.ones(len(ids), bool)

@@ -85,7 +85,9 @@ class GenerationConfig:
     @classmethod
     def from_json(cls, text: str, *, where: object) -> GenerationConfig:
         """Parse the text of a generation_config.json."""
-        return cls.from_dict(parse_config_json(text, where=where))
+        config = cls()
+        config.values = parse_config_json(text, where=where)
+        return config
 
     def validate(self, strict: bool = False) -> None:
         """Check the values.
@@ -236,7 +238,7 @@ DEFAULT_TOP_K = 50
 
 
 def resolve_generation(
-    config: GenerationConfig,
+    config: Any,
     arguments: Mapping[str, Any],
     *,
     prompt_length: int,
@@ -245,7 +247,7 @@ def resolve_generation(
     """Resolve a call of `generate`: its arguments go before the checkpoint's settings.
 
     Args:
-        config: The model's generation settings.
+        config: The model's generation settings: a `GenerationConfig`, of ours or, as users set it, transformers'.
         arguments: The caller's keyword arguments: settings, of which None says that none shall hold; `tokenizer`,
             anything with a `decode` method, which `stop_strings` need; and `generation_config`, a `GenerationConfig` of
             ours or transformers', whose settings go before the model's. `max_length` and `min_length` count the prompt.
@@ -260,8 +262,7 @@ def resolve_generation(
     called = {name: plain(value) for name, value in arguments.items() if name not in _OBJECTS}
     _check_arguments(called)
     said = {**_settings_of(arguments.get("generation_config")), **called}
-    held = {name: value for name, value in config.values.items() if value is not None}
-    settings = {**held, **said}
+    settings = {**_settings_of(config), **said}
     check_values(settings, where="arguments of generate(), or generation_config.json")
     _check_followed(settings)
     found = _resolved(settings, said, arguments.get("tokenizer"), prompt_length, max_length)
@@ -316,14 +317,14 @@ def _bad_words(words: Sequence[Sequence[int]], ends: tuple[int, ...]) -> tuple[t
 
 
 def _settings_of(config: Any) -> dict[str, Any]:
-    """Return what a caller's GenerationConfig, of ours or transformers', sets."""
+    """Return what a GenerationConfig, of ours or transformers', sets."""
     if config is None:
         return {}
     if not hasattr(config, "to_dict"):
         raise ArgumentError(
             "generation_config is no GenerationConfig",
             found=type(config).__name__,
-            hint="pass loadstone.GenerationConfig(...), or the settings themselves as arguments",
+            hint="take a loadstone.GenerationConfig(...), or pass the settings themselves as arguments",
         )
     return {name: plain(value) for name, value in config.to_dict().items() if value is not None}
 

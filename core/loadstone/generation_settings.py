@@ -228,16 +228,17 @@ def check_names(settings: Mapping[str, Any]) -> None:
 
 
 def check_values(settings: Mapping[str, Any], *, where: object, named: str | None = None) -> None:
-    """Refuse values of a wrong type or range; where one is `named`, another's are not its fault."""
-    looked_at = settings if named is None else {named: settings[named]}
-    if problems := _misfits(looked_at):
+    """Refuse values of a wrong type or range; where one is `named`, only that, and what it must agree with."""
+    bound = {"forced_bos_token_id", "forced_eos_token_id", "suppress_tokens"}
+    names = set(settings) if named is None else bound if named in bound else {named}
+    if problems := _misfits({name: value for name, value in settings.items() if name in names}):
         raise ArgumentError(
             "settings of generate() have values that they cannot have",
             where=where,
             problems=problems,
             hint="correct them, or say None to go without",
         )
-    if named not in (None, "forced_bos_token_id", "forced_eos_token_id", "suppress_tokens"):
+    if names.isdisjoint(bound):
         return
     suppressed = set(settings.get("suppress_tokens") or ())
     for name in ("forced_bos_token_id", "forced_eos_token_id"):

@@ -102,6 +102,21 @@ def test_a_token_that_is_forced_and_never_allowed_is_refused() -> None:
             resolve_generation(config, {"suppress_tokens": [3, 4, 5]}, prompt_length=1)
 
 
+def test_a_files_wrong_values_stand_in_nobodys_way() -> None:
+    config = GenerationConfig.from_dict({"suppress_tokens": [[3]], "max_new_tokens": -1})
+    config.top_k = 3
+    with pytest.raises(ArgumentError, match="suppress_tokens"):
+        config.forced_bos_token_id = 3
+    config.suppress_tokens = None
+    config.forced_bos_token_id = 3
+    assert config.values == {
+        "suppress_tokens": None,
+        "max_new_tokens": -1,
+        "top_k": 3,
+        "forced_bos_token_id": 3,
+    }
+
+
 def test_a_files_unknown_keys_are_kept_and_saved(tmp_path: Path) -> None:
     text = json.dumps({"unheard_of": {"kept": True}, "max_new_tokens": -1, "_from_model_config": True})
     config = GenerationConfig.from_json(text, where="generation_config.json")
@@ -201,6 +216,7 @@ def test_a_callers_generation_config_goes_before_the_models_and_arguments_before
     for given in (Theirs(), GenerationConfig(top_k=5, top_p=0.5)):
         found = resolve_generation(config, {"generation_config": given, "top_p": 0.7}, prompt_length=1)
         assert (found.do_sample, found.top_k, found.top_p, found.temperature) == (True, 5, 0.7, 0.5)
+    assert resolve_generation(Theirs(), {}, prompt_length=1).top_k == 5
     with pytest.raises(ArgumentError, match="no GenerationConfig"):
         resolve_generation(config, {"generation_config": 3}, prompt_length=1)
 
