@@ -450,6 +450,16 @@ def attention(
     return tf.reshape(mixed, (batch, heads, queries, head_dim)), weights
 
 
+def packed_sequences(position_ids: Tensor) -> Tensor:
+    """Return which of the sequences that a row holds one after the other each token belongs to, (B, T), counted from 0.
+
+    A sequence starts wherever positions do not go up by one, as in transformers.
+    """
+    position_ids = tf.cast(position_ids, tf.int32)
+    before = tf.concat((position_ids[:, :1] - 1, position_ids[:, :-1]), axis=1)
+    return tf.cumsum(tf.cast(position_ids - before != 1, tf.int32), axis=-1)
+
+
 def causal_mask(
     padding: Tensor | None,
     *,
@@ -457,6 +467,7 @@ def causal_mask(
     queries: Size,
     keys: Size,
     window: int | None = None,
+    packed: Tensor | None = None,
     causal: bool = True,
 ) -> Tensor:
     """Return where each of `queries` tokens may look among `keys` tokens.
@@ -467,6 +478,7 @@ def causal_mask(
         queries: T.
         keys: S; those after the last query are invisible, so that they may be slots not yet filled.
         window: How many tokens back a query sees, itself included, or None.
+        packed: (B, T), the sequence of each token, where a row holds several; nothing is cached or padded then.
         causal: False: a query sees the keys after it too; of a window, that many tokens on both sides beside itself.
 
     Returns:
@@ -477,6 +489,8 @@ def causal_mask(
     allowed = key <= (query if causal else query[-1:])  # (T or 1, S)
     if window is not None:
         allowed = allowed & (key > query - window if causal else tf.abs(key - query) <= window)
+    if packed is not None and causal:
+        return (allowed & (packed[:, :, None] == packed[:, None, :]))[:, None]
     if padding is None:
         return allowed[None, None]
     _check_fits(padding, keys)

@@ -274,6 +274,15 @@ def attention(
     return weights @ v, weights
 
 
+def packed_sequences(position_ids: Tensor) -> Tensor:
+    """Return which of the sequences that a row holds one after the other each token belongs to, (B, T), counted from 0.
+
+    A sequence starts wherever positions do not go up by one, as in transformers.
+    """
+    steps = position_ids.diff(dim=-1, prepend=position_ids[:, :1] - 1)
+    return (steps != 1).cumsum(-1)
+
+
 def causal_mask(
     padding: Tensor | None,
     *,
@@ -281,6 +290,7 @@ def causal_mask(
     keys: int,
     device: torch.device,
     window: int | None = None,
+    packed: Tensor | None = None,
     causal: bool = True,
 ) -> Tensor | None:
     """Return where each of the last `queries` tokens may look among `keys` tokens.
@@ -291,6 +301,7 @@ def causal_mask(
         keys: S; the queries are the last T of them.
         device: Where to put the mask.
         window: How many tokens back a query sees, itself included, or None.
+        packed: (B, T), the sequence of each token, where a row holds several; nothing is cached or padded then.
         causal: False: a query sees the keys after it too; of a window, that many tokens on both sides beside itself.
 
     Returns:
@@ -303,6 +314,8 @@ def causal_mask(
     allowed = key <= (query if causal else query[-1:])  # (T or 1, S)
     if window is not None:
         allowed = allowed & (key > query - window if causal else (key - query).abs() <= window)
+    if packed is not None and causal:
+        return (allowed & (packed[:, :, None] == packed[:, None, :]))[:, None]
     if padding is None:
         return allowed[None, None]
     check_mask(padding.shape, (None, keys))

@@ -438,6 +438,21 @@ CASES = [
         Place.llama,
         'AutoModelForCausalLM.from_pretrained("llama").generate([[1, 2, 3]], max_length=3)',
     ),
+    Case(
+        "A setting of generation that is not followed",
+        lambda p: (p.llama(), p.file("llama", "generation_config.json", '{"num_beams": 4, "top_k": 5}')),
+        'AutoModelForCausalLM.from_pretrained("llama").generate([[1]])',
+    ),
+    Case(
+        "Settings of generation that cannot be",
+        lambda p: (p.llama(), p.file("llama", "generation_config.json", '{"eos_token_id": "</s>"}')),
+        'AutoModelForCausalLM.from_pretrained("llama").generate([[1]], max_new_tokens=-1)',
+    ),
+    Case(
+        "A setting of generation with a letter too few",
+        Place.llama,
+        "loadstone.GenerationConfig(max_new_token=5)",
+    ),
     Case("A model that cannot generate", Place.llama, 'AutoModel.from_pretrained("llama").generate([[1]])'),
     Case(
         "A file in the way of a save",
