@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from loadstone.decoding import NextLogits, Streamer, decode, read_prompts
+from loadstone.decoding import NextLogits, Prompts, Streamer, decode, read_prompts
 from loadstone.errors import ArgumentError
 from loadstone_flax.layers import full_precision
 
@@ -135,7 +135,7 @@ def generate(
     prompts = read_prompts(model, given, attention_mask, arguments)
     plan = prompts.plan
     if not plan.is_greedy or streamer is not None:
-        steps = _steps(model, plan.max_new_tokens, use_cache)
+        steps = _steps(model, prompts, use_cache)
         return jax.device_put(decode(steps, prompts, streamer=streamer).astype(np.int32))
     grown, end = _continue(
         model,
@@ -143,6 +143,7 @@ def generate(
         prompts.mask.astype(np.int32),
         _ends(plan.eos_token_ids),
         np.int32(plan.pad_token_id),
+        _all_types(prompts),
         new_tokens=plan.max_new_tokens,
         use_cache=use_cache,
     )
@@ -155,20 +156,28 @@ def _ends(tokens: tuple[int, ...]) -> np.ndarray:
     return np.array([*tokens, *[-1] * (-len(tokens) % 4)], np.int32)
 
 
-def _steps(model: Any, new_tokens: int, use_cache: bool) -> NextLogits:
+def _all_types(prompts: Prompts) -> np.ndarray | None:
+    """Return the types (B, T + new) of the prompts' tokens and of those to come, or None."""
+    if prompts.types is None:
+        return None
+    return prompts.types_of(prompts.ids.shape[1] + prompts.plan.max_new_tokens).astype(np.int32)
+
+
+def _steps(model: Any, prompts: Prompts, use_cache: bool) -> NextLogits:
     """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
     cache: Cache | None = None
-    room = 0
+    new_tokens, types = prompts.plan.max_new_tokens, _all_types(prompts)
+    room = prompts.ids.shape[1] + new_tokens
 
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        nonlocal cache, room
-        room = room or ids.shape[1] + new_tokens
+        nonlocal cache
         behind = ((0, 0), (0, room - ids.shape[1]))
         unseen = ids.shape[1] if use_cache and cache is None else 1
         logits, cache = _step(
             model,
             np.pad(ids.astype(np.int32), behind),
             np.pad(mask.astype(np.int32), behind, constant_values=1),
+            types,
             cache,
             np.int32(ids.shape[1] - unseen),
             tokens=unseen,
@@ -186,6 +195,7 @@ def _step(
     model: Any,
     ids: Array,
     mask: Array,
+    types: Array | None,
     cache: Cache | None,
     start: Array,
     *,
@@ -195,7 +205,9 @@ def _step(
 ) -> tuple[Array, Cache | None]:
     """Return the float32 logits (B, V) that follow `tokens` tokens from `start` on, and the cache for the next step."""
     model.eval()
-    logits, grown = (_with_cache if use_cache else _without_cache)(model, ids, mask, cache, start, tokens)
+    logits, grown = (_with_cache if use_cache else _without_cache)(
+        model, ids, mask, types, cache, start, tokens
+    )
     if cache is None and grown is not None:
         grown = grown.reserve(new_tokens)
     return logits.astype(jnp.float32), grown
@@ -209,6 +221,7 @@ def _continue(
     mask: Array,
     eos: Array,
     pad: Array,
+    types: Array | None = None,
     *,
     new_tokens: int,
     use_cache: bool,
@@ -231,10 +244,10 @@ def _continue(
 
     def body(state: tuple[Any, ...]) -> tuple[Any, ...]:
         end, ids, running, cache = state
-        logits, cache = step(model, ids, mask, cache, end - 1, 1)
+        logits, cache = step(model, ids, mask, types, cache, end - 1, 1)
         return *append(end, ids, running, logits), cache
 
-    logits, cache = step(model, ids, mask, None, 0, prompt)
+    logits, cache = step(model, ids, mask, types, None, 0, prompt)
     running = jnp.ones(len(ids), bool)
     cache = None if cache is None else cache.reserve(new_tokens)
     state = *append(jnp.int32(prompt), ids, running, logits), cache
@@ -243,7 +256,13 @@ def _continue(
 
 
 def _with_cache(
-    model: Any, ids: Array, mask: Array, cache: Cache | None, start: int | Array, tokens: int
+    model: Any,
+    ids: Array,
+    mask: Array,
+    types: Array | None,
+    cache: Cache | None,
+    start: int | Array,
+    tokens: int,
 ) -> tuple[Array, Cache]:
     """Return the logits (B, V) that follow `tokens` tokens from `start` on, and a cache that holds these too."""
     cut = functools.partial(jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=tokens, axis=1)
@@ -255,12 +274,19 @@ def _with_cache(
         use_cache=True,
         logits_to_keep=1,
         return_dict=True,
+        **({} if types is None else {"token_type_ids": cut(types)}),
     )
     return output.logits[:, -1], output.past_key_values
 
 
 def _without_cache(
-    model: Any, ids: Array, mask: Array, cache: Cache | None, start: int | Array, tokens: int
+    model: Any,
+    ids: Array,
+    mask: Array,
+    types: Array | None,
+    cache: Cache | None,
+    start: int | Array,
+    tokens: int,
 ) -> tuple[Array, Cache | None]:
     """Return the same logits, every token computed; `cache` stays None."""
     last = start + tokens - 1
@@ -273,6 +299,7 @@ def _without_cache(
         use_cache=False,
         logits_to_keep=jnp.atleast_1d(last),
         return_dict=True,
+        **({} if types is None else {"token_type_ids": types}),
     )
     return output.logits[:, -1], cache
 

@@ -21,11 +21,25 @@ from jax import Array
 from loadstone.architectures import RopeSpec
 from loadstone.errors import ArgumentError
 
+
+def quick_gelu(x: Array) -> Array:
+    """x * sigmoid(1.702 x), an approximation of gelu."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def squared_relu(x: Array) -> Array:
+    """relu(x) ** 2."""
+    return jnp.square(jax.nn.relu(x))
+
+
 ACTIVATIONS = {
     "silu": jax.nn.silu,
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "quick_gelu": quick_gelu,
+    "mish": jax.nn.mish,
     "relu": jax.nn.relu,
+    "relu2": squared_relu,
     "tanh": jnp.tanh,
 }
 
@@ -382,8 +396,24 @@ def attention(
     return mixed.reshape(q.shape), weights if eager else None
 
 
+def packed_sequences(position_ids: Array) -> Array:
+    """Return which of the sequences that a row holds one after the other each token belongs to, (B, T), counted from 0.
+
+    A sequence starts wherever positions do not go up by one, as in transformers.
+    """
+    steps = jnp.diff(position_ids, axis=-1, prepend=position_ids[:, :1] - 1)
+    return (steps != 1).cumsum(-1)
+
+
 def causal_mask(
-    padding: Array | None, *, seen: int | Array, queries: int, keys: int, window: int | None = None
+    padding: Array | None,
+    *,
+    seen: int | Array,
+    queries: int,
+    keys: int,
+    window: int | None = None,
+    packed: Array | None = None,
+    causal: bool = True,
 ) -> Array:
     """Return where each of `queries` tokens may look among `keys` tokens.
 
@@ -393,15 +423,19 @@ def causal_mask(
         queries: T.
         keys: S; those behind the last query are slots of a cache that are still empty.
         window: How many tokens back a query sees, itself included, or None.
+        packed: (B, T), the sequence of each token, where a row holds several; nothing is cached or padded then.
+        causal: False: a query sees the keys after it too; of a window, that many tokens on both sides beside itself.
 
     Returns:
         True where it may look, (B or 1, 1, T, S).
     """
     key = jnp.arange(keys)
     query = (seen + jnp.arange(queries))[:, None]
-    allowed = key <= query  # (T, S)
+    allowed = key <= (query if causal else query[-1:])  # (T or 1, S)
     if window is not None:
-        allowed = allowed & (key > query - window)
+        allowed = allowed & (key > query - window if causal else jnp.abs(key - query) <= window)
+    if packed is not None and causal:
+        return (allowed & (packed[:, :, None] == packed[:, None, :]))[:, None]
     if padding is None:
         return allowed[None, None]
     # A padding token on the left sees nothing; `attention` then mixes all keys alike, and nobody sees what comes of it.

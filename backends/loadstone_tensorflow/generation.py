@@ -124,7 +124,7 @@ def generate(
         raise ArgumentError(
             "inside tf.function only the likeliest token can be taken", hint="call generate() outside"
         )
-    if plan.is_greedy and streamer is None:
+    if plan.is_greedy and streamer is None and prompts.types is None:
         tokens = model.generator.loop(use_cache)(
             tf.cast(prompts.ids, tf.int32),
             tf.cast(prompts.mask, tf.int32),
@@ -133,10 +133,11 @@ def generate(
             tf.constant(plan.pad_token_id),
         )
     else:
-        step = model.generator.steps(use_cache, plan.max_new_tokens)
+        step = model.generator.steps(use_cache, prompts)
         tokens = tf.constant(decode(step, prompts, streamer=streamer))
-    # Lists of numbers are int32 in TensorFlow.
-    return tf.cast(tokens, given.dtype if hasattr(given, "dtype") else tf.int32)
+    # Lists of numbers are int32 in TensorFlow; a dtype that holds the prompts need not hold what follows.
+    wide = hasattr(given, "dtype") and tf.as_dtype(given.dtype) == tf.int64
+    return tf.cast(tokens, tf.int64 if wide else tf.int32)
 
 
 def _traced_prompts(
@@ -146,6 +147,8 @@ def _traced_prompts(
     length = ids.shape[1]
     if length is None and arguments.get("max_new_tokens") is None:
         raise ArgumentError("generate() does not know how long its prompts are", hint="pass max_new_tokens=")
+    if arguments.get("token_type_ids") is not None:
+        raise ArgumentError("inside tf.function generate() reads no token_type_ids", hint="leave them out")
     plan = resolve_generation(model.generation_config, arguments, prompt_length=length or 0)
     mask = tf.ones_like(ids) if attention_mask is None else attention_mask
     return Prompts(ids=ids, mask=mask, plan=plan)
@@ -181,55 +184,69 @@ class Generator:
         function = self._loop_with_cache if use_cache else self._loop_without_cache
         return self._compile(function, TABLE, TABLE, NUMBER, ROW, NUMBER)
 
-    def steps(self, use_cache: bool, new: int) -> NextLogits:
+    def steps(self, use_cache: bool, prompts: Prompts) -> NextLogits:
         """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
         self._look()
         slots: Layers = ()
+        new, typed = prompts.plan.max_new_tokens, prompts.types is not None
 
         def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
             nonlocal slots, new
+            types = [prompts.types_of(ids.shape[1]).astype(np.int32)] if typed else []
             if not use_cache:
-                logits = self._compile(self._whole, TABLE, TABLE)(ids, mask)
+                logits = self._compile(self._whole, TABLE, TABLE, typed=typed)(ids, mask, *types)
             elif not slots:
-                logits, slots = self._compile(self._start, TABLE, TABLE, NUMBER)(ids, mask, new)
+                start = self._compile(self._start, TABLE, TABLE, NUMBER, typed=typed)
+                logits, slots = start(ids, mask, new, *types)
             else:
                 kept = tf.nest.map_structure(_any_size, slots)
-                step = self._compile(self._step, TABLE, TABLE, NUMBER, kept)
-                logits, slots = step(ids, mask, new, slots)
+                step = self._compile(self._step, TABLE, TABLE, NUMBER, kept, typed=typed)
+                logits, slots = step(ids, mask, new, slots, *types)
             new -= 1
             return logits.numpy()
 
         return lambda ids, mask: run(ids.astype(np.int32), mask.astype(np.int32))
 
-    def _compile(self, function: Any, *signature: Any) -> Any:
+    def _compile(self, function: Any, *signature: Any, typed: bool = False) -> Any:
         name = function.__name__
+        if typed:  # another function, which takes the tokens' types behind all else
+            name, signature = f"{name}_typed", (*signature, TABLE)
         if name not in self._compiled:
             self._compiled[name] = tf.function(function, input_signature=signature, autograph=False)
         return self._compiled[name]
 
-    def _call(self, **inputs: Any) -> Any:
+    def _call(self, types: Tensor | None, **inputs: Any) -> Any:
         model = self._model()
         assert model is not None
+        if types is not None:
+            inputs["token_type_ids"] = types
         return model(**inputs, logits_to_keep=1, return_dict=True, training=False)
 
-    def _whole(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Ids and mask (B, T) -> the logits (B, V) that follow, in float32."""
+    def _whole(self, ids: Tensor, mask: Tensor, types: Tensor | None = None) -> Tensor:
+        """Ids, mask and types (B, T) -> the logits (B, V) that follow, in float32."""
         output = self._call(
-            input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=False
+            types, input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=False
         )
         return tf.cast(output.logits[:, -1], tf.float32)
 
-    def _start(self, ids: Tensor, mask: Tensor, new: Tensor) -> tuple[Tensor, Layers]:
+    def _start(
+        self, ids: Tensor, mask: Tensor, new: Tensor, types: Tensor | None = None
+    ) -> tuple[Tensor, Layers]:
         """The same, and keys and values with slots for `new` tokens to come."""
-        output = self._call(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True)
+        output = self._call(
+            types, input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True
+        )
         behind = ((0, 0), (0, 0), (0, new), (0, 0))
         slots = tf.nest.map_structure(lambda held: tf.pad(held, behind), output.past_key_values)
         return tf.cast(output.logits[:, -1], tf.float32), slots
 
-    def _step(self, ids: Tensor, mask: Tensor, new: Tensor, slots: Layers) -> tuple[Tensor, Layers]:
+    def _step(
+        self, ids: Tensor, mask: Tensor, new: Tensor, slots: Layers, types: Tensor | None = None
+    ) -> tuple[Tensor, Layers]:
         """The same, where keys and values of all tokens but the last are there."""
         last = sizes(ids)[1] - 1
         output = self._call(
+            None if types is None else types[:, last, None],
             input_ids=ids[:, last, None],  # one token, which TensorFlow does not know of a slice
             attention_mask=tf.pad(mask, ((0, 0), (0, new)), constant_values=1),
             position_ids=_positions(mask)[:, last, None],

@@ -35,7 +35,10 @@ ACTIVATIONS = {
     "silu": _in_float32(lambda x: x * tf.sigmoid(x)),
     "gelu": _in_float32(lambda x: tf.nn.gelu(x, approximate=False)),
     "gelu_tanh": _in_float32(lambda x: tf.nn.gelu(x, approximate=True)),
+    "quick_gelu": _in_float32(lambda x: x * tf.sigmoid(1.702 * x)),
+    "mish": _in_float32(lambda x: x * tf.tanh(tf.nn.softplus(x))),
     "relu": tf.nn.relu,
+    "relu2": lambda x: tf.square(tf.nn.relu(x)),
     "tanh": tf.tanh,
 }
 
@@ -447,8 +450,25 @@ def attention(
     return tf.reshape(mixed, (batch, heads, queries, head_dim)), weights
 
 
+def packed_sequences(position_ids: Tensor) -> Tensor:
+    """Return which of the sequences that a row holds one after the other each token belongs to, (B, T), counted from 0.
+
+    A sequence starts wherever positions do not go up by one, as in transformers.
+    """
+    position_ids = tf.cast(position_ids, tf.int32)
+    before = tf.concat((position_ids[:, :1] - 1, position_ids[:, :-1]), axis=1)
+    return tf.cumsum(tf.cast(position_ids - before != 1, tf.int32), axis=-1)
+
+
 def causal_mask(
-    padding: Tensor | None, *, first: Size, queries: Size, keys: Size, window: int | None = None
+    padding: Tensor | None,
+    *,
+    first: Size,
+    queries: Size,
+    keys: Size,
+    window: int | None = None,
+    packed: Tensor | None = None,
+    causal: bool = True,
 ) -> Tensor:
     """Return where each of `queries` tokens may look among `keys` tokens.
 
@@ -456,17 +476,21 @@ def causal_mask(
         padding: (B, S), zero where a key is padding, or None.
         first: Place of the first query among the keys.
         queries: T.
-        keys: S; those after a query are invisible to it, so that they may be slots not yet filled.
+        keys: S; those after the last query are invisible, so that they may be slots not yet filled.
         window: How many tokens back a query sees, itself included, or None.
+        packed: (B, T), the sequence of each token, where a row holds several; nothing is cached or padded then.
+        causal: False: a query sees the keys after it too; of a window, that many tokens on both sides beside itself.
 
     Returns:
         True where it may look, (B or 1, 1, T, S).
     """
     key = tf.range(keys)
     query = (tf.range(queries) + first)[:, None]
-    allowed = key <= query  # (T, S)
+    allowed = key <= (query if causal else query[-1:])  # (T or 1, S)
     if window is not None:
-        allowed = allowed & (key > query - window)
+        allowed = allowed & (key > query - window if causal else tf.abs(key - query) <= window)
+    if packed is not None and causal:
+        return (allowed & (packed[:, :, None] == packed[:, None, :]))[:, None]
     if padding is None:
         return allowed[None, None]
     _check_fits(padding, keys)

@@ -141,17 +141,21 @@ class Ecosystem(Pretrained):
         *,
         past_key_values: Any = None,
         position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
         **inputs: Any,
     ) -> dict[str, Any]:
         """Return what `generate` calls the model with at each step; adapters of PEFT replace this method.
 
         Args:
             input_ids: (B, T), all tokens so far.
-            past_key_values: The cache; its tokens are cut off the ids and positions.
+            past_key_values: The cache; its tokens are cut off the ids, positions and types.
             position_ids: (B, T).
+            token_type_ids: (B, T), for models that read them.
             **inputs: Passed on.
         """
         seen = 0 if past_key_values is None else past_key_values.get_seq_length()
+        if token_type_ids is not None:
+            inputs["token_type_ids"] = token_type_ids[:, seen:]
         return {
             "input_ids": input_ids[:, seen:],
             "position_ids": None if position_ids is None else position_ids[:, seen:],

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loadstone.decoding import NextLogits, Streamer, decode, positions, read_prompts
+from loadstone.decoding import NextLogits, Prompts, Streamer, decode, positions, read_prompts
 
 
 class Cache:
@@ -72,10 +72,11 @@ def generate(
         ArgumentError: As `loadstone.decoding.read_prompts` tells.
     """
     given = inputs if input_ids is None else input_ids
+    arguments = {name: _on_host(value) for name, value in arguments.items()}
     prompts = read_prompts(model, _on_host(given), _on_host(attention_mask), arguments)
     # What an adapter of PEFT puts before the prompt it puts there at each step: it knows no cache of ours.
     adapted = "prepare_inputs_for_generation" in vars(model)
-    step = _step(model, Cache() if use_cache and not adapted else None)
+    step = _step(model, Cache() if use_cache and not adapted else None, prompts)
     sequences = torch.from_numpy(decode(step, prompts, streamer=streamer))
     return sequences.to(given.device) if isinstance(given, Tensor) else sequences
 
@@ -84,19 +85,23 @@ def _on_host(given: Any) -> Any:
     return given.cpu() if isinstance(given, Tensor) else given
 
 
-def _step(model: Any, cache: Cache | None) -> NextLogits:
+def _step(model: Any, cache: Cache | None, prompts: Prompts) -> NextLogits:
     """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
 
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         def tensor(array: np.ndarray) -> Tensor:
             return torch.from_numpy(array).to(model.device)
 
+        typed = {}
+        if prompts.types is not None:
+            typed["token_type_ids"] = tensor(prompts.types_of(ids.shape[1]))
         inputs = model.prepare_inputs_for_generation(
             tensor(ids),
             attention_mask=None if mask.all() else tensor(mask),
             position_ids=tensor(positions(mask)),
             past_key_values=cache,
             use_cache=cache is not None,
+            **typed,
         )
         output = model(**inputs, logits_to_keep=1, return_dict=True)
         logits: np.ndarray = output.logits[:, -1].float().cpu().numpy()

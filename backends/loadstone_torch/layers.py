@@ -18,11 +18,25 @@ from torch import Tensor, nn
 from loadstone.architectures import RopeSpec
 from loadstone.pretrained import check_mask
 
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x), an approximation of gelu."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    """relu(x) ** 2."""
+    return torch.square(F.relu(x))
+
+
 ACTIVATIONS = {
     "silu": F.silu,
     "gelu": F.gelu,
     "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),  # models that hold it can be pickled
+    "quick_gelu": quick_gelu,
+    "mish": F.mish,
     "relu": F.relu,
+    "relu2": squared_relu,
     "tanh": torch.tanh,
 }
 
@@ -260,8 +274,24 @@ def attention(
     return weights @ v, weights
 
 
+def packed_sequences(position_ids: Tensor) -> Tensor:
+    """Return which of the sequences that a row holds one after the other each token belongs to, (B, T), counted from 0.
+
+    A sequence starts wherever positions do not go up by one, as in transformers.
+    """
+    steps = position_ids.diff(dim=-1, prepend=position_ids[:, :1] - 1)
+    return (steps != 1).cumsum(-1)
+
+
 def causal_mask(
-    padding: Tensor | None, *, queries: int, keys: int, device: torch.device, window: int | None = None
+    padding: Tensor | None,
+    *,
+    queries: int,
+    keys: int,
+    device: torch.device,
+    window: int | None = None,
+    packed: Tensor | None = None,
+    causal: bool = True,
 ) -> Tensor | None:
     """Return where each of the last `queries` tokens may look among `keys` tokens.
 
@@ -271,17 +301,21 @@ def causal_mask(
         keys: S; the queries are the last T of them.
         device: Where to put the mask.
         window: How many tokens back a query sees, itself included, or None.
+        packed: (B, T), the sequence of each token, where a row holds several; nothing is cached or padded then.
+        causal: False: a query sees the keys after it too; of a window, that many tokens on both sides beside itself.
 
     Returns:
         True where it may look, (B or 1, 1, T, S), or None where every query may look everywhere.
     """
-    if queries == 1 and padding is None and (window is None or keys <= window):
+    if (queries == 1 or not causal) and padding is None and (window is None or keys <= window):
         return None
     key = torch.arange(keys, device=device)
     query = key[keys - queries :, None]
-    allowed = key <= query  # (T, S)
+    allowed = key <= (query if causal else query[-1:])  # (T or 1, S)
     if window is not None:
-        allowed = allowed & (key > query - window)
+        allowed = allowed & (key > query - window if causal else (key - query).abs() <= window)
+    if packed is not None and causal:
+        return (allowed & (packed[:, :, None] == packed[:, None, :]))[:, None]
     if padding is None:
         return allowed[None, None]
     check_mask(padding.shape, (None, keys))

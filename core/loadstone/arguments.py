@@ -12,10 +12,19 @@ from loadstone.config import Config
 from loadstone.errors import ArgumentError, nearest
 
 # Known to transformers' users; what they ask for is always so, or has no meaning here.
-ACCEPTED = frozenset({"low_cpu_mem_usage", "from_pt", "trust_remote_code", "weights_only", "resume_download"})
+ACCEPTED = frozenset({"low_cpu_mem_usage", "from_pt", "weights_only", "resume_download"})
 # Known to transformers' users and not built yet.
 NOT_YET = frozenset({"max_memory", "offload_folder", "offload_buffers", "tp_plan", "quantization_config"})
 NOT_YET |= {"from_tf", "from_flax", "gguf_file", "state_dict", "proxies"}
+# Known to transformers' users under these names; what to do in their place.
+ELSEWHERE = {
+    "load_in_4bit": "quantising is not there yet; pass dtype='bfloat16' for half the memory of float32",
+    "load_in_8bit": "quantising is not there yet; pass dtype='bfloat16' for half the memory of float32",
+    "use_auth_token": "pass token=",
+    "use_flash_attention_2": "leave attn_implementation out for the fastest that is there",
+    "code_revision": "leave it out: no code of a checkpoint is run",
+    "adapter_kwargs": "add the adapter with PEFT's PeftModel.from_pretrained after loading",
+}
 READ_MODES = ("auto", "map", "copy")
 
 
@@ -39,6 +48,9 @@ class LoadArguments:
     read: str = "auto"
     ignore_mismatched_sizes: bool = False
     output_loading_info: bool = False
+    ignore_adapter: bool = False
+    model_type: str | None = None
+    trust_remote_code: bool | None = None
     attn_implementation: str | None = None
     seed: int = 0
 
@@ -55,13 +67,17 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
     """Split the caller's keyword arguments into those of the loader and the rest.
 
     Raises:
-        ArgumentError: If `dtype` and `torch_dtype` disagree, an argument is not built yet, or `read` is unknown.
+        ArgumentError: If `dtype` and `torch_dtype` disagree, an argument is not built yet or is another's, `model_type` is
+            no text, or `read` is unknown.
     """
     known = {name: value for name, value in arguments.items() if name in FIELDS}
     rest = {name: value for name, value in arguments.items() if name not in FIELDS and name not in ACCEPTED}
     for name in sorted(NOT_YET & rest.keys()):
         if rest.pop(name) not in (None, False):
             raise ArgumentError(f"{name}= is not there yet", hint="leave it out")
+    for name in sorted(ELSEWHERE.keys() & rest.keys()):
+        if rest.pop(name) not in (None, False):
+            raise ArgumentError(f"from_pretrained() has no {name}=", hint=ELSEWHERE[name])
     old = rest.pop("torch_dtype", None)
     if old is not None and known.get("dtype") not in (None, old):
         raise ArgumentError(
@@ -72,6 +88,13 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
     if old is not None:
         known["dtype"] = old
     found = LoadArguments(**known)
+    if not isinstance(found.model_type, str | None):
+        raise ArgumentError(
+            "model_type= is no text",
+            expected='the name of a model type, e.g. "bert"',
+            found=repr(found.model_type),
+            hint="leave it out where config.json says it",
+        )
     if found.read not in READ_MODES:
         raise ArgumentError(
             f"unknown read mode {found.read!r}",

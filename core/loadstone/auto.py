@@ -35,8 +35,8 @@ class AutoConfig:
 
         Args:
             pretrained_model_name_or_path: A folder, or a repository on the Hub.
-            **arguments: `revision`, `subfolder`, `cache_dir`, `token`, `force_download`, `local_files_only`, and fields that
-                replace the file's.
+            **arguments: `revision`, `subfolder`, `cache_dir`, `token`, `force_download`, `local_files_only`, `model_type`
+                (where the file does not say it, or in its place), and fields that replace the file's.
 
         Raises:
             SourceError: If there is no such folder, repository or revision.

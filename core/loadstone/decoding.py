@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +12,7 @@ import numpy as np
 
 from loadstone.errors import ArgumentError, logger_of
 from loadstone.generation import Generation, resolve_generation
+from loadstone.processors import Processors, check_left
 from loadstone.sampling import Sampler
 
 if TYPE_CHECKING:
@@ -30,11 +33,18 @@ class Prompts:
         ids: (B, T) token ids, padded on the left.
         mask: (B, T), zero at padding.
         plan: The resolved call.
+        types: (B, T) token types, of which the last goes on; None where nobody gave any that the model reads.
     """
 
     ids: Array
     mask: Array
     plan: Generation
+    types: Array | None = None
+
+    def types_of(self, tokens: int) -> Array:
+        """Return the types of as many tokens, (B, tokens)."""
+        assert self.types is not None
+        return np.pad(self.types, ((0, 0), (0, tokens - self.types.shape[1])), mode="edge")
 
 
 class Streamer(Protocol):
@@ -56,13 +66,14 @@ def read_prompts(
         model: A causal language model of any backend.
         input_ids: (B, T) token ids: lists, or an array on the host.
         attention_mask: (B, T), zero at padding. None: what `pad_token_id` says is padding, as in transformers.
-        arguments: See `resolve_generation`.
+        arguments: See `resolve_generation`; and `token_type_ids` (B, T).
 
     Raises:
         ArgumentError: If there are no prompts, they are no table of the vocabulary's tokens, the mask does not fit them,
             the model has no positions for what is asked, or an argument is unknown or out of range.
     """
-    ids, text = _table("input_ids", input_ids), model.config.get_text_config()
+    ids, text = _widened(_table("input_ids", input_ids)), model.config.get_text_config()
+    types, arguments = _types(model, ids, arguments), _without_types(arguments)
     vocabulary = text.vocab_size
     if ids.min() < 0 or ids.max() >= vocabulary:
         strange = ids[(ids < 0) | (ids >= vocabulary)]
@@ -76,6 +87,7 @@ def read_prompts(
     plan = resolve_generation(
         model.generation_config, arguments, prompt_length=ids.shape[1], max_length=longest
     )
+    _check_named(plan, vocabulary)
     mask = _mask(ids, attention_mask, plan.padding)
     learned = getattr(model.spec, "max_positions", None)  # rotary ones have no end
     needed = int(mask.sum(-1).max()) + plan.max_new_tokens - 1  # the last token is written and never read
@@ -86,7 +98,62 @@ def read_prompts(
             found=f"{needed}: the longest prompt, and {plan.max_new_tokens} new tokens but the last",
             hint="pass a smaller max_new_tokens=, or the end of the prompt",
         )
-    return Prompts(ids=ids, mask=mask, plan=plan)
+    return Prompts(ids=ids, mask=mask, plan=plan, types=types)
+
+
+def _check_named(plan: Generation, vocabulary: int) -> None:
+    """Refuse settings that name a token which the model cannot write."""
+    named = {
+        "bad_words_ids": [token for word in plan.bad_words for token in word],
+        "forced_bos_token_id": plan.forced_bos,
+        "forced_eos_token_id": plan.forced_eos,
+    }
+    for name, tokens in named.items():
+        if strange := [token for token in tokens if not 0 <= token < vocabulary]:
+            raise ArgumentError(
+                f"{name} holds what is no token of the model",
+                expected=f"0 to {vocabulary - 1}",
+                found=strange[0],
+                hint=f"pass {name}=None to go without",
+            )
+
+
+def _widened(ids: Array) -> Array:
+    """Return ids in a dtype that holds every token; ids of the prompts may fit in a byte."""
+    return ids if ids.dtype in (np.int32, np.int64) else ids.astype(np.int64)
+
+
+def _without_types(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in arguments.items() if name != "token_type_ids"}
+
+
+def _types(model: Pretrained, ids: Array, arguments: Mapping[str, Any]) -> Array | None:
+    """Return the token types (B, T) of prompts, where a caller gave some and the model reads them."""
+    if arguments.get("token_type_ids") is None:
+        return None
+    types = _widened(_table("token_type_ids", arguments["token_type_ids"]))
+    if types.shape != ids.shape:
+        raise ArgumentError(
+            "token_type_ids does not fit input_ids", expected=list(ids.shape), found=list(types.shape)
+        )
+    if reads_types(type(model.base_model)):  # type: ignore[arg-type]  # a class is hashable
+        return types
+    if types.any():
+        raise ArgumentError(
+            f"{type(model).__name__} reads no token_type_ids",
+            found=f"types other than 0: {int(types[types != 0][0])}",
+            hint="leave them out",
+        )
+    return None
+
+
+@functools.cache
+def reads_types(model_class: type) -> bool:
+    """Return whether a model class takes token types."""
+    for name in ("forward", "call", "__call__"):
+        if (method := getattr(model_class, name, None)) is not None:
+            return "token_type_ids" in inspect.signature(method).parameters
+    return False
 
 
 def _table(name: str, given: Any) -> Array:
@@ -132,15 +199,21 @@ def decode(next_logits: NextLogits, prompts: Prompts, *, streamer: Streamer | No
 
     Returns:
         (B, T + new) prompts and continuations; sequences that ended early are filled with the pad token.
+
+    Raises:
+        ArgumentError: If the streamer is none, or the settings leave no token that may follow.
     """
+    if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
+        raise ArgumentError("streamer has no put and end", found=type(streamer).__name__)
     ids, mask, plan = prompts.ids, prompts.mask, prompts.plan
     prompt = ids.shape[1]
-    sampler, running = Sampler(plan), np.ones(len(ids), bool)
+    process, sampler, running = Processors(plan, mask), Sampler(plan), np.ones(len(ids), bool)
     if streamer is not None:
         streamer.put(ids)
     for _ in range(plan.max_new_tokens):
-        chosen = sampler.choose(next_logits(ids, mask), ids)
-        chosen = np.where(running, chosen, plan.pad_token_id).astype(ids.dtype)
+        scores = process(next_logits(ids, mask), ids)
+        check_left(scores[running])
+        chosen = np.where(running, sampler.choose(scores), plan.pad_token_id).astype(ids.dtype)
         ids = np.concatenate((ids, chosen[:, None]), axis=1)
         mask = np.concatenate((mask, np.ones_like(mask[:, :1])), axis=1)
         if streamer is not None:

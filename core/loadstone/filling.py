@@ -11,6 +11,7 @@ from loadstone.arguments import LoadArguments
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.checkpoint.safetensors import check_with_library
 from loadstone.create import put_fresh
+from loadstone.dtypes import nbytes
 from loadstone.errors import ChangedFileError, MatchError, logger_of
 from loadstone.generation import GENERATION_CONFIG_NAME, GenerationConfig
 from loadstone.memory import check_room
@@ -25,7 +26,17 @@ logger = logger_of(__name__)
 
 
 def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
-    """Load a model that has no memory yet, and finish it."""
+    """Load a model that has no memory yet, and finish it.
+
+    Raises:
+        ChangedFileError: If the checkpoint changed since its first file was read.
+        SourceError: If a file cannot be fetched.
+    """
+    with prepared.watched.unchanged(given.variant):
+        return _filled(prepared, given)
+
+
+def _filled(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
     backend, model, device = prepared.target.backend, prepared.model, prepared.device
     plan, traffic = read_parameters(prepared, given)
     check_room(plan.assignments.values(), device)
@@ -59,7 +70,8 @@ def read_parameters(prepared: Prepared, given: LoadArguments) -> tuple[LoadPlan,
         plan = _settle_ties(prepared, files, traffic)
         requests = _requests(dataclasses.replace(prepared, plan=plan), given, paths)
         tensors = read_tensors(files, requests, alignment=backend.capabilities.alignment, traffic=traffic)
-        with byte_bar(total=prepared.index.nbytes, what="Loading") as advance:
+        total = sum(nbytes(assignment.dtype, assignment.shape) for assignment in plan.reads())
+        with byte_bar(total=total, what="Loading") as advance:  # of what arrives, as its tensors are counted
             for tensor in tensors:
                 backend.put(prepared.model, tensor.name, tensor, prepared.device)
                 advance(tensor.nbytes)
@@ -69,8 +81,9 @@ def read_parameters(prepared: Prepared, given: LoadArguments) -> tuple[LoadPlan,
 
 def _settled(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path]) -> Mapping[str, Identity]:
     """Return the identities of the files; what was planned from far away is checked again where it now lies."""
-    if all(name in prepared.identities for name in prepared.index.files):
-        return {name: prepared.identities[name] for name in prepared.index.files}
+    known = prepared.watched.identities
+    if all(name in known for name in prepared.index.files):
+        return {name: known[name] for name in prepared.index.files}
     identities = {name: identity(path) for name, path in paths.items()}
     fetched = open_checkpoint(prepared.snapshot, variant=given.variant, use_safetensors=given.use_safetensors)
     if fetched != prepared.index:

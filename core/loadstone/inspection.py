@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from loadstone.architectures import generalise, model_types
+from loadstone.architectures import generalise, meant, model_types
+from loadstone.checkpoint.absent import adapter_beside
 from loadstone.checkpoint.digest import Verification
 from loadstone.checkpoint.digest import verify as verify_files
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
@@ -24,8 +25,9 @@ from loadstone.checkpoint.safetensors import read_file_header
 from loadstone.checkpoint.shards import parse_shard_map
 from loadstone.checkpoint.switch import settle
 from loadstone.config import CONFIG_NAME, parse_config_json
-from loadstone.config_file import read_config
-from loadstone.errors import CheckpointError, ConfigError, LoadstoneError, PluginError, nearest
+from loadstone.config_file import Asked, read_config
+from loadstone.custom_code import own_code
+from loadstone.errors import CheckpointError, ConfigError, LoadstoneError, PluginError
 from loadstone.planning.fold import fold
 from loadstone.progress import byte_bar
 from loadstone.source import Snapshot, resolve
@@ -197,7 +199,8 @@ def inspect(
         {'bfloat16': 16060522496}
     """
     snapshot = settle(resolve(name_or_path, **source))
-    config, config_problems = _read_config(snapshot)
+    config, config_problems, told = _read_config(snapshot)
+    adapter = adapter_beside(snapshot.files, where=snapshot.location)
     weights = _read_weights(snapshot, variant)
     verification = _verify(snapshot, weights) if verify else None
     changed = verification.problems if verification else ()
@@ -213,25 +216,33 @@ def inspect(
         problems=(
             *config_problems,
             *weights.problems,
+            *(Problem.all_of(adapter) if adapter is not None and weights.headers else ()),
             *(Problem(what=line, hint=_REPLACE) for line in changed),
         ),
-        notes=_notes(config or {}),
+        notes=(*told, *_notes(config or {})),
         verification=verification,
     )
 
 
-def _read_config(snapshot: Snapshot) -> tuple[Mapping[str, Any] | None, tuple[Problem, ...]]:
-    """Return config.json and what is wrong with it. That its model type is unknown to us is no fault of its."""
+def _read_config(
+    snapshot: Snapshot,
+) -> tuple[Mapping[str, Any] | None, tuple[Problem, ...], tuple[str, ...]]:
+    """Return config.json, what is wrong with it and what is worth knowing of it.
+
+    That its model type is unknown to us is no fault of its.
+    """
     values: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
     try:
         if snapshot.has(CONFIG_NAME):
             where = f"{snapshot.location}/{CONFIG_NAME}"
             values = parse_config_json(snapshot.read_text(CONFIG_NAME), where=where)
         if values is None or not _unknown_type(values):
-            read_config(snapshot).get_text_config()  # which checks the nested one, where there is one
+            config, notes = read_config(snapshot, Asked())
+            config.get_text_config()  # which checks the nested one, where there is one
     except (ConfigError, PluginError) as error:
-        return values, Problem.all_of(error)
-    return values, ()
+        return values, Problem.all_of(error), notes
+    return values, (), notes
 
 
 def _unknown_type(config: Mapping[str, Any]) -> bool:
@@ -243,8 +254,10 @@ def _notes(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Say what loadstone cannot load yet, though nothing is wrong with it."""
     notes = []
     if _unknown_type(config):
-        hint = nearest(config["model_type"], model_types()) or f"it knows {', '.join(model_types())}"
+        hint = meant(config["model_type"], model_types()) or f"it knows {', '.join(model_types())}"
         notes.append(f"loadstone has no architecture for the model type {config['model_type']!r}: {hint}")
+        if (code := own_code(config.get("auto_map"))) is not None:
+            notes.append(f"auto_map names code of the checkpoint's author ({code}), which is never run here")
     for key in ("quantization_config", "compression_config"):
         if isinstance(config.get(key), dict):
             method = config[key].get("quant_method", "an unnamed method")

@@ -11,7 +11,6 @@ from typing import Any
 from loadstone.arguments import parse_arguments
 from loadstone.backend import Parameter, get_backend
 from loadstone.checkpoint.open import open_checkpoint
-from loadstone.checkpoint.switch import settle
 from loadstone.collector import paused_collector
 from loadstone.config import Config
 from loadstone.errors import logger_of
@@ -20,11 +19,13 @@ from loadstone.memory import memory_told
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
 from loadstone.planning.match import match
-from loadstone.prepare import Prepared, identities_of, prepare, report_of
+from loadstone.planning.records import COUNTS_ANEW
+from loadstone.prepare import Prepared, prepare, report_of
 from loadstone.pretrained import Pretrained
 from loadstone.report import LoadReport
 from loadstone.source import resolve
 from loadstone.target import Target
+from loadstone.watch import Watched, watch
 
 logger = logger_of(__name__)
 
@@ -63,6 +64,9 @@ def from_pretrained(
               explains is.
             * `read`: "auto", "map" or "copy"; see docs/architecture.md.
             * `ignore_mismatched_sizes`: draw parameters afresh whose stored shape differs.
+            * `ignore_adapter`: True loads the whole weights alone where a PEFT adapter lies beside them; that is an error else.
+            * `model_type`: "bert", say: of a config.json that does not say it, or in its place.
+            * `trust_remote_code`: no code of a checkpoint is run whatever it says; the report tells where there is some.
             * `output_loading_info`: return the model and a dict of missing, unexpected and mismatched keys.
             * `attn_implementation`: "sdpa" or "eager".
             * `seed`: of the generator that draws a new task head.
@@ -75,10 +79,10 @@ def from_pretrained(
         ConfigError: If config.json is missing, or says something impossible.
         ArchitectureError: If the architecture, or the backend, has no such class.
         ArgumentError: If an argument is unknown.
-        CheckpointError: If the files are damaged.
+        CheckpointError: If the files are damaged, or an adapter lies beside them.
         MatchError: If tensors and parameters do not fit together.
         PlacementError: If no device can hold the model.
-        ChangedFileError: If a file changes while it is read.
+        ChangedFileError: If a file changes while it is read, or the checkpoint is saved anew while it is loaded.
         BackendError: If the framework is missing.
         OutOfMemoryError: If there is less memory than the model needs.
     """
@@ -142,45 +146,53 @@ def load_into(
         CheckpointError: If the files are damaged.
         ChangedFileError: If a file changes while it is read.
     """
-    backend = get_backend(model.backend_name)
-    architecture, head = model.architecture_and_head()
-    snapshot = settle(resolve(folder))
-    identities = identities_of(snapshot)
-    index = open_checkpoint(snapshot, use_safetensors=use_safetensors)
-    policy = DTypePolicy(build="float32", keeps="model", float32=(), origin="model")
+    watched = watch(resolve(folder))
+    with watched.unchanged(None):
+        prepared = _prepared_into(model, watched, strict=strict, use_safetensors=use_safetensors)
+        given, _ = parse_arguments({"use_safetensors": use_safetensors})
+        read_parameters(prepared, given)
+    plan, backend = prepared.plan, prepared.target.backend
     parameters = backend.parameters(model)
-    plan = match(
-        parameters,
-        index,
-        architecture=architecture,
-        head=dataclasses.replace(head, new=()) if strict else head,  # a head that is there is not drawn anew
-        config=_without_classes(model.config),
-        policy=policy,
-        where=snapshot.location,
-        strict=strict,
-        partial=not strict,
-    )
-    # Where the configuration ties two parameters and this model holds two, each gets its own tensor.
-    tied = [pair for pair in plan.compare if _are_one(*(parameters[name] for name in pair))]
-    plan = dataclasses.replace(plan, compare=tuple(tied), may_differ=False)
-    prepared = Prepared(
-        snapshot=snapshot,
-        identities=identities,
-        index=index,
-        config=model.config,
-        target=Target(backend=backend, architecture=architecture, head=head, model_class=type(model)),
-        policy=policy,
-        model=model,
-        plan=plan,
-        device=backend.device(model.device),
-    )
-    given, _ = parse_arguments({"use_safetensors": use_safetensors})
-    read_parameters(prepared, given)
     for one in plan.in_state("tied"):
         if one.to in plan.assignments and not _are_one(parameters[one.name], parameters[one.to]):
             backend.tie(model, one.name, one.to)
     missing = [name for name in parameters if name not in plan.assignments]
     return missing, [stored.name for stored in plan.stored_in_state("unused")]
+
+
+def _prepared_into(
+    model: Pretrained, watched: Watched, *, strict: bool, use_safetensors: bool | None
+) -> Prepared:
+    """Decide which tensors a model that exists takes from a checkpoint."""
+    backend = get_backend(model.backend_name)
+    architecture, head = model.architecture_and_head()
+    index = open_checkpoint(watched.snapshot, use_safetensors=use_safetensors)
+    policy = DTypePolicy(build="float32", keeps="model", float32=(), origin="model")
+    parameters = backend.parameters(model)
+    plan = match(
+        parameters,
+        index,
+        # What is there is neither drawn anew nor counted anew.
+        architecture=dataclasses.replace(architecture, counters=()) if strict else architecture,
+        head=dataclasses.replace(head, new=()) if strict else head,
+        config=_without_classes(model.config),
+        policy=policy,
+        where=watched.snapshot.location,
+        strict=strict,
+        partial=not strict,
+    )
+    # Where the configuration ties two parameters and this model holds two, each gets its own tensor.
+    tied = [pair for pair in plan.compare if _are_one(*(parameters[name] for name in pair))]
+    return Prepared(
+        watched=watched,
+        index=index,
+        config=model.config,
+        target=Target(backend=backend, architecture=architecture, head=head, model_class=type(model)),
+        policy=policy,
+        model=model,
+        plan=dataclasses.replace(plan, compare=tuple(tied), may_differ=False),
+        device=backend.device(model.device),
+    )
 
 
 def _without_classes(config: Config) -> Config:
@@ -195,7 +207,10 @@ def _are_one(parameter: Parameter, other: Parameter) -> bool:
 
 
 def _warn(report: LoadReport) -> None:
-    new, unused = fold(report.names("new")), fold(report.names("unused"))
+    for note in report.notes:
+        logger.warning("%s: %s", report.location, note)
+    drawn = [a.name for a in report.plan.in_state("new") if a.why != COUNTS_ANEW]
+    new, unused = fold(drawn), fold(report.names("unused"))
     if new:
         logger.warning("%s: newly drawn, to be trained before use: %s", report.model_class, ", ".join(new))
     if unused:

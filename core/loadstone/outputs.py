@@ -29,6 +29,9 @@ class ModelOutput(dict[str, Any]):
         >>> output = ModelOutput(logits=1, hidden_states=None)
         >>> output.logits, output["logits"], output[0], output.loss, len(output)
         (1, 1, 1, None, 1)
+        >>> output.logits = 2
+        >>> output["logits"]
+        2
     """
 
     def __init__(self, *args: Any, **fields: Any) -> None:
@@ -40,6 +43,19 @@ class ModelOutput(dict[str, Any]):
         if name in FIELDS:
             return None
         raise AttributeError(f"a model output has no field {name!r}; {nearest(name, FIELDS) or list(self)}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            super().__setattr__(name, value)
+        elif value is None:
+            self.pop(name, None)
+        else:
+            self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        if name not in self:
+            raise AttributeError(f"a model output has no field {name!r}")
+        del self[name]
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):

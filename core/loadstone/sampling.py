@@ -1,7 +1,7 @@
 """Choosing the next token from logits, in numpy: the same choice in every framework, given the same logits.
 
 Sources: top-k: Fan et al. 2018, https://arxiv.org/abs/1805.04833; top-p: Holtzman et al. 2019,
-https://arxiv.org/abs/1904.09751; repetition penalty: Keskar et al. 2019, https://arxiv.org/abs/1909.05858.
+https://arxiv.org/abs/1904.09751.
 """
 
 from __future__ import annotations
@@ -26,20 +26,17 @@ class Sampler:
         self._plan = plan
         self._generator = np.random.default_rng(plan.seed)
 
-    def choose(self, logits: Array, ids: Array) -> Array:
+    def choose(self, scores: Array) -> Array:
         """Return the next token of each sequence.
 
         Args:
-            logits: (B, V) of any float dtype.
-            ids: (B, T), what precedes it; padding included, as transformers counts repetitions.
+            scores: (B, V) of any float dtype, as `loadstone.processors` leaves them.
 
         Returns:
             (B,) token ids.
         """
         plan = self._plan
-        scores = logits.astype(np.float32)
-        if plan.repetition_penalty != 1.0:
-            scores = _penalise(scores, ids, plan.repetition_penalty)
+        scores = scores.astype(np.float32, copy=False)
         if not plan.do_sample:
             return np.asarray(scores.argmax(-1))
         scores = scores / plan.temperature
@@ -53,15 +50,6 @@ class Sampler:
         cumulative = _softmax(scores).cumsum(-1)
         points = self._generator.random((len(scores), 1)) * cumulative[:, -1:]
         return np.asarray((cumulative <= points).sum(-1).clip(max=scores.shape[-1] - 1))
-
-
-def _penalise(scores: Array, ids: Array, penalty: float) -> Array:
-    """Make tokens that occurred less likely: positive scores are divided, negative ones multiplied."""
-    seen = np.take_along_axis(scores, ids, axis=-1)
-    penalised = np.where(seen < 0, seen * penalty, seen / penalty)
-    scores = scores.copy()
-    np.put_along_axis(scores, ids, penalised, axis=-1)
-    return scores
 
 
 def _keep_best(scores: Array, number: int) -> Array:

@@ -22,12 +22,14 @@ class Target:
         architecture: The model type.
         head: The task.
         model_class: The backend's class, or the caller's subclass of it.
+        notes: Why it is this one, where that has to be told.
     """
 
     backend: Backend
     architecture: Architecture
     head: Head
     model_class: type
+    notes: tuple[str, ...] = ()
 
     def build(
         self,
@@ -78,25 +80,41 @@ def choose_target(
         return Target(backend=chosen, architecture=architecture, head=head, model_class=model_class)
     chosen = get_backend(backend)
     architecture = architecture_of(config)
-    head = _named_head(architecture, config, model_class) if task is None else head_for(architecture, task)
+    notes: tuple[str, ...] = ()
+    if task is not None:
+        head = head_for(architecture, task)
+    elif model_class is not None:
+        head = _named_head(architecture, model_class)
+    else:
+        head, notes = _saved_head(architecture, config)
     return Target(
         backend=chosen,
         architecture=architecture,
         head=head,
         model_class=chosen.model_class(architecture, head),
+        notes=notes,
     )
 
 
-def _named_head(architecture: Architecture, config: Config, class_name: str | None) -> Head:
-    """Return the head of a class name, or else of the first class that the configuration names."""
-    names = [class_name] if class_name else [*(config.architectures or []), architecture.heads[0].class_name]
+def _saved_head(architecture: Architecture, config: Config) -> tuple[Head, tuple[str, ...]]:
+    """Return the head of the first class that the configuration names, else the base model and why it is that."""
+    names = config.architectures or []
     for name in names:
         found = find_head(name)
         if found is not None and found[0].model_type == architecture.model_type:
-            return found[1]
+            return found[1], ()
+    base = architecture.heads[0]
+    why = f"{', '.join(names)} is no class of {architecture.model_type!r} here" if names else "there are none"
+    return base, (f"this is the base model, {base.class_name}: of config.json's architectures, {why}",)
+
+
+def _named_head(architecture: Architecture, class_name: str) -> Head:
+    """Return the head of a class name."""
+    found = find_head(class_name)
+    if found is not None and found[0].model_type == architecture.model_type:
+        return found[1]
     raise ArchitectureError(
         f"{architecture.model_type!r} has no class {class_name}",
         expected=f"one of: {', '.join(head.class_name for head in architecture.heads)}",
-        hint=nearest(str(class_name), (head.class_name for head in architecture.heads))
-        or "name one of these",
+        hint=nearest(class_name, (head.class_name for head in architecture.heads)) or "name one of these",
     )

@@ -226,6 +226,25 @@ CASES = [
         "An adapter in place of a model",
         lambda p: (p.file("llama", "adapter_config.json"), p.file("llama", "adapter_model.safetensors")),
     ),
+    Case(
+        "An adapter beside the weights of a model",
+        lambda p: (
+            p.llama(),
+            p.file("llama", "adapter_config.json"),
+            p.file("llama", "adapter_model.safetensors"),
+        ),
+    ),
+    Case("A folder of ONNX", lambda p: (p.config(), p.file("llama/onnx", "model.onnx"))),
+    Case("A folder of NumPy's arrays", lambda p: (p.config(), p.file("llama", "ViT-B_16.npz"))),
+    Case(
+        "A checkpoint of TensorFlow 1",
+        lambda p: (
+            p.config("bert"),
+            p.file("bert", "bert_model.ckpt.index"),
+            p.file("bert", "bert_model.ckpt.data-00000-of-00001"),
+        ),
+        'AutoModel.from_pretrained("bert")',
+    ),
     Case("Only a variant of the weights", lambda p: (p.config(), p.file("llama", "model.fp16.safetensors"))),
     Case("A variant that is not there", Place.llama, 'AutoModel.from_pretrained("llama", variant="fp16")'),
     # config.json
@@ -251,9 +270,18 @@ CASES = [
         "A config.json that is a link to a device",
         lambda p: (p.file("llama", WEIGHTS), (p.root / "llama" / "config.json").symlink_to("/dev/zero")),
     ),
-    Case("A config.json without a model type", lambda p: p.llama(model_type=None)),
+    Case(
+        "A config.json without a model type", lambda p: p.llama(model_type=None, architectures=["MineModel"])
+    ),
     Case("A model type with a letter too many", lambda p: p.llama(model_type="llamma")),
     Case("A model type that is not known", lambda p: p.llama(model_type="rwkv7")),
+    Case("A model type that differs from ours by a letter", lambda p: p.llama(model_type="mixtral")),
+    Case(
+        "Code of its own that describes another model than its type",
+        lambda p: p.llama(
+            dropped("model.norm.weight"), auto_map={"AutoModelForCausalLM": "modeling_mine.Mine"}
+        ),
+    ),
     Case(
         "A checkpoint with code of its own",
         lambda p: p.llama(model_type="mine", auto_map={"AutoModel": "mine.Mine"}),
@@ -339,6 +367,14 @@ CASES = [
         ),
     ),
     Case(
+        "Weights of a class that is not there",
+        lambda p: p.llama({"mine.weight": np.zeros(8, np.float32)}, architectures=["MineForCausalLM"]),
+    ),
+    Case(
+        "Names that a wrapper left",
+        lambda p: p.llama({f"module.{name}": value for name, value in tensors().items()}),
+    ),
+    Case(
         "A stranger where none is allowed",
         lambda p: p.llama(tensors() | {"extra": np.zeros(2, np.float32)}),
         'AutoModelForCausalLM.from_pretrained("llama", strict=True)',
@@ -373,6 +409,12 @@ CASES = [
         "An argument that is not there yet",
         Place.llama,
         'AutoModel.from_pretrained("llama", max_memory={0: "10GB"})',
+    ),
+    Case("Quantising asked for", Place.llama, 'AutoModel.from_pretrained("llama", load_in_4bit=True)'),
+    Case(
+        "A token under its old name",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", use_auth_token="hf_other")',
     ),
     Case("A pickle asked for", Place.llama, 'AutoModel.from_pretrained("llama", use_safetensors=False)'),
     Case(
@@ -419,6 +461,21 @@ CASES = [
         Place.llama,
         'AutoModelForCausalLM.from_pretrained("llama").generate([[1, 2, 3]], max_length=3)',
     ),
+    Case(
+        "A setting of generation that is not followed",
+        lambda p: (p.llama(), p.file("llama", "generation_config.json", '{"num_beams": 4, "top_k": 5}')),
+        'AutoModelForCausalLM.from_pretrained("llama").generate([[1]])',
+    ),
+    Case(
+        "Settings of generation that cannot be",
+        lambda p: (p.llama(), p.file("llama", "generation_config.json", '{"eos_token_id": "</s>"}')),
+        'AutoModelForCausalLM.from_pretrained("llama").generate([[1]], max_new_tokens=-1)',
+    ),
+    Case(
+        "A setting of generation with a letter too few",
+        Place.llama,
+        "loadstone.GenerationConfig(max_new_token=5)",
+    ),
     Case("A model that cannot generate", Place.llama, 'AutoModel.from_pretrained("llama").generate([[1]])'),
     Case(
         "A file in the way of a save",
@@ -434,6 +491,44 @@ CASES = [
         "A model loaded into another",
         lambda p: (p.llama(), p.bert()),
         'loadstone.modeling_utils.load_sharded_checkpoint(AutoModel.from_pretrained("bert"), "llama")',
+    ),
+    # Configurations that are not followed, or that nothing can follow
+    Case(
+        "One setting in two spellings",
+        lambda p: p.file(
+            "gpt2", "config.json", '{"model_type": "gpt2", "n_head": 12, "num_attention_heads": 16}'
+        ),
+        'AutoModel.from_pretrained("gpt2")',
+    ),
+    Case(
+        "Weights in a file of another name",
+        lambda p: p.llama(transformers_weights="adapter_model.safetensors"),
+    ),
+    Case(
+        "Layers with settings of their own",
+        lambda p: p.llama(per_layer_config={"1": {"num_attention_heads": 4}}),
+    ),
+    Case("A probability above one", lambda p: p.llama(attention_dropout=1.5)),
+    Case("A padding token outside the vocabulary", lambda p: p.llama(pad_token_id=32)),
+    Case("A decoder that may or may not be causal", lambda p: p.llama(is_causal="no")),
+    Case(
+        "A causal encoder",
+        lambda p: (p.bert(), p.config("bert", is_causal=True)),
+        'AutoModel.from_pretrained("bert")',
+    ),
+    Case(
+        "Factors of a rope in text",
+        lambda p: p.llama(
+            rope_parameters={"rope_type": "longrope", "short_factor": ["1", "1"], "long_factor": [1, 2]}
+        ),
+    ),
+    Case(
+        "A head of an odd number of channels",
+        lambda p: p.llama(head_dim=3),
+    ),
+    Case(
+        "Windowed layers without a window",
+        lambda p: p.llama(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=0),
     ),
 ]
 

@@ -1,5 +1,7 @@
 """Which dtype a parameter gets: the argument, else the nested configuration, else the configuration, else the file."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from made_up import BASE, LM, TOY, ToyConfig, base_shapes, index, plan, shapes_of, states
@@ -45,11 +47,34 @@ def test_numpys_dtypes(spelling):
     assert policy(spelling).build == "float16"
 
 
-def test_the_file_says_the_float_dtype_of_most_of_its_bytes():
-    shapes = {"a": (100,), "b": (10,), "c": (10_000,), "d": (10_000,)}
-    stored = index(shapes, dtypes={"a": "bfloat16", "b": "float32", "c": "int64", "d": "float8_e4m3fn"})
+@pytest.mark.parametrize(
+    ("dtypes", "expected"),
+    [
+        ({"a": "float32", "b": "bfloat16"}, "float32"),
+        ({"a": "bfloat16", "b": "float32"}, "bfloat16"),
+        ({"a": "int64", "b": "float16"}, "float16"),
+        ({"a": "float8_e4m3fn", "b": "float64"}, "float64"),
+        ({"a": "int64", "b": "float8_e4m3fn"}, "float32"),
+    ],
+)
+def test_the_file_says_the_dtype_of_its_first_float_tensor_by_name(dtypes, expected):
+    """Not of most of its bytes, nor of the first by offset."""
+    stored = index({"b": (10_000,), "a": (2,)}, dtypes=dtypes)
     assert (
-        dtype_policy(None, config=ToyConfig.from_dict({}), index=stored, architecture=TOY).build == "bfloat16"
+        dtype_policy(None, config=ToyConfig.from_dict({}), index=stored, architecture=TOY).build == expected
+    )
+
+
+def test_the_first_file_goes_before_the_first_name():
+    stored = index({"a": (2,), "b": (2,)}, dtypes={"a": "float32", "b": "bfloat16"})
+    tensors = {
+        name: dataclasses.replace(info, file={"a": "2.safetensors", "b": "1.safetensors"}[name])
+        for name, info in stored.tensors.items()
+    }
+    sharded = dataclasses.replace(stored, tensors=tensors, files=("1.safetensors", "2.safetensors"))
+    assert (
+        dtype_policy(None, config=ToyConfig.from_dict({}), index=sharded, architecture=TOY).build
+        == "bfloat16"
     )
 
 
@@ -130,7 +155,7 @@ def test_new_parameters_get_the_dtype_that_was_asked_for():
     assert found.assignments["layers.0.router.weight"].dtype == "float32", "kept in float32 also when drawn"
 
 
-def test_beside_stored_tensors_new_ones_get_the_dtype_of_most_of_them():
+def test_beside_stored_tensors_new_ones_get_the_dtype_of_the_first():
     values = {"dtype": "float32", "tie_word_embeddings": False, "architectures": ["ToyModel"]}
     found = plan(LM, index(shapes_of(BASE), "float16"), dtype="stored", config=ToyConfig.from_dict(values))
     assert found.assignments["head.weight"].dtype == "float16"

@@ -199,9 +199,16 @@ def test_the_hint_of_a_foreign_checkpoint_names_the_class_it_was_saved_from():
     refused(
         LM,
         stored,
-        "this is OtherModel: load that class",
+        "this is OtherModel, a class that loadstone has not: load it with transformers",
         "key_mapping=",
         config=config(architectures=["OtherModel"]),
+    )
+    refused(
+        LM,
+        stored,
+        "this is GPT2LMHeadModel: load that class",
+        "key_mapping=",
+        config=config(architectures=["OtherModel", "GPT2LMHeadModel"]),
     )
 
 

@@ -9,7 +9,6 @@ from loadstone.generation import Generation, GenerationConfig, resolve_generatio
 from loadstone.sampling import Sampler
 
 LOGITS = np.log(np.array([[0.5, 0.25, 0.15, 0.1]], np.float32))
-NO_IDS = np.zeros((1, 0), np.int64)
 
 
 def plan(**fields: object) -> Generation:
@@ -19,7 +18,7 @@ def plan(**fields: object) -> Generation:
 
 def frequencies(settings: Generation, number: int = 4000) -> np.ndarray:
     sampler = Sampler(settings)
-    drawn = sampler.choose(np.repeat(LOGITS, number, axis=0), np.zeros((number, 0), np.int64))
+    drawn = sampler.choose(np.repeat(LOGITS, number, axis=0))
     return np.bincount(drawn, minlength=4) / number
 
 
@@ -41,17 +40,10 @@ def test_top_k_and_top_p_leave_out() -> None:
 
 def test_same_seed_same_tokens_and_other_seed_others() -> None:
     logits = np.zeros((1, 1000), np.float32)
-    draws = [[int(s.choose(logits, NO_IDS)[0]) for _ in range(5)] for s in map(Sampler, (plan(seed=3),) * 2)]
+    draws = [[int(s.choose(logits)[0]) for _ in range(5)] for s in map(Sampler, (plan(seed=3),) * 2)]
     assert draws[0] == draws[1]
     other = Sampler(plan(seed=4))
-    assert [int(other.choose(logits, NO_IDS)[0]) for _ in range(5)] != draws[0]
-
-
-def test_repetition_penalty_divides_positive_and_multiplies_negative_scores() -> None:
-    logits = np.array([[2.0, 1.5, -1.0]], np.float32)
-    greedy = plan(do_sample=False, repetition_penalty=2.0)
-    assert Sampler(greedy).choose(logits, np.array([[0, 0, 2]])).tolist() == [1]
-    assert Sampler(plan(do_sample=False)).choose(logits, np.array([[0]])).tolist() == [0]
+    assert [int(other.choose(logits)[0]) for _ in range(5)] != draws[0]
 
 
 def test_stop_strings_end_a_sequence_and_the_other_goes_on() -> None:
@@ -143,17 +135,3 @@ def test_how_many_tokens_are_added(settings: dict[str, int], arguments: dict[str
     assert short == (2 if nobody else new), (
         "a length that nobody said stays within what the model was trained for"
     )
-
-
-def test_settings_that_are_not_there_are_told_unless_they_change_nothing(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    quiet = GenerationConfig({"num_beams": 1, "typical_p": 1.0, "min_p": None})
-    resolve_generation(quiet, {"num_beams": 1, "num_return_sequences": None}, prompt_length=1)
-    assert not caplog.records
-    resolve_generation(GenerationConfig({"num_beams": 4, "top_k": 3}), {}, prompt_length=1)
-    assert [record.getMessage() for record in caplog.records] == [
-        "generate() does not know these settings of the checkpoint: num_beams=4"
-    ]
-    with pytest.raises(ArgumentError, match="num_beams"):
-        resolve_generation(quiet, {"num_beams": 2}, prompt_length=1)

@@ -402,7 +402,8 @@ class FaultSuite:
     def test_a_config_that_is_damaged(self, single: Any) -> None:
         folder, task = single
         text = (folder / "config.json").read_text()
-        for broken in ("", text[: len(text) // 2], "[]", "null", text.replace('"model_type"', '"kind"')):
+        nameless = text.replace('"model_type"', '"kind"').replace('"architectures"', '"classes"')
+        for broken in ("", text[: len(text) // 2], "[]", "null", nameless):
             (folder / "config.json").write_text(broken)
             assert "config.json" in self.refused(folder, task, error=ConfigError)
 

@@ -29,6 +29,7 @@ from loadstone_flax.layers import (
     causal_mask,
     contract,
     merge_heads,
+    packed_sequences,
     parameter,
     split_heads,
     stack,
@@ -136,7 +137,8 @@ class FlaxGPT2Model(PreTrainedModel):
             input_ids: (B, T).
             attention_mask: (B, S), zero at padding; S counts the slots of the cache too.
             token_type_ids: (B, T), looked up among the words; nothing is added where absent.
-            position_ids: (B, T); counted from the cached tokens on where absent.
+            position_ids: (B, T); counted from the cached tokens on where absent. Without a mask and a cache, a new sequence
+                starts wherever they do not go up by one, and sees none before it.
             past_key_values: The cache of earlier tokens; the extended one is returned.
             inputs_embeds: (B, T, C) in place of `input_ids`.
             use_cache: Return a cache.
@@ -154,13 +156,18 @@ class FlaxGPT2Model(PreTrainedModel):
         tokens = x.shape[1]
         seen = cache.get_seq_length() if cache is not None else 0
         keys = cache.get_size() if cache is not None and cache.length is not None else seen + tokens
+        packed = None
         if position_ids is None:
             position_ids = (seen + jnp.arange(tokens))[None]
+        elif attention_mask is None and cache is None:
+            packed = packed_sequences(position_ids)
         x = x + self.wpe(position_ids)
         if token_type_ids is not None:
             x = x + self.wte(token_type_ids)
         x = self.drop(x)
-        mask = causal_mask(attention_mask, seen=seen, queries=tokens, keys=keys)
+        mask = causal_mask(
+            attention_mask, seen=seen, queries=tokens, keys=keys, packed=packed, causal=self.spec.causal
+        )
         want_weights = self.wants("output_attentions", output_attentions)
         eager = want_weights or self.attn_implementation == "eager"
         states, weights = [x], []

@@ -30,6 +30,7 @@ from loadstone_flax.layers import (
     attention,
     causal_mask,
     merge_heads,
+    packed_sequences,
     rotate,
     split_heads,
     stack,
@@ -163,7 +164,8 @@ class FlaxLlamaModel(PreTrainedModel):
         Args:
             input_ids: (B, T).
             attention_mask: (B, S), zero at padding; S counts the slots of the cache too.
-            position_ids: (B, T); counted from the cached tokens on where absent.
+            position_ids: (B, T); counted from the cached tokens on where absent. Without a mask and a cache, a new sequence
+                starts wherever they do not go up by one, and sees none before it.
             past_key_values: The cache of earlier tokens; the extended one is returned.
             inputs_embeds: (B, T, C) in place of `input_ids`.
             use_cache: Return a cache.
@@ -183,11 +185,22 @@ class FlaxLlamaModel(PreTrainedModel):
         tokens = x.shape[1]
         seen = cache.get_seq_length() if cache is not None else 0
         keys = cache.get_size() if cache is not None and cache.length is not None else seen + tokens
+        packed = None
         if position_ids is None:
             position_ids = (seen + jnp.arange(tokens))[None]
+        elif attention_mask is None and cache is None:
+            packed = packed_sequences(position_ids)
         rotary = self.rotary_emb(x, position_ids)
         masks = {
-            window: causal_mask(attention_mask, seen=seen, queries=tokens, keys=keys, window=window)
+            window: causal_mask(
+                attention_mask,
+                seen=seen,
+                queries=tokens,
+                keys=keys,
+                window=window,
+                packed=packed,
+                causal=self.spec.causal,
+            )
             for window in set(self.spec.windows)
         }
         want_weights = self.wants("output_attentions", output_attentions)

@@ -29,6 +29,7 @@ from loadstone_tensorflow.layers import (
     causal_mask,
     check_length,
     merge_heads,
+    packed_sequences,
     parameter,
     sizes,
     split_heads,
@@ -144,7 +145,8 @@ class TFGPT2Model(PreTrainedModel):
             input_ids: (B, T).
             attention_mask: (B, S), zero at padding; S counts the cached tokens too.
             token_type_ids: (B, T), looked up among the words; nothing is added where absent.
-            position_ids: (B, T); counted from the cached tokens on where absent.
+            position_ids: (B, T); counted from the cached tokens on where absent. Without a mask and a cache, a new sequence
+                starts wherever they do not go up by one, and sees none before it.
             past_key_values: What an earlier call returned, or a `Cache`.
             inputs_embeds: (B, T, C) in place of `input_ids`.
             use_cache: Return keys and values.
@@ -161,14 +163,19 @@ class TFGPT2Model(PreTrainedModel):
         queries = sizes(x)[1]
         seen = cache.get_seq_length() if cache is not None else 0
         keys = cache.keys(queries) if cache is not None else queries
+        packed = None
         if position_ids is None:
             check_length(seen + queries, self.spec.max_positions)
             position_ids = (tf.range(queries) + seen)[None]
+        elif attention_mask is None and cache is None:
+            packed = packed_sequences(position_ids)
         x = x + self.wpe(position_ids)
         if token_type_ids is not None:
             x = x + self.wte(token_type_ids)
         x = self.drop(x, training)
-        mask = causal_mask(attention_mask, first=seen, queries=queries, keys=keys)
+        mask = causal_mask(
+            attention_mask, first=seen, queries=queries, keys=keys, packed=packed, causal=self.spec.causal
+        )
         want_weights = self.wants("output_attentions", output_attentions)
         states, weights = [x], []
         for block in self.h:

@@ -30,6 +30,7 @@ from loadstone_tensorflow.layers import (
     attention,
     causal_mask,
     merge_heads,
+    packed_sequences,
     rotate,
     sizes,
     split_heads,
@@ -168,7 +169,8 @@ class TFLlamaModel(PreTrainedModel):
         Args:
             input_ids: (B, T).
             attention_mask: (B, S), zero at padding; S counts the cached tokens too.
-            position_ids: (B, T); counted from the cached tokens on where absent.
+            position_ids: (B, T); counted from the cached tokens on where absent. Without a mask and a cache, a new sequence
+                starts wherever they do not go up by one, and sees none before it.
             past_key_values: What an earlier call returned, or a `Cache`.
             inputs_embeds: (B, T, C) in place of `input_ids`.
             use_cache: Return keys and values.
@@ -187,11 +189,22 @@ class TFLlamaModel(PreTrainedModel):
         queries = sizes(x)[1]
         seen = cache.get_seq_length() if cache is not None else 0
         keys = cache.keys(queries) if cache is not None else queries
+        packed = None
         if position_ids is None:
             position_ids = (tf.range(queries) + seen)[None]
+        elif attention_mask is None and cache is None:
+            packed = packed_sequences(position_ids)
         rotary = self.rotary_emb(x, position_ids)
         masks = {
-            window: causal_mask(attention_mask, first=seen, queries=queries, keys=keys, window=window)
+            window: causal_mask(
+                attention_mask,
+                first=seen,
+                queries=queries,
+                keys=keys,
+                window=window,
+                packed=packed,
+                causal=self.spec.causal,
+            )
             for window in set(self.spec.windows)
         }
         want_weights = self.wants("output_attentions", output_attentions)

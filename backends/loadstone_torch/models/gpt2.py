@@ -26,6 +26,7 @@ from loadstone_torch.layers import (
     attention,
     causal_mask,
     merge_heads,
+    packed_sequences,
     parameter,
     split_heads,
 )
@@ -139,7 +140,8 @@ class GPT2Model(PreTrainedModel):
             input_ids: (B, T).
             attention_mask: (B, S), zero at padding; S counts the cached tokens too.
             token_type_ids: (B, T), looked up among the words; nothing is added where absent.
-            position_ids: (B, T); counted from the cached tokens on where absent.
+            position_ids: (B, T); counted from the cached tokens on where absent. Without a mask and a cache, a new sequence
+                starts wherever they do not go up by one, and sees none before it.
             past_key_values: The cache of earlier tokens; it is extended.
             inputs_embeds: (B, T, C) in place of `input_ids`.
             use_cache: Return a cache.
@@ -156,13 +158,23 @@ class GPT2Model(PreTrainedModel):
             cache = Cache()
         seen = cache.get_seq_length() if cache is not None else 0
         keys = seen + x.shape[1]
+        packed = None
         if position_ids is None:
             position_ids = torch.arange(seen, keys, device=x.device)[None]
+        elif attention_mask is None and cache is None:
+            packed = packed_sequences(position_ids)
         x = x + self.wpe(position_ids)
         if token_type_ids is not None:
             x = x + self.wte(token_type_ids)
         x = self.drop(x)
-        mask = causal_mask(attention_mask, queries=x.shape[1], keys=keys, device=x.device)
+        mask = causal_mask(
+            attention_mask,
+            queries=x.shape[1],
+            keys=keys,
+            device=x.device,
+            packed=packed,
+            causal=self.spec.causal,
+        )
         want_weights = self.wants("output_attentions", output_attentions)
         eager = want_weights or self.attn_implementation == "eager"
         states, weights = [x], []

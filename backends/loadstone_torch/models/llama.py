@@ -28,6 +28,7 @@ from loadstone_torch.layers import (
     attention,
     causal_mask,
     merge_heads,
+    packed_sequences,
     rotate,
     split_heads,
 )
@@ -154,7 +155,8 @@ class LlamaModel(PreTrainedModel):
         Args:
             input_ids: (B, T).
             attention_mask: (B, S), zero at padding; S counts the cached tokens too.
-            position_ids: (B, T); counted from the cached tokens on where absent.
+            position_ids: (B, T); counted from the cached tokens on where absent. Without a mask and a cache, a new sequence
+                starts wherever they do not go up by one, and sees none before it.
             past_key_values: The cache of earlier tokens; it is extended.
             inputs_embeds: (B, T, C) in place of `input_ids`.
             use_cache: Return a cache.
@@ -173,11 +175,22 @@ class LlamaModel(PreTrainedModel):
             cache = Cache()
         seen = cache.get_seq_length() if cache is not None else 0
         keys = seen + x.shape[1]
+        packed = None
         if position_ids is None:
             position_ids = torch.arange(seen, keys, device=x.device)[None]
+        elif attention_mask is None and cache is None:
+            packed = packed_sequences(position_ids)
         rotary = self.rotary_emb(x, position_ids)
         masks = {
-            window: causal_mask(attention_mask, queries=x.shape[1], keys=keys, device=x.device, window=window)
+            window: causal_mask(
+                attention_mask,
+                queries=x.shape[1],
+                keys=keys,
+                device=x.device,
+                window=window,
+                packed=packed,
+                causal=self.spec.causal,
+            )
             for window in set(self.spec.windows)
         }
         want_weights = self.wants("output_attentions", output_attentions)

@@ -26,6 +26,8 @@ from loadstone.architectures._spec import (
     resolve_spec,
     said_numbers,
 )
+from loadstone.architectures._typos import meant
+from loadstone.architectures._unfollowed import refuse_unfollowed
 
 __all__ = [
     "Architecture",
@@ -47,7 +49,9 @@ __all__ = [
     "generalise",
     "head_for",
     "matches",
+    "meant",
     "model_types",
+    "refuse_unfollowed",
     "resolve_spec",
     "rope_spec",
     "said_numbers",

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 from loadstone import plugins
 from loadstone.architectures._records import Architecture, Head
+from loadstone.architectures._typos import meant
 from loadstone.config import Config
-from loadstone.errors import ArchitectureError, ConfigError, PluginError, nearest
+from loadstone.errors import ArchitectureError, ConfigError, PluginError
 
 
 @functools.cache
@@ -47,11 +48,9 @@ def architecture_for(model_type: str) -> Architecture:
     known = model_types()
     raise ConfigError(
         f"unknown model type {model_type!r}",
-        expected=f"one of: {', '.join(known)}"
-        if len(known) <= 12
-        else f"one of {len(known)} known model types",
-        hint=nearest(model_type, known)
-        or "`loadstone plugins` lists what is installed; a plugin can add a model type",
+        expected=f"one of: {', '.join(known)}",
+        hint=meant(model_type, known)
+        or "load it with transformers, or install a plugin that adds the model type",
     )
 
 

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from loadstone.architectures._records import Architecture, Head, Tie
-from loadstone.architectures._spec import EncoderSpec, activation, check_sizes, classifier_spec, divides
+from loadstone.architectures._spec import (
+    EncoderSpec,
+    activation,
+    check_between,
+    check_pad_token,
+    check_rates,
+    check_sizes,
+    classifier_spec,
+    divides,
+    refuse_causal,
+)
 from loadstone.config import Config
 from loadstone.errors import ConfigError
 
@@ -47,6 +57,10 @@ def encoder_spec(config: Config) -> EncoderSpec:
     config = config.get_text_config()
     check_sizes(config, *SIZES)
     divides(config, "hidden_size", "num_attention_heads")
+    check_rates(config, "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+    check_between(config, "layer_norm_eps", "initializer_range")
+    check_pad_token(config)
+    refuse_causal(config)
     _refuse_what_no_checkpoint_uses(config)
     dropout = config.classifier_dropout
     return EncoderSpec(

@@ -9,7 +9,16 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from loadstone.architectures._records import Architecture, Head, Tie
-from loadstone.architectures._spec import ClassifierSpec, activation, check_sizes, classifier_spec, divides
+from loadstone.architectures._spec import (
+    ClassifierSpec,
+    activation,
+    check_between,
+    check_rates,
+    check_sizes,
+    classifier_spec,
+    divides,
+    is_causal,
+)
 from loadstone.config import Config, derived
 from loadstone.errors import ConfigError
 
@@ -53,6 +62,7 @@ class GPT2Spec:
 
     Attributes:
         attention_scales: Per layer, the factor on the attention scores.
+        causal: Whether a token sees none after it.
         logit_softcap: None: logits are not bounded.
     """
 
@@ -65,6 +75,7 @@ class GPT2Spec:
     norm_eps: float
     max_positions: int
     attention_scales: tuple[float, ...]
+    causal: bool
     embedding_dropout: float
     attention_dropout: float
     residual_dropout: float
@@ -79,6 +90,8 @@ def gpt2_spec(config: Config) -> GPT2Spec:
     """Resolve a GPT-2 configuration."""
     config = config.get_text_config()
     check_sizes(config, *SIZES)
+    check_rates(config, "resid_pdrop", "embd_pdrop", "attn_pdrop", "classifier_dropout", "hidden_dropout")
+    check_between(config, "layer_norm_epsilon", "initializer_range")
     if config.add_cross_attention:
         raise ConfigError("GPT-2 with add_cross_attention is not supported", where="add_cross_attention")
     head_dim = divides(config, "n_embd", "n_head")
@@ -95,6 +108,7 @@ def gpt2_spec(config: Config) -> GPT2Spec:
         norm_eps=config.layer_norm_epsilon,
         max_positions=config.n_positions,
         attention_scales=tuple(scale / (layer + 1 if by_layer else 1) for layer in range(config.n_layer)),
+        causal=is_causal(config),
         embedding_dropout=config.embd_pdrop,
         attention_dropout=config.attn_pdrop,
         residual_dropout=config.resid_pdrop,

@@ -5,15 +5,44 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from loadstone.errors import NoWeightsError
+from loadstone.errors import CheckpointError, NoWeightsError
 from loadstone.source.snapshot import summary
 
-# Weights that are known and not read yet: a pattern for their file name, and what they are.
+_SAVE_AGAIN = "open them with transformers and write them as safetensors with its save_pretrained"
+_OLD = "open them with transformers 4 ({}) and write them as safetensors with its save_pretrained; 5 reads them no more"
+_EXPORTED = (
+    "this is a program made from a model, not its weights: load the checkpoint that it was exported from"
+)
+# Weights that are known and not read yet: a pattern for their file name, what they are, and what is to be done.
 _NOT_READ_YET = (
-    (r"pytorch_model.*\.bin(\.index\.json)?|consolidated.*\.pth", "PyTorch pickle"),
-    (r"tf_model.*\.h5(\.index\.json)?", "TensorFlow HDF5"),
-    (r"flax_model.*\.msgpack(\.index\.json)?", "Flax msgpack"),
-    (r".*\.gguf", "GGUF"),
+    (r"pytorch_model.*\.bin(\.index\.json)?|consolidated.*\.pth", "PyTorch pickle", _SAVE_AGAIN),
+    (r"tf_model.*\.h5(\.index\.json)?", "TensorFlow HDF5", _OLD.format("from_tf=True")),
+    (r"flax_model.*\.msgpack(\.index\.json)?", "Flax msgpack", _OLD.format("from_flax=True")),
+    (
+        r"(.*/)?[^/]+\.gguf",
+        "GGUF",
+        "open it with transformers (gguf_file=) and write it with its save_pretrained",
+    ),
+    (
+        r"(.*/)?[^/]+\.ckpt(-\d+)?\.(index|meta|data-\d+-of-\d+)|(.*/)?checkpoint",
+        "TensorFlow 1 checkpoint",
+        "convert it with the scripts of transformers 4 (convert_bert_original_tf_checkpoint_to_pytorch, say)",
+    ),
+    (
+        r"(.*/)?[^/]+\.npz",
+        "NumPy .npz",
+        "load the model's repository in transformers' format: these are its authors' own names",
+    ),
+    (r"(.*/)?[^/]+\.onnx(_data)?", "ONNX", _EXPORTED),
+    (r"(.*/)?[^/]+\.tflite", "TensorFlow Lite", _EXPORTED),
+    (r"(.*/)?saved_model\.pb", "TensorFlow SavedModel", _EXPORTED),
+    (r"(.*/)?[^/]+\.mlmodel|.*\.mlpackage/.*", "Core ML", _EXPORTED),
+    (r"(.*/)?openvino_[^/]*\.(xml|bin)", "OpenVINO", _EXPORTED),
+    (
+        r"[^/]+\.(weights\.h5|keras)",
+        "Keras file",
+        "load it with keras.models.load_model, after importing what wrote it (loadstone_tensorflow, say)",
+    ),
 )
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 
@@ -32,14 +61,16 @@ def no_weights(
     adapter = adapter_alone(files, wanted, where=where)
     if adapter is not None:
         return adapter
-    others = {title: found for pattern, title in _NOT_READ_YET if (found := _matching(pattern, files))}
+    others = {
+        title: (found, hint) for pattern, title, hint in _NOT_READ_YET if (found := _matching(pattern, files))
+    }
     if variant is None and others:
         return NoWeightsError(
             f"the weights are in a format that is not read yet: {', '.join(others)}",
             where=where,
             expected=" or ".join(wanted),
-            found=summary(name for found in others.values() for name in found),
-            hint="open them with transformers and write them as safetensors with its save_pretrained",
+            found=summary(name for found, _ in others.values() for name in found),
+            hint=next(iter(others.values()))[1],
         )
     variants = sorted(
         {match[1] for name in files if (match := re.fullmatch(r"model\.([^/]+)\.safetensors", name))}
@@ -71,7 +102,7 @@ def adapter_alone(files: Collection[str], wanted: Sequence[str], *, where: objec
         wanted: Names that were looked for.
         where: The folder or repository.
     """
-    adapter = [name for name in _ADAPTER if name in files]
+    adapter = adapters(files)
     if not adapter:
         return None
     return NoWeightsError(
@@ -81,6 +112,33 @@ def adapter_alone(files: Collection[str], wanted: Sequence[str], *, where: objec
         found=", ".join(adapter),
         hint="load the base model that adapter_config.json names, then add the adapter with PEFT",
     )
+
+
+def adapter_beside(files: Collection[str], *, where: object) -> CheckpointError | None:
+    """Make the error for an adapter that lies beside whole weights and would change what they compute.
+
+    Args:
+        files: Names of all files of the checkpoint, whole weights among them.
+        where: The folder or repository.
+
+    Returns:
+        None where there is none; adapter weights without their adapter_config.json belong to nobody, as in PEFT.
+    """
+    if _ADAPTER[0] not in files:
+        return None
+    return CheckpointError(
+        "a PEFT adapter lies beside the weights: the model that was trained here is both together",
+        where=where,
+        expected="whole weights alone",
+        found=", ".join(adapters(files)),
+        hint="pass ignore_adapter=True for the whole weights alone, then add the adapter with PEFT's"
+        " PeftModel.from_pretrained(model, folder); or merge the two with its merge_and_unload",
+    )
+
+
+def adapters(files: Collection[str]) -> list[str]:
+    """Return the files of an adapter, in the order in which they are told of."""
+    return [name for name in _ADAPTER if name in files]
 
 
 def _matching(pattern: str, files: Collection[str]) -> list[str]:

@@ -157,7 +157,7 @@ def _finished(snapshot: Snapshot, staging: str, switch: Switch) -> SettledSnapsh
     files = {
         name: file
         for name, file in snapshot.files.items()
-        if not switch.replaces(name) and not _STAGING.fullmatch(name.split("/")[0])
+        if not switch.replaces(name) and not is_staging(name)
     }
     files |= {name: dataclasses.replace(snapshot.files[place], name=name) for name, place in moved.items()}
     return SettledSnapshot(
@@ -168,6 +168,11 @@ def _finished(snapshot: Snapshot, staging: str, switch: Switch) -> SettledSnapsh
         below=snapshot,
         moved=moved,
     )
+
+
+def is_staging(name: str) -> bool:
+    """Return whether a name is that of a staging folder, or of something in one."""
+    return _STAGING.fullmatch(name.split("/")[0]) is not None
 
 
 def new_staging(folder: Path) -> Path:

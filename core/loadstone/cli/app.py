@@ -151,6 +151,12 @@ def plan(
     ] = None,
     dtype: Annotated[str | None, typer.Option(help='"auto", "stored" or a dtype such as bfloat16.')] = None,
     device_map: Annotated[str | None, typer.Option(help='"auto" or a device.')] = None,
+    model_type: Annotated[
+        str | None, typer.Option(help="The model type, where config.json does not say it, or in its place.")
+    ] = None,
+    ignore_adapter: Annotated[
+        bool, typer.Option("--ignore-adapter", help="Plan whole weights though an adapter lies beside them.")
+    ] = False,
     strict: Annotated[
         bool | None, typer.Option("--strict/--no-strict", help="Make any surplus tensor an error, or none.")
     ] = None,
@@ -174,6 +180,8 @@ def plan(
         backend=backend,
         dtype=dtype,
         device_map=device_map,
+        model_type=model_type,
+        ignore_adapter=ignore_adapter,
         strict=strict,
         revision=revision,
         subfolder=subfolder,

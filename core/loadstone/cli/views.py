@@ -41,6 +41,7 @@ MAX_FILES, MAX_PROBLEMS, MAX_NAMES = 6, 8, 6
 STATE_STYLES = {
     "new": "yellow",
     "unused": "yellow",
+    "note:": "yellow",
     "cast": "cyan",
     "broken": "red",
     "damaged": "red",

@@ -10,6 +10,7 @@ from loadstone.checkpoint.index import TensorIndex
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES, canonical
 from loadstone.errors import ArgumentError
+from loadstone.planning.records import LoadPlan
 
 AUTO, STORED = "auto", "stored"
 Keeps = Literal["", "stored", "model"]
@@ -53,8 +54,8 @@ def dtype_policy(
     """Resolve the `dtype` argument.
 
     Args:
-        argument: "auto" or None: the configuration's dtype (a nested one first), else the file's; "stored": each tensor
-            as it lies; else a dtype in any spelling.
+        argument: "auto" or None: the configuration's dtype (a nested one first), else that of the file's first float
+            tensor; "stored": each tensor as it lies; else a dtype in any spelling.
         config: The model's configuration.
         index: The checkpoint; None for a model without one, which is then float32 unless something says otherwise.
         architecture: Names what stays float32.
@@ -68,7 +69,7 @@ def dtype_policy(
         build = canonical(argument)
     else:
         said = config.get_text_config().dtype or config.dtype
-        build, origin = (said, "config") if said and not keeps else (_prevailing(index), "checkpoint")
+        build, origin = (said, "config") if said and not keeps else (_first_float(index), "checkpoint")
     if DTYPES[build].kind != "float":
         raise ArgumentError(
             "a model cannot be built with this dtype",
@@ -80,9 +81,20 @@ def dtype_policy(
     return DTypePolicy(build=build, keeps=keeps, float32=architecture.keep_float32, origin=origin)
 
 
-def _prevailing(index: TensorIndex | None) -> str:
-    """Return the float dtype in which most of a checkpoint's bytes lie; float32 without one."""
-    dtypes = index.dtypes() if index is not None else {}
-    return next(
-        (name for name in dtypes if DTYPES[name].kind == "float" and DTYPES[name].bits >= 16), "float32"
+def _first_float(index: TensorIndex | None) -> str:
+    """Return the dtype of a checkpoint's first float tensor, by file and then by name; float32 without one.
+
+    transformers decides so; it too passes over dtypes of eight bits and fewer, in which no model can be built.
+    """
+    floats = (
+        (info.file, info.name, info.dtype)
+        for info in (index.tensors.values() if index is not None else ())
+        if DTYPES[info.dtype].kind == "float" and DTYPES[info.dtype].bits >= 16
     )
+    return min(floats, default=("", "", "float32"))[2]
+
+
+def narrowed(plan: LoadPlan) -> list[str]:
+    """Return the parameters whose stored tensor holds numbers that their own dtype does not."""
+    casts = [a for a in plan.in_state("cast") if a.source is not None and DTYPES[a.dtype].kind == "float"]
+    return [a.name for a in casts if a.source and DTYPES[a.source.dtype].bits >= DTYPES[a.dtype].bits]

@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Callable, Collection, Mapping
 
-from loadstone.architectures import Architecture, Head
+from loadstone.architectures import Architecture, Head, find_head, matches
 from loadstone.backend import Parameter
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.config import Config
@@ -20,8 +20,9 @@ from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold, split_blocks
 from loadstone.planning.names import NameMap
 from loadstone.planning.problems import Kind, Problems
-from loadstone.planning.records import Assignment, LoadPlan, ParameterState, Stored
+from loadstone.planning.records import COUNTS_ANEW, Assignment, LoadPlan, ParameterState, Stored
 from loadstone.planning.surplus import Surplus
+from loadstone.planning.wrappers import wrappers
 
 
 def match(
@@ -63,7 +64,7 @@ def match(
     """
     names = NameMap(architecture, head, _mapped(index, key_mapping), parameters)
     problems = Problems()
-    matcher = _Matcher(parameters, index, names, problems, head, config, policy, supported)
+    matcher = _Matcher(parameters, index, names, problems, head, config, policy, supported, architecture)
     matcher.refuse_quantised(config)
     found = matcher.find()
     assignments, compare = matcher.assign(found, ignore_mismatched_sizes=ignore_mismatched_sizes)
@@ -79,7 +80,7 @@ def match(
             f"the checkpoint and {head.class_name} do not fit together: {counted(len(problems.lines), 'problem')}",
             where=where,
             problems=problems.lines,
-            hint=matcher.of_another_model(found) or problems.advice(),
+            hint=matcher.of_a_wrapper() or matcher.of_another_model(found) or problems.advice(),
         )
     return LoadPlan(assignments=assignments, stored=stored, compare=compare)
 
@@ -146,10 +147,12 @@ class _Matcher:
         config: Config,
         policy: DTypePolicy,
         supported: Collection[str] | None,
+        architecture: Architecture,
     ) -> None:
+        self.architecture = architecture
         self.parameters, self.index, self.names = parameters, index, names
         self.problems, self.head, self.config, self.policy = problems, head, config, policy
-        self.supported = supported
+        self.supported, self.counters = supported, architecture.counters
         self.missing: list[str] = []
         self.rivals: set[str] = set()
 
@@ -211,6 +214,11 @@ class _Matcher:
         lost = set() if saved else {tie.name for tie in self.head.ties if not tie.holds(self.config)}
         return {name: "task head" for group in groups if lost.isdisjoint(group) for name in group}
 
+    def _counts_anew(self, name: str) -> bool:
+        """Return whether a parameter counts training, and starts at zero where it is not stored."""
+        base = self.names.base(name)
+        return any(matches(pattern, base) for pattern in self.counters)
+
     def _saved_classes(self) -> list[str]:
         return self.config.architectures or []
 
@@ -219,9 +227,10 @@ class _Matcher:
     ) -> Assignment:
         name, shape = parameter.name, parameter.shape
         if info is None:
-            if name not in may_be_new:
+            why = may_be_new.get(name) or (COUNTS_ANEW if self._counts_anew(name) else "")
+            if not why:
                 self.missing.append(name)
-            return self._fresh(parameter, why=may_be_new.get(name, ""))
+            return self._fresh(parameter, why=why)
         if info.shape != shape:
             if ignore_sizes:
                 why = f"ignore_mismatched_sizes: stored as {list(info.shape)}"
@@ -301,13 +310,29 @@ class _Matcher:
             stored[alias] = Stored(name=alias, state="alias", why=name)
         return stored
 
+    def of_a_wrapper(self) -> str | None:
+        """Return the `key_mapping=` that cures names which a wrapper of the model left in front of its own."""
+        for pattern, wrapper in wrappers(self.index.tensors):
+            unwrapped = {name: re.sub(pattern, "", name) for name in self.names.stored}
+            names = NameMap(self.architecture, self.head, unwrapped, self.parameters)
+            there = {names.parameter(name) for name in unwrapped}
+            if self.missing and there.issuperset(self.missing):
+                return f"{wrapper} wrapped the model that was saved: pass key_mapping={{{pattern!r}: ''}}"
+        return None
+
     def of_another_model(self, found: Mapping[str, TensorInfo]) -> str | None:
         """Return the next step for a checkpoint that has next to nothing of the model."""
         if len(found) >= len(self.parameters) / 4:
             return None
         saved = [name for name in self._saved_classes() if name != self.head.class_name]
+        known = [name for name in saved if find_head(name) is not None]
+        if known:
+            return f"config.json says that this is {' or '.join(known)}: load that class, or rename with key_mapping="
         if saved:
-            return f"config.json says that this is {' or '.join(saved)}: load that class, or rename with key_mapping="
+            return (
+                f"config.json says that this is {' or '.join(saved)}, a class that loadstone has not: load it with"
+                " transformers, or rename with key_mapping="
+            )
         return (
             "the tensors have another model's names: check what was saved here, or rename with key_mapping="
         )

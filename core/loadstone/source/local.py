@@ -17,7 +17,10 @@ from loadstone.source.names import safe_name
 from loadstone.source.snapshot import Snapshot, SourceFile
 
 MAX_LISTED = 10_000
-"""Files of a folder that are listed; a checkpoint has some hundreds."""
+"""Files of a folder that are listed, whatever they are; a checkpoint has some hundreds."""
+
+KINDS = (".json", ".safetensors")
+"""Endings of the files that a load reads: those of the folder itself are always listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +75,8 @@ def list_folder(root: Path, *, inside: RepositoryCache | None = None) -> Mapping
     """List the files below a folder with their sizes, hidden folders left out.
 
     Links to files are followed: in an ordinary folder they are the user's own. Linked folders are not looked through,
-    because they may hold anything, nor is more than `MAX_LISTED` names; `find_file` finds what is not listed. What
-    the system does not let us look at is left out.
+    because they may hold anything, and of more than `MAX_LISTED` files only those of a checkpoint's kinds are listed;
+    `find_file` finds what is not. What the system does not let us look at is left out.
 
     Args:
         root: The folder.
@@ -82,8 +85,10 @@ def list_folder(root: Path, *, inside: RepositoryCache | None = None) -> Mapping
     Raises:
         SourceError: The folder itself cannot be listed, or a link leaves the cache.
     """
-    files = {}
-    for entry in itertools.islice(_walk(root), MAX_LISTED):
+    files: dict[str, SourceFile] = {}
+    for entry in _walk(root):
+        if len(files) >= MAX_LISTED and not entry.name.endswith(KINDS):
+            continue
         path = Path(entry.path)
         found = _regular_file(path.relative_to(root).as_posix(), path, inside)
         if found is not None:
@@ -120,14 +125,15 @@ def _regular_file(name: str, path: Path, inside: RepositoryCache | None) -> Sour
 
 
 def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield what lies below a folder and is no folder, the nearest first."""
-    pending = deque([os.fspath(root)])
-    while pending:
+    """Yield what lies below a folder and is no folder, the nearest first; no further folder after `MAX_LISTED` files."""
+    pending, number = deque([os.fspath(root)]), 0
+    while pending and number < MAX_LISTED:
         folder = pending.popleft()
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if not entry.is_dir(follow_symlinks=False):
+                        number += 1
                         yield entry
                     elif not entry.name.startswith("."):
                         pending.append(entry.path)

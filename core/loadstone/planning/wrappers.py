@@ -1,0 +1,40 @@
+"""Names that a wrapper of a model left on its parameters when it, and not the model inside, was saved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+# Segments of names, and who puts them there; those of the second table also stand before modules inside a model.
+_OUTSIDE = {
+    "module.": "DistributedDataParallel or DataParallel",
+    "base_model.model.": "PEFT",
+    "_forward_module.": "Lightning",
+    "model.": "a module with the model in its attribute `model`",
+}
+_ANYWHERE = {
+    "_orig_mod.": "torch.compile",
+    "_fsdp_wrapped_module.": "FSDP",
+    "_checkpoint_wrapped_module.": "activation checkpointing",
+}
+
+
+def wrappers(names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield patterns that unwrap the names, each with who wrapped them; whether that helps is for the caller to try.
+
+    Example:
+        >>> list(wrappers(["module._orig_mod.norm.weight"]))[-1]
+        ('^module\\\\._orig_mod\\\\.', 'DistributedDataParallel or DataParallel and torch.compile')
+    """
+    for segment, who in _ANYWHERE.items():
+        if any(segment in name for name in names):
+            yield re.escape(segment), who
+    front, who_all = "", []
+    while names:
+        known = (_OUTSIDE | _ANYWHERE).items()
+        layer = next((pair for pair in known if all(n.startswith(front + pair[0]) for n in names)), None)
+        if layer is None:
+            return
+        front += layer[0]
+        who_all.append(layer[1])
+        yield f"^{re.escape(front)}", " and ".join(who_all)

@@ -1,0 +1,7 @@
+"""What a load decides, in PyTorch."""
+
+from tests.oracle.decided import DecidedSuite
+
+
+class TestTorch(DecidedSuite):
+    backend = "torch"
