@@ -18,8 +18,18 @@ from typing import Any, ClassVar, Self
 
 from loadstone.dtypes import DTYPES, canonical
 from loadstone.errors import ArgumentError, ConfigError, counted, nearest
+from loadstone.json_text import parse_json
 
 CONFIG_NAME = "config.json"
+
+MAX_VALUES = 400_000
+"""Values that a file of settings may hold."""
+
+MAX_LABELS = MAX_VALUES // 2
+"""Labels that a classifier may have: two entries of the file for each."""
+
+_WHOLE = 2**63
+"""Above every whole number that a setting may be."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -183,8 +193,9 @@ class Config:
         key = self.spellings.get(name, name)
         if value is None:
             return None
-        if key == "num_labels" and (not _fits(value, int) or value < 1):
-            raise ConfigError(f"num_labels: expected a positive int, found {value!r}")
+        if key == "num_labels" and (not _fits(value, int) or not 0 < value <= MAX_LABELS):
+            most = f" up to {MAX_LABELS:,}" if _fits(value, int) and value > 0 else ""
+            raise ConfigError(f"num_labels: expected a positive int{most}, found {value!r}")
         if key not in self._fields:
             return value
         if key == "dtype":
@@ -364,9 +375,9 @@ def _fits(value: object, hint: Any) -> bool:
     if origin is dict:
         return isinstance(value, dict)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, float) or _fits(value, int)
     if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and -_WHOLE < value < _WHOLE
     return isinstance(value, hint)
 
 
@@ -388,15 +399,17 @@ def parse_config_json(text: str, *, where: object) -> dict[str, Any]:
     """Parse the text of a config.json.
 
     Raises:
-        ConfigError: If it is not JSON, or not an object.
+        ConfigError: If it is not JSON, not an object, holds more than `MAX_VALUES` values, or is nested too deeply.
     """
     try:
-        values = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        values = parse_json(text, most=MAX_VALUES)
+    except ValueError as error:
         raise ConfigError(
-            "a configuration is not valid JSON",
+            "a configuration is not valid JSON"
+            if isinstance(error, json.JSONDecodeError)
+            else "a configuration is none that a model can have",
             where=where,
-            found=f"{error}" if str(error) else "nesting too deep",
+            found=str(error) if text else "an empty file",
             hint="fetch the file again, or correct it",
         ) from error
     if not isinstance(values, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +12,13 @@ from loadstone.arguments import LoadArguments, parse_arguments, split_rest
 from loadstone.checkpoint.absent import adapter_alone
 from loadstone.config import CONFIG_NAME, Config, parse_config_json
 from loadstone.custom_code import naming_code, note_of_code, own_code, with_hint
-from loadstone.errors import ConfigError
+from loadstone.errors import ConfigError, NoConfigError, logger_of
+from loadstone.memory import memory_told
 from loadstone.source import Snapshot, resolve
 from loadstone.source.snapshot import summary
 from loadstone.watch import steadily, watch
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 Name = str | os.PathLike[str]
 
@@ -43,6 +43,7 @@ class Asked:
         return cls(model_type=given.model_type, of_class=of_class, trusted=bool(given.trust_remote_code))
 
 
+@memory_told("to read the configuration")
 def load_config(
     pretrained_model_name_or_path: Name, *, of_class: str | None = None, **arguments: Any
 ) -> Config:
@@ -77,7 +78,7 @@ def read_config(snapshot: Snapshot, asked: Asked) -> tuple[Config, tuple[str, ..
         ConfigError: If config.json is absent, not JSON, of no known model type, or of wrong types.
     """
     if not snapshot.has(CONFIG_NAME):
-        raise adapter_alone(snapshot.files, [CONFIG_NAME], where=snapshot.location) or ConfigError(
+        raise adapter_alone(snapshot.files, [CONFIG_NAME], where=snapshot.location) or NoConfigError(
             "there is no config.json",
             where=snapshot.location,
             found=summary(snapshot.files),

@@ -8,13 +8,16 @@ from typing import Any
 
 from loadstone.backend import Device
 from loadstone.config import Config
+from loadstone.dtypes import nbytes
 from loadstone.errors import ArgumentError, nearest
+from loadstone.memory import check_room, memory_told
 from loadstone.planning.dtype import DTypePolicy, dtype_policy
 from loadstone.planning.fresh import draw
 from loadstone.planning.records import Assignment
 from loadstone.target import Target, choose_target
 
 
+@memory_told("to make a model")
 def from_config(
     config: Config,
     *,
@@ -41,6 +44,7 @@ def from_config(
     Raises:
         ArchitectureError: If there is no such class.
         ArgumentError: If an option is unknown.
+        OutOfMemoryError: If there is less memory than the parameters need.
     """
     config = copy.deepcopy(config)
     target = choose_target(config, task, model_class, backend)
@@ -53,7 +57,9 @@ def from_config(
     policy = dtype_policy(dtype, config=config, index=None, architecture=target.architecture)
     model = target.build(config, policy, attn_implementation=attn_implementation, options=options)
     device = target.backend.device(None)
-    for assignment in _all_fresh(target, config, policy, model):
+    assignments = list(_all_fresh(target, config, policy, model))
+    check_room(assignments, device)
+    for assignment in assignments:
         if assignment.state == "new":
             put_fresh(target, config, model, assignment, seed=seed, device=device)
         else:
@@ -80,5 +86,8 @@ def put_fresh(
 ) -> None:
     """Draw one parameter afresh and put it into the model."""
     base_name = target.head.base_name(assignment.name)
-    tensor = draw(assignment, base_name=base_name, architecture=target.architecture, config=config, seed=seed)
+    with memory_told(f"to draw {assignment.name}", asked=nbytes("float32", assignment.shape)):
+        tensor = draw(
+            assignment, base_name=base_name, architecture=target.architecture, config=config, seed=seed
+        )
     target.backend.put(model, assignment.name, tensor, device)

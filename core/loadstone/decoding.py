@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from loadstone.errors import ArgumentError
+from loadstone.errors import ArgumentError, logger_of
 from loadstone.generation import Generation, resolve_generation
 from loadstone.processors import Processors, check_left
 from loadstone.sampling import Sampler
@@ -19,7 +18,7 @@ from loadstone.sampling import Sampler
 if TYPE_CHECKING:
     from loadstone.pretrained import Pretrained
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 Array = np.ndarray[Any, Any]
 NextLogits = Callable[[Array, Array], Array]

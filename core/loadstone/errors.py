@@ -7,6 +7,7 @@ expected, what was found, and what to do next.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable, Sequence
 
 MAX_LINES = 15
@@ -64,7 +65,7 @@ class LoadstoneError(Exception):
 
 def _one_line(value: object) -> str:
     """Return a fact as one line of bounded length: a file may have brought it."""
-    text = " ".join(str(value).splitlines())
+    text = plain(" ".join(str(value).splitlines()))
     return text if len(text) <= MAX_LINE else f"{text[: MAX_LINE // 2]} ... {text[-MAX_LINE // 2 :]}"
 
 
@@ -92,6 +93,10 @@ class ArchitectureError(LoadstoneError, ValueError):
     """No architecture, or no task head of it, answers to what was asked for."""
 
 
+class NoConfigError(ConfigError, OSError):
+    """There is no config.json; transformers' callers catch an OSError there."""
+
+
 class SourceError(LoadstoneError, OSError):
     """A folder, repository, revision or file could not be found or fetched."""
 
@@ -100,12 +105,20 @@ class CheckpointError(LoadstoneError, ValueError):
     """The bytes of a checkpoint are not what their format says."""
 
 
-class MatchError(LoadstoneError, ValueError):
-    """The tensors of a checkpoint and the parameters of a model do not fit together."""
+class NoWeightsError(CheckpointError, OSError):
+    """There are no weights, or none that are read here; transformers' callers catch an OSError there."""
+
+
+class MatchError(LoadstoneError, ValueError, RuntimeError):
+    """The tensors of a checkpoint and the parameters of a model do not fit; transformers' callers catch a RuntimeError."""
 
 
 class PlacementError(LoadstoneError, ValueError):
     """A device map asks for a device that is not there, or that cannot hold its part."""
+
+
+class OutOfMemoryError(LoadstoneError, MemoryError):
+    """There is less memory than a model, or a part of it, needs."""
 
 
 class ChangedFileError(LoadstoneError, RuntimeError):
@@ -122,6 +135,45 @@ class MissingFrameworkError(BackendError, ImportError):
 
 class PluginError(LoadstoneError, RuntimeError):
     """Two plugins claim one name, or the plugin that was asked for cannot be imported."""
+
+
+def plain(value: object, *, keep: str = "") -> str:
+    """Return a text with every control character spelt out: what a file says must not steer a terminal or a log.
+
+    Every message, warning, report and view goes through it.
+
+    Args:
+        value: The text, or what has one.
+        keep: Characters to leave as they are.
+
+    Example:
+        >>> plain("\\x1b[2Jmodel.weight")
+        '\\\\x1b[2Jmodel.weight'
+    """
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def logger_of(name: str) -> logging.Logger:
+    """Return the logger of a module of ours; whatever is put into its messages is spelt out by `plain`.
+
+    Args:
+        name: The module's `__name__`.
+    """
+    logger = logging.getLogger(name)
+    if _spell_out not in logger.filters:
+        logger.addFilter(_spell_out)
+    return logger
+
+
+def _spell_out(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        # Numbers stay what they are, for `%d`; an error of ours has spelt its message out already.
+        kept = (int, float, LoadstoneError)
+        record.args = tuple(arg if isinstance(arg, kept) else plain(arg) for arg in record.args)
+    return True
 
 
 def counted(number: int, noun: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ from loadstone.checkpoint.open import open_checkpoint
 from loadstone.checkpoint.safetensors import check_with_library
 from loadstone.create import put_fresh
 from loadstone.dtypes import nbytes
-from loadstone.errors import ChangedFileError, MatchError
+from loadstone.errors import ChangedFileError, MatchError, logger_of
 from loadstone.generation import GENERATION_CONFIG_NAME, GenerationConfig
+from loadstone.memory import check_room
 from loadstone.planning.records import Assignment, LoadPlan
 from loadstone.prepare import Prepared, report_of
 from loadstone.progress import byte_bar
@@ -22,7 +22,7 @@ from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
 from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
 from loadstone.report import LoadReport
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
@@ -39,6 +39,7 @@ def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
 def _filled(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
     backend, model, device = prepared.target.backend, prepared.model, prepared.device
     plan, traffic = read_parameters(prepared, given)
+    check_room(plan.assignments.values(), device)
     for assignment in plan.in_state("new"):
         put_fresh(prepared.target, prepared.config, model, assignment, seed=given.seed, device=device)
     for assignment in plan.in_state("tied"):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from loadstone.config import Config, parse_config_json
-from loadstone.errors import ArgumentError, nearest
+from loadstone.errors import ArgumentError, logger_of, nearest
 from loadstone.generation_settings import (
     FOLLOWED,
     HARMLESS,
@@ -29,7 +28,7 @@ from loadstone.generation_settings import (
     unfollowed,
 )
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 GENERATION_CONFIG_NAME = "generation_config.json"
 DEFAULT_NEW_TOKENS = 20

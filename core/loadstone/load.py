@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import logging
 import os
 import time
 from typing import Any
@@ -14,7 +13,9 @@ from loadstone.backend import Parameter, get_backend
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.collector import paused_collector
 from loadstone.config import Config
+from loadstone.errors import logger_of
 from loadstone.filling import fill, read_parameters
+from loadstone.memory import memory_told
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
 from loadstone.planning.match import match
@@ -26,11 +27,12 @@ from loadstone.source import resolve
 from loadstone.target import Target
 from loadstone.watch import Watched, watch
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 Name = str | os.PathLike[str]
 
 
+@memory_told("to load the checkpoint")
 def from_pretrained(
     pretrained_model_name_or_path: Name,
     *,
@@ -82,6 +84,7 @@ def from_pretrained(
         PlacementError: If no device can hold the model.
         ChangedFileError: If a file changes while it is read, or the checkpoint is saved anew while it is loaded.
         BackendError: If the framework is missing.
+        OutOfMemoryError: If there is less memory than the model needs.
     """
     started = time.perf_counter()
     given, rest = parse_arguments(arguments)
@@ -93,6 +96,7 @@ def from_pretrained(
     return (model, model.load_report.loading_info()) if given.output_loading_info else model
 
 
+@memory_told("to plan the load")
 def plan(
     pretrained_model_name_or_path: Name,
     *,
@@ -122,6 +126,7 @@ def plan(
         return report_of(prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend))
 
 
+@memory_told("to load the checkpoint")
 def load_into(
     model: Pretrained, folder: Name, *, strict: bool, use_safetensors: bool | None = None
 ) -> tuple[list[str], list[str]]:

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import importlib
 import importlib.util
-import logging
 import os
 import traceback
 from collections.abc import Iterator
@@ -21,14 +20,14 @@ from typing import Any, cast
 import pluggy
 
 from loadstone import hookspecs
-from loadstone.errors import LoadstoneError, MissingFrameworkError, PluginError, nearest
+from loadstone.errors import LoadstoneError, MissingFrameworkError, PluginError, logger_of, nearest
 from loadstone.hookspecs import ArchitectureRecord, BackendRecord
 
 GROUP = "loadstone"
 DISABLED = "LOADSTONE_DISABLE_PLUGINS"
 """Environment variable: names of distributions, with commas between them, whose plugins are as good as absent."""
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)

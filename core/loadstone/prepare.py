@@ -25,6 +25,7 @@ from loadstone.planning.fold import fold
 from loadstone.planning.match import match
 from loadstone.planning.place import place
 from loadstone.planning.records import LoadPlan
+from loadstone.planning.sizes import oversized, refuse_oversized
 from loadstone.report import LoadReport
 from loadstone.source import Snapshot, resolve
 from loadstone.target import Target, choose_target
@@ -113,6 +114,14 @@ def _decide(
         if policy.origin == "argument":
             config.dtype = policy.build
 
+        refuse_oversized(
+            config,
+            index,
+            architecture=target.architecture,
+            ignore_mismatched_sizes=given.ignore_mismatched_sizes,
+            where=snapshot.location,
+        )
+
         def built(config: Config) -> Any:
             return target.build(
                 config, policy, attn_implementation=given.attn_implementation, options=options
@@ -123,7 +132,9 @@ def _decide(
 
         def before_arguments() -> Collection[str]:
             own = file_config if given.config is None else _config_beside(snapshot, target, asked)
-            return target.backend.parameters(target.build(own, policy)) if own is not None else ()
+            if own is None or oversized(own, index, architecture=target.architecture):
+                return ()
+            return target.backend.parameters(target.build(own, policy))
 
         plan = match(
             target.backend.parameters(model),

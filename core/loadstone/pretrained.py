@@ -49,12 +49,12 @@ class Pretrained:
 
     def describe(self, config: Config) -> None:
         """Take on a configuration and all that follows from it; a backend's `__init__` calls it first."""
-        from loadstone.architectures import architecture_of, refuse_unfollowed
+        from loadstone.architectures import architecture_of, refuse_unfollowed, resolve_spec
         from loadstone.generation import GenerationConfig
 
         refuse_unfollowed(config)
         self.config = config
-        self.spec = architecture_of(config).spec(config)
+        self.spec = resolve_spec(architecture_of(config), config)
         self.generation_config = GenerationConfig.from_model_config(config)
         self.attn_implementation = self.attentions[0]
         self.base_model_prefix = self.architecture_and_head()[1].prefix

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from loadstone.dtypes import nbytes
+from loadstone.errors import plain
 from loadstone.planning.fold import fold
 from loadstone.planning.records import Assignment, LoadPlan, Stored
 
@@ -94,7 +95,7 @@ class LoadReport:
         shown = rows if len(rows) <= MAX_ROWS else rows[: MAX_ROWS - 1]
         lines = [self._title(), f"{'':2}{'state':<8} {'number':>6} {'bytes':>9}  {'dtype':<9} name"]
         lines += [
-            f"  {state:<8} {number:>6} {size:>9}  {dtype:<9} {name}"
+            f"  {state:<8} {number:>6} {size:>9}  {dtype:<9} {plain(name)}"
             for state, number, size, dtype, name in shown
         ]
         if len(shown) < len(rows):
@@ -109,7 +110,7 @@ class LoadReport:
             read, mapped = human_bytes(self.bytes_read or 0), human_bytes(self.bytes_mapped or 0)
             cost = f"; {mapped} mapped, {read} read, {self.seconds:.2f} s"
         return (
-            f"{self.model_class} ({self.backend}) from {self.location}{commit}\n"
+            f"{self.model_class} ({self.backend}) from {plain(self.location)}{commit}\n"
             f"  {human_bytes(self.nbytes)} in {self.dtype} (from the {self.dtype_origin}) on {self.device}{cost}"
         )
 

@@ -117,7 +117,7 @@ def changed(path: Path) -> ChangedFileError:
         "the checkpoint was saved anew while it was being loaded",
         where=path,
         expected="the file that was there when the load began",
-        found="another one" if path.exists() else "none under this name",
+        found="another one" if os.path.exists(path) else "none under this name",
         hint="load again when nothing writes to the folder any more",
     )
 
@@ -144,7 +144,7 @@ def _seen(folder: Path, location: str, names: set[str]) -> FolderSnapshot:
     names = names | {f"{stage}/{name}" for stage in staging for name in os.listdir(folder / stage)}
     files = {}
     for name in names:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        with contextlib.suppress(OSError, ValueError):  # a name that is too long, a link in a circle
             size = (folder / name).stat().st_size
             files[name] = SourceFile(name=name, size=size, path=folder / name)
     return FolderSnapshot(location=location, commit=None, root=folder, files=files)

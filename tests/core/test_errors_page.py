@@ -254,6 +254,23 @@ CASES = [
         lambda p: (p.llama(), p.file("llama", "config.json", '{"model_type": "llama",')),
     ),
     Case(
+        "A config.json of very many values",
+        lambda p: (p.llama(), p.file("llama", "config.json", '{"a": [' + "0," * 500_000 + "0]}")),
+    ),
+    Case(
+        "A config.json that is nested very deeply",
+        lambda p: (p.llama(), p.file("llama", "config.json", '{"a": ' * 900 + "0" + "}" * 900)),
+    ),
+    Case(
+        "A config.json of very many layers and tokens",
+        lambda p: p.llama(num_hidden_layers=10**5, vocab_size=10**7),
+    ),
+    Case("A config.json of very many labels", lambda p: p.llama(num_labels=10**9)),
+    Case(
+        "A config.json that is a link to a device",
+        lambda p: (p.file("llama", WEIGHTS), (p.root / "llama" / "config.json").symlink_to("/dev/zero")),
+    ),
+    Case(
         "A config.json without a model type", lambda p: p.llama(model_type=None, architectures=["MineModel"])
     ),
     Case("A model type with a letter too many", lambda p: p.llama(model_type="llamma")),
@@ -427,6 +444,12 @@ CASES = [
         'AutoModelForCausalLM.from_pretrained("llama", key_mapping={"model.norm": "lm_head"})',
     ),
     Case("A pattern that is none", Place.llama, 'AutoModel.from_pretrained("llama", key_mapping={"(": ""})'),
+    Case(
+        "A replacement that fits no pattern",
+        Place.llama,
+        r"""AutoModel.from_pretrained("llama", key_mapping={"^module": r"\1"})""",
+    ),
+    Case("No name", Place.llama, "AutoModel.from_pretrained(None)"),
     # Afterwards
     Case(
         "An argument of generate that is not there",

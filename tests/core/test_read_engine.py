@@ -189,7 +189,8 @@ def test_a_file_that_ends_early_is_an_error(tmp_path, dtype):
     wanted = [one_tensor(1 << 20, dtype="bfloat16", offset=64)]
     wanted = [dataclasses.replace(wanted[0], dtype=dtype)]
     with opened(tmp_path, {"a": random_bytes((1 << 20) + 64)}) as files:
-        os.truncate(tmp_path / "a", 1 << 19)
+        with files.descriptor("a"):  # which stays open
+            os.truncate(tmp_path / "a", 1 << 19)
         with pytest.raises(ChangedFileError, match="ended before it should"):
             list(read_tensors(files, wanted, alignment=0, traffic=Traffic()))
 

@@ -324,10 +324,11 @@ def test_a_full_disk_keeps_its_errno(tmp_path):
     assert "/cache/blob" in caught.value.expected
 
 
-def test_a_missing_permission_speaks_for_itself(tmp_path):
+def test_a_missing_permission_keeps_its_errno(tmp_path):
     repository = Repository(name=NAME, revision="main", cache=RepositoryCache.of(NAME, tmp_path))
-    with pytest.raises(PermissionError), plain_errors(repository, "model.safetensors"):
+    with pytest.raises(SourceError, match="Permission denied") as caught, plain_errors(repository, "a file"):
         raise PermissionError(errno.EACCES, "Permission denied", "/cache/blob")
+    assert (caught.value.errno, caught.value.where) == (errno.EACCES, "/cache/blob")
 
 
 def test_a_cache_that_cannot_be_written_does_not_spoil_a_load(tmp_path):

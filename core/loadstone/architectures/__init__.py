@@ -23,6 +23,8 @@ from loadstone.architectures._spec import (
     check_sizes,
     classifier_spec,
     divides,
+    resolve_spec,
+    said_numbers,
 )
 from loadstone.architectures._typos import meant
 from loadstone.architectures._unfollowed import refuse_unfollowed
@@ -50,5 +52,7 @@ __all__ = [
     "meant",
     "model_types",
     "refuse_unfollowed",
+    "resolve_spec",
     "rope_spec",
+    "said_numbers",
 ]

@@ -82,6 +82,9 @@ class Architecture:
         counters: Base-model names of numbers that count training, and start at zero where they are not stored.
         shardable: Base-model names -> the axis along which they may be cut over devices.
         modules: Backend name -> module that holds the classes, where it is not the backend's own.
+        layers: Configuration keys that count layers, each of which has a parameter or more of its own; a list counts
+            those of each stage.
+        sizes: Configuration keys that are, or divide, an axis of a parameter of the base model.
     """
 
     model_type: str
@@ -99,6 +102,8 @@ class Architecture:
     counters: tuple[str, ...] = ()
     shardable: Mapping[str, int] = dataclasses.field(default_factory=dict)
     modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    layers: tuple[str, ...] = ("num_hidden_layers",)
+    sizes: tuple[str, ...] = ()
 
     @property
     def base_prefixes(self) -> tuple[str, ...]:

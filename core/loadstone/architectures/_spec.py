@@ -5,11 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from loadstone.architectures._rope import RopeSpec
 from loadstone.config import Config
 from loadstone.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from loadstone.architectures._records import Architecture
+
+MAX_LAYERS = 100_000
+"""The most layers that are believed; the deepest models have some hundreds."""
 
 MAX_SIZE = 10_000_000
 """The largest size that is believed; the largest vocabularies have a few hundred thousand words."""
@@ -255,6 +262,39 @@ def check_sizes(config: Config, *names: str) -> None:
             problems=[f"{name}: expected 1 to {MAX_SIZE:,}, found {found[name]!r}" for name in wrong],
             hint="correct config.json, or pass the right size as a keyword argument",
         )
+
+
+def said_numbers(config: Config, keys: Iterable[str]) -> Iterator[tuple[str, object, list[int]]]:
+    """Yield each key that a configuration knows, as it spells it, its value, and the positive numbers in that."""
+    for key in filter(type(config).knows, keys):
+        declared = config.spellings.get(key, key)
+        spelled = (name for name in config if config.spellings.get(name, name) == declared)
+        value = getattr(config, key)
+        listed = value if isinstance(value, list | tuple) else [value]
+        numbers = [number for number in listed if isinstance(number, int) and number > 0]
+        yield next(spelled, declared), value, numbers
+
+
+def resolve_spec(architecture: Architecture, config: Config) -> Any:
+    """Resolve a configuration into its architecture's spec, which holds something for each layer.
+
+    Raises:
+        ConfigError: If it says something impossible.
+    """
+    counts = said_numbers(config.get_text_config(), architecture.layers)
+    problems = [
+        f"{key}: expected at most {MAX_LAYERS:,} layers, found {value}"
+        for key, value, numbers in counts
+        if sum(numbers) > MAX_LAYERS
+    ]
+    if problems:
+        raise ConfigError(
+            "the configuration describes an impossible model",
+            where=type(config).__name__,
+            problems=problems,
+            hint="correct config.json, or pass the right number as a keyword argument",
+        )
+    return architecture.spec(config)
 
 
 def divides(config: Config, whole: str, parts: str) -> int:

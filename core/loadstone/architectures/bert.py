@@ -157,5 +157,6 @@ ARCHITECTURES = (
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
         renamed=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
         no_split=("BertLayer", "BertEmbeddings"),
+        sizes=SIZES,
     ),
 )

@@ -127,5 +127,7 @@ ARCHITECTURES = (
         embedding="embeddings.word_embeddings",
         ignored=("embeddings.position_ids",),
         no_split=("DistilBertLayer",),
+        layers=("n_layers",),
+        sizes=SIZES,
     ),
 )

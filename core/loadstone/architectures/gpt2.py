@@ -83,10 +83,13 @@ class GPT2Spec:
     logit_softcap: float | None = None
 
 
+SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner")
+
+
 def gpt2_spec(config: Config) -> GPT2Spec:
     """Resolve a GPT-2 configuration."""
     config = config.get_text_config()
-    check_sizes(config, "vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner")
+    check_sizes(config, *SIZES)
     check_rates(config, "resid_pdrop", "embd_pdrop", "attn_pdrop", "classifier_dropout", "hidden_dropout")
     check_between(config, "layer_norm_epsilon", "initializer_range")
     if config.add_cross_attention:
@@ -140,5 +143,7 @@ ARCHITECTURES = (
         embedding="wte",
         ignored=("h.{}.attn.bias", "h.{}.attn.masked_bias"),
         no_split=("GPT2Block",),
+        layers=("n_layer",),
+        sizes=SIZES,
     ),
 )

@@ -379,6 +379,7 @@ def _architecture(stem: str, config: type[Config], spec: Any, **more: Any) -> Ar
         optional=BIASES,
         ignored=("layers.{}.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"),
         no_split=("LlamaDecoderLayer",),
+        sizes=SIZES,
         **more,
     )
 

@@ -62,9 +62,12 @@ class ResNetSpec:
     classifier: ClassifierSpec
 
 
+SIZES = ("num_channels", "embedding_size")
+
+
 def resnet_spec(config: Config) -> ResNetSpec:
     """Resolve a ResNet configuration into the list of its convolutions."""
-    check_sizes(config, "num_channels", "embedding_size")
+    check_sizes(config, *SIZES)
     least = 1 if config.layer_type == "basic" else NARROWING
     if any(not least <= size <= MAX_SIZE for size in config.hidden_sizes):
         raise ConfigError(
@@ -146,5 +149,7 @@ ARCHITECTURES = (
         drawn=_drawn(),
         counters=tuple(f"{place}.normalization.num_batches_tracked" for place in PLACES),
         no_split=("ResNetBlock",),
+        layers=("depths",),
+        sizes=(*SIZES, "hidden_sizes"),
     ),
 )

@@ -9,7 +9,7 @@ import dataclasses
 
 from loadstone.architectures._records import Architecture, Head, Tie
 from loadstone.architectures._spec import EncoderSpec
-from loadstone.architectures.bert import POOLER, BertConfig, encoder_spec
+from loadstone.architectures.bert import POOLER, SIZES, BertConfig, encoder_spec
 from loadstone.config import Config
 
 
@@ -88,6 +88,7 @@ ARCHITECTURES = tuple(
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
         renamed=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
         no_split=("BertLayer", "BertEmbeddings"),
+        sizes=SIZES,
     )
     for stem, config in (("Roberta", RobertaConfig), ("XLMRoberta", XLMRobertaConfig))
 )

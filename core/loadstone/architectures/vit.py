@@ -152,5 +152,6 @@ ARCHITECTURES = (
             f"encoder.layer.{{}}.attention.attention.{name}.bias" for name in ("query", "key", "value")
         ),
         no_split=("ViTLayer", "ViTEmbeddings"),
+        sizes=SIZES,
     ),
 )

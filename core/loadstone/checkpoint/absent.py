@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from loadstone.errors import CheckpointError
+from loadstone.errors import CheckpointError, NoWeightsError
 from loadstone.source.snapshot import summary
 
 _SAVE_AGAIN = "open them with transformers and write them as safetensors with its save_pretrained"
@@ -49,7 +49,7 @@ _ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.b
 
 def no_weights(
     files: Collection[str], wanted: Sequence[str], *, variant: str | None, where: object
-) -> CheckpointError:
+) -> NoWeightsError:
     """Make the error for a checkpoint none of whose files is what was looked for.
 
     Args:
@@ -65,7 +65,7 @@ def no_weights(
         title: (found, hint) for pattern, title, hint in _NOT_READ_YET if (found := _matching(pattern, files))
     }
     if variant is None and others:
-        return CheckpointError(
+        return NoWeightsError(
             f"the weights are in a format that is not read yet: {', '.join(others)}",
             where=where,
             expected=" or ".join(wanted),
@@ -76,7 +76,7 @@ def no_weights(
         {match[1] for name in files if (match := re.fullmatch(r"model\.([^/]+)\.safetensors", name))}
     )
     if variant is not None or variants:
-        return CheckpointError(
+        return NoWeightsError(
             f"there are no weights of the variant {variant!r}"
             if variant
             else "there are only variants of the weights",
@@ -85,7 +85,7 @@ def no_weights(
             found=f"the variants {', '.join(variants)}" if variants else summary(files),
             hint=f'pass variant="{variants[0]}"' if variants else "leave `variant` out",
         )
-    return CheckpointError(
+    return NoWeightsError(
         "there are no weights here",
         where=where,
         expected=" or ".join(wanted),
@@ -94,7 +94,7 @@ def no_weights(
     )
 
 
-def adapter_alone(files: Collection[str], wanted: Sequence[str], *, where: object) -> CheckpointError | None:
+def adapter_alone(files: Collection[str], wanted: Sequence[str], *, where: object) -> NoWeightsError | None:
     """Make the error for an adapter in a model's place; None where there is none.
 
     Args:
@@ -105,7 +105,7 @@ def adapter_alone(files: Collection[str], wanted: Sequence[str], *, where: objec
     adapter = adapters(files)
     if not adapter:
         return None
-    return CheckpointError(
+    return NoWeightsError(
         "this is a PEFT adapter, not a model: it holds only what is added to one",
         where=where,
         expected=" or ".join(wanted),

@@ -13,6 +13,7 @@ from loadstone.checkpoint.layout import BLANK, SHA256
 from loadstone.checkpoint.safetensors import read_file_header
 from loadstone.checkpoint.switch import settle
 from loadstone.source import Snapshot, SourceFile
+from loadstone.source.local_file import unreadable
 
 _BLOCK = 8 * 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -47,7 +48,7 @@ def verify(
 
     Raises:
         CheckpointError: If a header is damaged; `open_checkpoint` would have said so.
-        SourceError: If a file cannot be fetched.
+        SourceError: If a file cannot be fetched or read.
     """
     snapshot = settle(snapshot)
     found: dict[str, list[str]] = {"intact": [], "problems": [], "unknown": []}
@@ -79,14 +80,17 @@ def _published(file: SourceFile, path: Path) -> str | None:
 
 def _sum(path: Path, *, blanked: bool, progress: Callable[[int], object] | None) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        if blanked:
-            length = stream.read(8)
-            digest.update(length + _blank(stream.read(int.from_bytes(length, "little"))))
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-            if progress is not None:
-                progress(len(block))
+    try:
+        with open(path, "rb") as stream:
+            if blanked:
+                length = stream.read(8)
+                digest.update(length + _blank(stream.read(int.from_bytes(length, "little"))))
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+                if progress is not None:
+                    progress(len(block))
+    except OSError as error:
+        raise unreadable(path, error) from error
     return digest.hexdigest()
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from loadstone.checkpoint.index import TensorInfo
 from loadstone.dtypes import BY_CODE, DType
 from loadstone.errors import CheckpointError, nearest
+from loadstone.source.local_file import unreadable
 
 if TYPE_CHECKING:
     from loadstone.source import Snapshot
@@ -97,13 +98,21 @@ def check_with_library(paths: Iterable[Path]) -> None:
 
     Raises:
         CheckpointError: If the library refuses a file.
+        SourceError: If a file cannot be read.
+        OutOfMemoryError: If there is no room for a mapping of a file.
     """
     from safetensors import SafetensorError, safe_open
+
+    from loadstone.memory import out_of_memory
 
     for path in paths:
         try:
             with safe_open(path, framework="numpy"):
                 pass
+        except MemoryError as error:  # it maps the whole file
+            raise out_of_memory(f"to map {path.name}", asked=path.stat().st_size) from error
+        except OSError as error:
+            raise unreadable(path, error) from error
         except SafetensorError as error:
             raise CheckpointError(
                 f"{path.name} is refused by the safetensors library",
@@ -160,13 +169,15 @@ class _Header:
         return length
 
     def _parse(self, header: bytes) -> dict[str, Any]:
-        # Counted before parsing: each tensor needs a brace and four colons, each text of metadata a colon.
+        # Counted before parsing: each tensor needs a brace, two brackets, four colons and some commas, each text of
+        # metadata a colon and a comma.
         tensors = header.count(b"{") - 1 - (_METADATA.encode() in header)
-        if tensors > MAX_TENSORS or header.count(b":") > 5 * MAX_TENSORS:
+        values = max(header.count(b":"), header.count(b"["), header.count(b",") // 2)
+        if tensors > MAX_TENSORS or values > 5 * MAX_TENSORS:
             self._fail(
                 "holds too many tensors",
                 expected=f"at most {MAX_TENSORS:,} in a file",
-                found=f"about {tensors:,}, in {header.count(b':'):,} entries",
+                found=f"about {tensors:,}, in {values:,} entries",
                 hint="save the tensors in more shards",
             )
         if not header.startswith(b"{"):

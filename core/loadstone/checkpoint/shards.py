@@ -12,7 +12,14 @@ from loadstone.checkpoint.index import TensorInfo
 from loadstone.checkpoint.layout import GENERATION
 from loadstone.checkpoint.safetensors import shown
 from loadstone.errors import CheckpointError, SourceError
+from loadstone.json_text import parse_json
 from loadstone.source import safe_name
+
+MAX_ENTRIES = 400_000
+"""Tensors that an index may place."""
+
+MAX_SHARDS = 10_000
+"""Shards that it may name; the largest checkpoints have some hundreds."""
 
 _AGAIN = "fetch the index and all shards again from one revision, or save the checkpoint again"
 
@@ -47,7 +54,7 @@ def parse_shard_map(text: str, *, file: str, where: object) -> ShardMap:
     """Parse the text of an index file. Its names are only safe to use once this has passed them.
 
     Raises:
-        CheckpointError: If it is not JSON, or holds no `weight_map` of texts.
+        CheckpointError: If it is not JSON, holds no `weight_map` of texts, or more than shards can have.
 
     Example:
         >>> text = '{"weight_map": {"a": "model-00001-of-00001.safetensors"}}'
@@ -78,11 +85,13 @@ def _parse(text: str, twice: list[str], *, place: str) -> dict[str, Any]:
         return found
 
     try:
-        parsed: Any = json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
+        parsed: Any = parse_json(text, most=MAX_ENTRIES, pairs=unique)
+    except ValueError as error:
         pointer = text.startswith("version https://git-lfs")
         raise CheckpointError(
-            "the index of the shards is not valid JSON",
+            "the index of the shards is not valid JSON"
+            if isinstance(error, json.JSONDecodeError)
+            else "the index of the shards is none that shards can have",
             where=place,
             found="a Git LFS pointer" if pointer else str(error)[:200],
             hint="run `git lfs pull` in the folder" if pointer else _AGAIN,
@@ -94,6 +103,14 @@ def _parse(text: str, twice: list[str], *, place: str) -> dict[str, Any]:
             where=f"{place}, key 'weight_map'",
             expected="an object: name of a tensor -> name of its shard",
             found="nothing" if weight_map is None else shown(weight_map),
+            hint=_AGAIN,
+        )
+    if (number := len(set(weight_map.values()))) > MAX_SHARDS:
+        raise CheckpointError(
+            "the index names too many shards",
+            where=f"{place}, key 'weight_map'",
+            expected=f"at most {MAX_SHARDS:,}",
+            found=f"{number:,}",
             hint=_AGAIN,
         )
     if not weight_map or not isinstance(parsed.get("metadata") or {}, dict):

@@ -39,12 +39,16 @@ from loadstone.checkpoint.names import is_weights, weight_names
 from loadstone.checkpoint.safetensors import read_file_header
 from loadstone.checkpoint.shards import parse_shard_map
 from loadstone.errors import CheckpointError
+from loadstone.json_text import parse_json
 from loadstone.source import Snapshot, SourceFile
 from loadstone.source.local import open_folder
 
 JOURNAL = "switch.json"
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
+
+MAX_JOURNAL = 100_000
+"""Names that a journal may hold."""
 
 _STAGING = re.compile(r"loadstone-save-[0-9a-f]{16}")
 
@@ -73,14 +77,14 @@ class Switch:
     def from_json(cls, text: str) -> Switch | None:
         """Return the switch that a journal describes; None if the text is no journal of ours."""
         try:
-            values = json.loads(text)
+            values = parse_json(text, most=MAX_JOURNAL)
             switch = cls(
                 generation=str(values["generation"]),
                 entry=str(values["entry"]),
                 files=tuple(map(str, values["files"])),
                 variant=values["variant"] and str(values["variant"]),
             )
-        except (ValueError, RecursionError, LookupError, TypeError):
+        except (ValueError, LookupError, TypeError):
             return None
         return switch if switch.entry in weight_names(switch.variant) else None
 

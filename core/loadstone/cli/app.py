@@ -222,5 +222,4 @@ def plugins(
 
 
 def _print_json(data: Any) -> None:
-    json.dump(data, sys.stdout, indent=2)
-    print()
+    print(json.dumps(data, indent=2).replace("\x7f", "\\u007f"))  # the one control character that JSON leaves

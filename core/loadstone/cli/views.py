@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from loadstone.errors import plain
 from loadstone.planning.fold import fold
 from loadstone.report import human_bytes
 from loadstone.source.snapshot import summary
@@ -57,19 +58,9 @@ def console(*, stderr: bool = False) -> Console:
 
 def show_error(error: LoadstoneError) -> None:
     """Print an error's message, and nothing else, on the error stream."""
-    what, _, rest = plain(str(error)).partition("\n")
+    what, _, rest = plain(error, keep="\n").partition("\n")
     text = Text.assemble((what, "bold red"), "\n" if rest else "", rest)
     console(stderr=True).print(text, soft_wrap=True)
-
-
-def plain(text: str) -> str:
-    """Return a text with every control character spelt out: what a file says must not steer the terminal.
-
-    Example:
-        >>> plain("\\x1b[2Jmodel.weight")
-        '\\\\x1b[2Jmodel.weight'
-    """
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 @contextlib.contextmanager
@@ -86,7 +77,7 @@ def waiting(what: str) -> Iterator[None]:
 def show_report(report: LoadReport) -> None:
     """Print a plan: the report's own table, with what is to be looked at in colour."""
     screen = console()
-    for number, line in enumerate(plain(str(report)).split("\n")):
+    for number, line in enumerate(plain(report, keep="\n").split("\n")):
         state = line.split(maxsplit=1)[0] if line.strip() else ""
         style = "bold" if number == 0 else "dim" if number == 2 else STATE_STYLES.get(state, "")
         screen.print(Text(line, style=style), soft_wrap=True)
@@ -272,7 +263,7 @@ def show_plugins(found: Sequence[Examined], default: str | None, why: str) -> No
     screen = console()
     table = _table("", "")
     for one in found:
-        table.add_row(one.claim.name, _plugin(one))
+        table.add_row(Text(plain(one.claim.name)), _plugin(one))
     screen.print()
     _block(screen, table)
     for one in found:
@@ -293,16 +284,16 @@ def _plugin(one: Examined) -> Text:
     text = Text(overflow="fold")
     text.append(claim.state, STATE_STYLES.get(claim.state, ""))
     text.append("".join(f", {word}" for word in words if word))
-    text.append(f"\n{claim.value} of {claim.distribution}", "dim")
+    text.append(f"\n{plain(f'{claim.value} of {claim.distribution}')}", "dim")
     if one.problem:
-        text.append(f"\n{one.problem}", "yellow")
+        text.append(f"\n{plain(one.problem)}", "yellow")
     return text
 
 
 def _indented(screen: Console, output: str) -> None:
     """Print what another program said, its lines whole."""
     for line in output.rstrip().splitlines():
-        screen.print(Text(f"    {line}", "dim"), soft_wrap=True)
+        screen.print(Text(f"    {plain(line)}", "dim"), soft_wrap=True)
     screen.print()
 
 
@@ -331,10 +322,10 @@ def _part_table(run: Run) -> Table:
     table = _table("where each byte went", "tensors>", "bytes>", "state")
     for layers, parts in itertools.groupby(run.parts, key=lambda part: part.layers):
         if layers:
-            table.add_row(Text(layers, "dim", overflow="fold"))
+            table.add_row(Text(plain(layers), "dim", overflow="fold"))
         for part in parts:
             size = human_bytes(part.nbytes) if part.nbytes else "-"
-            name = Text(f"  {part.name}" if layers else part.name, overflow="fold")
+            name = Text(plain(f"  {part.name}" if layers else part.name), overflow="fold")
             table.add_row(name, str(part.tensors), size, part.state)
     return table
 
@@ -363,7 +354,7 @@ def _texts(screen: Console, demo: Demo, good: Sequence[Run]) -> None:
         if not demo.same_text:
             _title(screen, run.framework, "wrote")
         for text in run.texts:
-            written = Text.assemble((text.prompt, "bold"), *_told(text))
+            written = Text.assemble((plain(text.prompt, keep="\n"), "bold"), *_told(text))
             _print(screen, Padding.indent(written, 2), width=min(screen.width, TEXT_WIDTH))
             screen.print()
     if not demo.same_text:
@@ -372,7 +363,8 @@ def _texts(screen: Console, demo: Demo, good: Sequence[Run]) -> None:
 
 def _told(written: Written) -> list[tuple[str, str]]:
     """Return a continuation up to its last whole sentence."""
+    told = plain(written.continuation, keep="\n")
     if written.ended:
-        return [(written.continuation.rstrip(), "")]
-    end = max(written.continuation.rfind(mark) for mark in ".!?")
-    return [(written.continuation[: end + 1], ""), (" ...", "dim")]
+        return [(told.rstrip(), "")]
+    end = max(told.rfind(mark) for mark in ".!?")
+    return [(told[: end + 1], ""), (" ...", "dim")]

@@ -90,14 +90,7 @@ def _mapped(index: TensorIndex, key_mapping: Mapping[str, str] | None) -> dict[s
     stored = [*index.tensors, *index.aliases]
     if not key_mapping:
         return {name: name for name in stored}
-    try:
-        rules = [(re.compile(pattern), replacement) for pattern, replacement in key_mapping.items()]
-    except re.error as error:
-        raise ArgumentError(
-            "key_mapping holds a pattern that is no regular expression",
-            found=f"{error.pattern!r}: {error}",
-            hint="correct it; a backslash before a special character takes it as it is",
-        ) from error
+    rules = _rules(key_mapping)
     renamed = {}
     for name in stored:
         new = name
@@ -107,6 +100,38 @@ def _mapped(index: TensorIndex, key_mapping: Mapping[str, str] | None) -> dict[s
                 break
         renamed[name] = new
     return renamed
+
+
+def _rules(key_mapping: object) -> list[tuple[re.Pattern[str], str]]:
+    """Return the compiled patterns of a `key_mapping`, each with its replacement.
+
+    Raises:
+        ArgumentError: If it maps anything but text to text, a pattern is no regular expression, or a replacement
+            names a group that its pattern has not.
+    """
+    pairs = list(key_mapping.items()) if isinstance(key_mapping, Mapping) else None
+    if pairs is None or not all(isinstance(text, str) for pair in pairs for text in pair):
+        raise ArgumentError(
+            "key_mapping maps regular expressions to replacements, both of them text",
+            where="key_mapping",
+            expected='e.g. {"^module[.]": ""}',
+            found=f"{key_mapping!r:.200}",
+            hint="write it so, or leave it out",
+        )
+    rules = []
+    for text, replacement in pairs:
+        try:
+            pattern = re.compile(text)
+            pattern.sub(replacement, "")  # reads the replacement, whether it matches or not
+        except (re.error, IndexError, OverflowError, RecursionError) as error:
+            raise ArgumentError(
+                "key_mapping holds a pattern that is no regular expression, or a replacement that fits none",
+                where="key_mapping",
+                found=f"{text!r} -> {replacement!r}: {error}",
+                hint="correct it; a backslash before a special character takes it as it is",
+            ) from error
+        rules.append((pattern, replacement))
+    return rules
 
 
 class _Matcher:

@@ -20,10 +20,12 @@ import numpy as np
 from loadstone.checkpoint.index import TensorInfo
 from loadstone.dtypes import DTYPES, nbytes
 from loadstone.errors import ChangedFileError
+from loadstone.memory import out_of_memory
 from loadstone.read.cast import cast
 from loadstone.read.files import OpenFiles
 from loadstone.read.memory import OWN_PAGES, Bytes, aligned_empty, populate
 from loadstone.read.tensor import HostTensor
+from loadstone.source.local_file import unreadable
 
 ReadMode = Literal["auto", "map", "copy"]
 
@@ -168,12 +170,21 @@ def _read(files: OpenFiles, requests: Sequence[Request], traffic: Traffic) -> It
             for job in _jobs(requests):
                 while len(under_way) >= WINDOW:
                     yield from _finish(under_way.popleft(), traffic)
-                under_way.append((pool.submit(run, job), job))
+                under_way.append((_submitted(pool, run, job), job))
             while under_way:
                 yield from _finish(under_way.popleft(), traffic)
         finally:
             for future, _ in under_way:
                 future.cancel()
+
+
+def _submitted(
+    pool: ThreadPoolExecutor, run: Callable[[Sequence[_Piece]], int], job: Sequence[_Piece]
+) -> Future[int]:
+    try:
+        return pool.submit(run, job)
+    except RuntimeError as error:  # the system starts no thread: each needs some memory of its own
+        raise out_of_memory("for a thread that reads", found=str(error)) from error
 
 
 def _finish(done: tuple[Future[int], Sequence[_Piece]], traffic: Traffic) -> Iterator[HostTensor]:
@@ -252,17 +263,21 @@ def _fill(files: OpenFiles, file: str, offset: int, buffers: Sequence[Bytes]) ->
     """Read consecutive bytes of a file into buffers, however many calls it takes."""
     left = deque(memoryview(buffer.data) for buffer in buffers if len(buffer))
     read: Callable[..., int] = os.preadv
-    while left:
-        count = read(files.descriptor(file), list(left)[:1024], offset)
-        if not count:
-            raise ChangedFileError(
-                "a file ended before it should",
-                where=file,
-                expected=f"more bytes at {offset}",
-                hint="load again",
-            )
-        offset += count
-        while left and count >= len(left[0]):
-            count -= len(left.popleft())
-        if count:
-            left[0] = left[0][count:]
+    with files.descriptor(file) as descriptor:
+        while left:
+            try:
+                count = read(descriptor, list(left)[:1024], offset)
+            except OSError as error:
+                raise unreadable(file, error) from error
+            if not count:
+                raise ChangedFileError(
+                    "a file ended before it should",
+                    where=file,
+                    expected=f"more bytes at {offset}",
+                    hint="load again",
+                )
+            offset += count
+            while left and count >= len(left[0]):
+                count -= len(left.popleft())
+            if count:
+                left[0] = left[0][count:]

@@ -1,22 +1,22 @@
-"""The files of a checkpoint while they are read: opened once, mapped at most once, watched for changes."""
+"""The files of a checkpoint while they are read: opened as needed, mapped at most once, watched for changes."""
 
 from __future__ import annotations
 
-import mmap
+import contextlib
+import dataclasses
 import os
 import re
-import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
-
-import numpy as np
+from typing import Self
 
 from loadstone.errors import ChangedFileError, SourceError
+from loadstone.read.memory import Bytes, map_file
+from loadstone.source.local_file import open_file, unreadable
 
-# Linux's, and not in Python's mmap module: a private mapping reserves no swap, so that a file larger than memory can be
-# mapped. Other systems reserve none in any case.
-MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
+MAX_OPEN = 16
+"""Files that stay open at once; more than there are threads that read."""
 
 # File systems on which a page fault can be a network request, or deadlock: their files are read, not mapped.
 REMOTE = frozenset(
@@ -32,16 +32,30 @@ Identity = tuple[int, int, int]
 def identity(path: Path) -> Identity:
     """Return what changes when a file is written or replaced: size in bytes, mtime in nanoseconds, inode."""
     try:
-        found = path.stat()
-    except OSError as error:
+        return _identity(path.stat())
+    except FileNotFoundError as error:
         raise SourceError("a file of the checkpoint is gone", where=path, hint="load again") from error
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+@dataclasses.dataclass(slots=True)
+class _Open:
+    """A descriptor, and how many read from it now."""
+
+    descriptor: int
+    users: int = 0
 
 
 class OpenFiles:
     """File name -> descriptor and mapping; use it as a context manager.
 
-    Mappings outlive it where tensors alias them.
+    A file is opened when it is needed, and at most `MAX_OPEN` stay open, whatever the number of shards. Mappings
+    outlive it where tensors alias them, and hold no descriptor.
 
     Args:
         paths: File name -> path.
@@ -49,22 +63,17 @@ class OpenFiles:
 
     Raises:
         ChangedFileError: If a file is no longer what it was.
+        SourceError: If one is gone.
     """
 
     def __init__(self, paths: Mapping[str, Path], identities: Mapping[str, Identity]) -> None:
         self._paths, self._identities = paths, identities
-        self._descriptors: dict[str, int] = {}
-        self._maps: dict[str, np.ndarray[Any, np.dtype[np.uint8]]] = {}
+        self._open: dict[str, _Open] = {}  # the one used longest ago first
+        self._maps: dict[str, Bytes] = {}
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        try:
-            for name, path in self._paths.items():
-                identity(path)  # tells of one that is gone
-                self._descriptors[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self.check_unchanged()
-        except BaseException:
-            self.close()
-            raise
+        self.check_unchanged()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -72,25 +81,56 @@ class OpenFiles:
 
     def close(self) -> None:
         """Close the descriptors; mappings stay as long as something aliases them."""
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors.clear()
+        with self._lock:
+            for held in self._open.values():
+                os.close(held.descriptor)
+            self._open.clear()
         self._maps.clear()
 
-    def descriptor(self, name: str) -> int:
-        """Return the open descriptor of a file."""
-        return self._descriptors[name]
+    @contextlib.contextmanager
+    def descriptor(self, name: str) -> Iterator[int]:
+        """Give an open descriptor of a file, which stays open for as long as it is used.
 
-    def mapped(self, name: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Return a private, copy-on-write mapping of a whole file; nothing is read until it is touched."""
+        Raises:
+            ChangedFileError: If the file is no longer what it was.
+            SourceError: If it cannot be opened.
+        """
+        with self._lock:
+            held = self._open.pop(name, None) or _Open(self._opened(name))
+            self._open[name] = held
+            held.users += 1
+            self._close_idle()
+        try:
+            yield held.descriptor
+        finally:
+            with self._lock:
+                held.users -= 1
+
+    def _opened(self, name: str) -> int:
+        descriptor = open_file(self._paths[name])
+        if _identity(os.fstat(descriptor)) != self._identities[name]:
+            os.close(descriptor)
+            raise self._changed(name)
+        return descriptor
+
+    def _close_idle(self) -> None:
+        idle = [name for name, held in self._open.items() if not held.users]
+        for name in idle[: max(0, len(self._open) - MAX_OPEN)]:
+            os.close(self._open.pop(name).descriptor)
+
+    def mapped(self, name: str) -> Bytes:
+        """Return a private, copy-on-write mapping of a whole file; nothing is read until it is touched.
+
+        Raises:
+            ChangedFileError: If the file is no longer what it was.
+            OutOfMemoryError: If there is no room for it among the process's addresses.
+            SourceError: If it cannot be opened.
+        """
         if name not in self._maps:
-            flags = mmap.MAP_PRIVATE | MAP_NORESERVE
-            descriptor, size = self._descriptors[name], self._identities[name][0]
-            try:
-                held = mmap.mmap(descriptor, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
-            except ValueError as error:  # it is shorter now
-                raise self._changed(name) from error
-            self._maps[name] = np.frombuffer(held, np.uint8)
+            with self.descriptor(name) as descriptor:
+                if _identity(os.fstat(descriptor)) != self._identities[name]:  # it may be shorter now
+                    raise self._changed(name)
+                self._maps[name] = map_file(descriptor, self._identities[name][0], name=name)
         return self._maps[name]
 
     def check_unchanged(self) -> None:
@@ -98,11 +138,12 @@ class OpenFiles:
 
         Raises:
             ChangedFileError: If one is not.
+            SourceError: If one is gone.
         """
         for name, path in self._paths.items():
-            planned = self._identities[name]
-            held = os.fstat(self._descriptors[name])
-            if identity(path) != planned or (held.st_size, held.st_mtime_ns, held.st_ino) != planned:
+            held = self._open.get(name)
+            found = [identity(path)] + ([_identity(os.fstat(held.descriptor))] if held else [])
+            if any(one != self._identities[name] for one in found):
                 raise self._changed(name)
 
     def _changed(self, name: str) -> ChangedFileError:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import mmap
+import os
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from loadstone.memory import out_of_memory
+from loadstone.source.local_file import unreadable
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -17,21 +23,69 @@ ALIGNMENT = 64
 """Bytes: what we allocate starts at a multiple of it, which every framework can alias."""
 OWN_PAGES = 1 << 20
 """Bytes from which memory has pages of its own, straight from the system."""
+# Linux's, and not in Python's mmap module: a private mapping reserves no swap, so that a file larger than memory can be
+# mapped. Other systems reserve none in any case.
+MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
+_FAILED = ctypes.c_void_p(-1).value
 POPULATE_WRITE = 23
 """Linux's `MADV_POPULATE_WRITE`, since 5.14; Python has no name for it."""
 
 
 def aligned_empty(size: int) -> Bytes:
-    """Return uninitialised memory of `size` bytes whose address is a multiple of `ALIGNMENT`.
+    """Return uninitialised memory of `size` bytes whose address is a multiple of `ALIGNMENT`, or an OutOfMemoryError.
 
     Large memory is of ordinary pages. numpy would ask for huge ones from 4 MiB on, and where what is free lies in small
     pieces the system takes several times as long to make those as a read of the bytes takes.
     """
-    if size >= OWN_PAGES:
-        return np.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
-    slab = np.empty(size + ALIGNMENT, np.uint8)
+    try:
+        if size >= OWN_PAGES:
+            return np.frombuffer(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
+        slab = np.empty(size + ALIGNMENT, np.uint8)
+    except (MemoryError, OSError, OverflowError) as error:
+        raise out_of_memory("for a tensor", asked=size) from error
     start = -slab.ctypes.data % ALIGNMENT
     return slab[start : start + size]
+
+
+def map_file(descriptor: int, size: int, *, name: str) -> Bytes:
+    """Return a private, copy-on-write mapping of a file's first bytes, which ends with the last array that aliases it.
+
+    Python's own mappings each hold a descriptor, of which there may be fewer than shards.
+
+    Args:
+        descriptor: Of the open file; it may be closed afterwards.
+        size: Bytes to map, at least one; the file must be as long.
+        name: The file's, for an error.
+
+    Raises:
+        OutOfMemoryError: If there is no room for it among the process's addresses.
+        SourceError: If the file's system maps no files.
+    """
+    system = _system()
+    address = system.mmap(
+        None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | MAP_NORESERVE, descriptor, 0
+    )
+    if address == _FAILED:
+        error = OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        raise (
+            out_of_memory(f"to map {name}", asked=size)
+            if error.errno == errno.ENOMEM
+            else unreadable(name, error)
+        ) from error
+    memory = (ctypes.c_uint8 * size).from_address(address)
+    # Not at the end of the process, where arrays may outlive it.
+    weakref.finalize(memory, system.munmap, address, size).atexit = False
+    return np.frombuffer(memoryview(memory), np.uint8)
+
+
+@functools.cache
+def _system() -> ctypes.CDLL:
+    system = ctypes.CDLL(None, use_errno=True)
+    number, pointer = ctypes.c_int, ctypes.c_void_p
+    system.mmap.argtypes = pointer, ctypes.c_size_t, number, number, number, ctypes.c_int64
+    system.mmap.restype = pointer
+    system.munmap.argtypes = pointer, ctypes.c_size_t
+    return system
 
 
 def populate(memory: Bytes) -> None:

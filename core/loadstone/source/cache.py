@@ -9,17 +9,16 @@ Its layout is public (https://huggingface.co/docs/huggingface_hub/guides/manage-
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadstone.errors import SourceError
+from loadstone.errors import SourceError, logger_of
 from loadstone.source.names import safe_name
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -58,9 +57,10 @@ class RepositoryCache:
         if COMMIT.fullmatch(revision):
             return revision
         reference = self._reference(revision)
-        commit = (
-            reference.read_text(encoding="ascii", errors="replace").strip() if reference.is_file() else ""
-        )
+        try:
+            commit = reference.read_text(encoding="ascii", errors="replace").strip()
+        except OSError:  # there is none, or it may not be read
+            return None
         return commit if COMMIT.fullmatch(commit) else None
 
     def remember(self, revision: str, commit: str) -> None:

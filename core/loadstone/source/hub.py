@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadstone.errors import ArgumentError, SourceError, nearest
+from loadstone.errors import ArgumentError, SourceError, logger_of, nearest
 from loadstone.source.cache import COMMIT
 from loadstone.source.hub_errors import HubUnreachableError, Repository, no_hub, plain_errors
 from loadstone.source.hub_range import read_hub_range
-from loadstone.source.local import FolderSnapshot, list_folder, read_span
+from loadstone.source.local import FolderSnapshot, list_folder
+from loadstone.source.local_file import read_span, unreadable
 from loadstone.source.names import safe_name
 from loadstone.source.snapshot import Snapshot, SourceFile, summary
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import HfApi, ModelInfo, RepoFile, RepoSibling
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 WORKERS = 8
 """Files that are downloaded at the same time, as many as `huggingface_hub.snapshot_download` takes."""
@@ -66,7 +67,7 @@ class HubSnapshot(Snapshot):
     def _present(self, file: SourceFile) -> Path | None:
         """Return the file's place in the download cache if it is there, whole and wanted."""
         path = self.root / file.name
-        if not path.exists() or (self.force_download and file.name not in self._renewed):
+        if not os.path.exists(path) or (self.force_download and file.name not in self._renewed):
             return None
         return self._whole(file, path)
 
@@ -91,7 +92,11 @@ class HubSnapshot(Snapshot):
 
     def _whole(self, file: SourceFile, path: Path) -> Path:
         """Return a cached path, or refuse one that leads elsewhere or is not as long as the Hub says."""
-        size = self.repository.cache.check(path).stat().st_size
+        self.repository.cache.check(path)
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise unreadable(path, error) from error
         if size == file.size:
             return path
         raise SourceError(
@@ -239,7 +244,7 @@ def _source_file(
     return SourceFile(
         name=name,
         size=size,
-        path=path if path and path.exists() else None,
+        path=path if path and os.path.exists(path) else None,
         sha256=entry.lfs.sha256 if entry.lfs else None,
     )
 
@@ -250,7 +255,7 @@ def _open_cached(repository: Repository, subfolder: str, reason: str) -> CachedS
     if commit is None:
         return None
     root = repository.cache.snapshot(commit) / subfolder
-    if not root.is_dir():
+    if not os.path.isdir(root):
         return None
     files = list_folder(root, inside=repository.cache)
     return CachedSnapshot(location=repository.name, commit=commit, root=root, files=files, reason=reason)

@@ -200,7 +200,7 @@ def _no_token(where: str) -> SourceError:
 
 
 def _storage(where: str, error: OSError) -> SourceError | None:
-    """Tell a full disk and a download that arrived short; any other system error speaks for itself."""
+    """Tell a full disk, a download that arrived short, and what else the system says of the download cache."""
     if error.errno == errno.ENOSPC:
         told = SourceError(
             "the disk that holds the download cache is full",
@@ -219,4 +219,12 @@ def _storage(where: str, error: OSError) -> SourceError | None:
             found=str(error).splitlines()[0],
             hint="load again; if it happens again, a proxy between here and the Hub cuts files",
         )
-    return None
+    if error.errno is None:
+        return None
+    told = SourceError(
+        f"the download cache cannot be used: {error.strerror or error}",
+        where=error.filename or where,
+        hint="see to the rights and the disk of that folder, or choose another with cache_dir=... or HF_HOME",
+    )
+    told.errno = error.errno
+    return told

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import stat
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from loadstone.errors import SourceError, nearest
 from loadstone.source.cache import RepositoryCache
+from loadstone.source.local_file import read_span, unreadable
 from loadstone.source.names import safe_name
 from loadstone.source.snapshot import Snapshot, SourceFile
+
+MAX_LISTED = 10_000
+"""Files of a folder that are listed, whatever they are; a checkpoint has some hundreds."""
+
+KINDS = (".json", ".safetensors")
+"""Endings of the files that a load reads: those of the folder itself are always listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +35,16 @@ class FolderSnapshot(Snapshot):
     def _read(self, file: SourceFile, offset: int, length: int) -> bytes:
         return read_span(self.root / file.name, offset, length)
 
+    def _unlisted(self, name: str) -> SourceFile | None:
+        return find_file(self.root, name)
+
     def _missing(self, name: str) -> SourceError:
         path = self.root / name
-        if path.is_symlink():
+        if os.path.islink(path):
             return SourceError(
-                f"'{name}' is a link to a file that is gone",
+                f"'{name}' is a link that leads to no file",
                 where=path,
-                expected="a link to an existing file",
+                expected="a link to an existing file that may be read",
                 found=os.readlink(path),
                 hint="put the file back, or copy or download the checkpoint again",
             )
@@ -46,8 +59,8 @@ def open_folder(folder: Path, *, location: str, subfolder: str = "") -> FolderSn
             cache and a link in it leaves that cache.
     """
     root = folder / safe_name(subfolder, where="subfolder") if subfolder else folder
-    if not root.is_dir():
-        folders = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+    if not os.path.isdir(root):
+        folders = [name for name in names_beside(folder) if os.path.isdir(folder / name)]
         raise SourceError(
             f"'{location}' has no folder '{subfolder}'",
             where=folder,
@@ -61,55 +74,78 @@ def open_folder(folder: Path, *, location: str, subfolder: str = "") -> FolderSn
 def list_folder(root: Path, *, inside: RepositoryCache | None = None) -> Mapping[str, SourceFile]:
     """List the files below a folder with their sizes, hidden folders left out.
 
-    Links are followed: in an ordinary folder they are the user's own. Where the folder is a snapshot of a
-    download cache, `inside` is that cache, which no link may leave.
+    Links to files are followed: in an ordinary folder they are the user's own. Linked folders are not looked through,
+    because they may hold anything, and of more than `MAX_LISTED` files only those of a checkpoint's kinds are listed;
+    `find_file` finds what is not. What the system does not let us look at is left out.
+
+    Args:
+        root: The folder.
+        inside: The download cache of which it is a snapshot, which no link may leave.
+
+    Raises:
+        SourceError: The folder itself cannot be listed, or a link leaves the cache.
     """
-    files = {}
+    files: dict[str, SourceFile] = {}
     for entry in _walk(root):
+        if len(files) >= MAX_LISTED and not entry.name.endswith(KINDS):
+            continue
         path = Path(entry.path)
-        if inside is not None:
-            inside.check(path)
-        name = path.relative_to(root).as_posix()
-        files[name] = SourceFile(name=name, size=entry.stat().st_size, path=path)
+        found = _regular_file(path.relative_to(root).as_posix(), path, inside)
+        if found is not None:
+            files[found.name] = found
     return dict(sorted(files.items()))
 
 
-def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield every file below a folder once, whatever circle its links make."""
-    pending, seen = [os.fspath(root)], set()
-    while pending:
-        folder = pending.pop()
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_file():
-                    yield entry
-                elif (
-                    entry.is_dir()
-                    and not entry.name.startswith(".")
-                    and os.access(entry.path, os.R_OK | os.X_OK)
-                ):
-                    pending.append(entry.path)
-
-
-def read_span(path: Path, offset: int, length: int) -> bytes:
-    """Read exactly `length` bytes of a local file.
+def find_file(root: Path, name: str) -> SourceFile | None:
+    """Return a file below a folder that its listing left out, or None where there is none.
 
     Raises:
-        SourceError: The file ends before that.
+        SourceError: A link leaves the download cache that the folder belongs to.
     """
-    with open(path, "rb") as stream:
-        stream.seek(offset)
-        data = stream.read(length)
-    if len(data) < length:
-        raise SourceError(
-            f"'{path.name}' became shorter after it was listed",
-            where=path,
-            expected=f"{length:,} bytes from offset {offset:,}",
-            found=f"{len(data):,} bytes",
-            hint="load again when nothing writes to the folder any more",
-        )
-    return data
+    try:
+        safe = safe_name(name, where="")
+    except SourceError:
+        return None
+    return _regular_file(safe, root / safe, RepositoryCache.around(root))
+
+
+def _regular_file(name: str, path: Path, inside: RepositoryCache | None) -> SourceFile | None:
+    try:
+        status = os.stat(path)
+    except (
+        OSError,
+        ValueError,
+    ):  # a link in a circle or to nothing, a name that is too long, no right to look
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    if inside is not None:
+        inside.check(path)
+    return SourceFile(name=name, size=status.st_size, path=path)
+
+
+def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield what lies below a folder and is no folder, the nearest first; no further folder after `MAX_LISTED` files."""
+    pending, number = deque([os.fspath(root)]), 0
+    while pending and number < MAX_LISTED:
+        folder = pending.popleft()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        number += 1
+                        yield entry
+                    elif not entry.name.startswith("."):
+                        pending.append(entry.path)
+        except OSError as error:
+            if folder == os.fspath(root):
+                raise unreadable(root, error) from error
+
+
+def names_beside(folder: Path) -> list[str]:
+    """Return names of what lies in a folder, for a hint; none where it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in itertools.islice(entries, MAX_LISTED)]
+    except OSError:
+        return []

@@ -6,11 +6,11 @@ import os
 import re
 from pathlib import Path
 
-from loadstone.errors import SourceError, nearest
+from loadstone.errors import ArgumentError, SourceError, nearest
 from loadstone.source.cache import RepositoryCache
 from loadstone.source.hub import open_repository
 from loadstone.source.hub_errors import Repository
-from loadstone.source.local import open_folder
+from loadstone.source.local import names_beside, open_folder
 from loadstone.source.snapshot import Snapshot
 
 REPOSITORY_ID = re.compile(r"(\b[\w\-.]+\b/)?\b[\w\-.]{1,96}\b", re.ASCII)
@@ -48,18 +48,18 @@ def resolve(
     Raises:
         SourceError: There is no such folder, repository, revision or subfolder, it may not be seen, or the Hub
             cannot be reached and the cache holds nothing of it.
-        ArgumentError: `force_download` contradicts `local_files_only` or `HF_HUB_OFFLINE`.
+        ArgumentError: The name is neither text nor a path, or `force_download` contradicts `local_files_only` or `HF_HUB_OFFLINE`.
 
     Example:
         >>> snapshot = resolve("path/to/checkpoint")      # doctest: +SKIP
         >>> snapshot.has("config.json")                   # doctest: +SKIP
         True
     """
-    location = os.fspath(name_or_path)
+    location = _location(name_or_path)
     folder = Path(os.path.expanduser(location))
-    if location and folder.is_dir():
+    if location and os.path.isdir(folder):
         return open_folder(folder, location=location, subfolder=subfolder)
-    if not isinstance(name_or_path, str) or not _is_repository_id(location) or folder.is_file():
+    if not isinstance(name_or_path, str) or not _is_repository_id(location) or os.path.isfile(folder):
         raise _not_found(name_or_path, folder)
     from huggingface_hub import constants
 
@@ -74,6 +74,19 @@ def resolve(
     )
 
 
+def _location(name_or_path: object) -> str:
+    found = os.fspath(name_or_path) if isinstance(name_or_path, str | os.PathLike) else None
+    if isinstance(found, str):
+        return found
+    raise ArgumentError(
+        f"a checkpoint has a name, and this is {'nothing' if name_or_path is None else 'none'}",
+        where="name_or_path",
+        expected="a folder, or a repository id: 'org/name' or 'name'",
+        found=f"{name_or_path!r:.80}",
+        hint="name one; from_config makes a model without a checkpoint",
+    )
+
+
 def _is_repository_id(name: str) -> bool:
     return bool(REPOSITORY_ID.fullmatch(name)) and "--" not in name and ".." not in name
 
@@ -81,7 +94,7 @@ def _is_repository_id(name: str) -> bool:
 def _not_found(name_or_path: str | os.PathLike[str], folder: Path) -> SourceError:
     """Say why a name is neither a folder nor a repository."""
     location = os.fspath(name_or_path)
-    if folder.is_file():
+    if os.path.isfile(folder):
         return SourceError(
             f"'{location}' is a file; a checkpoint is loaded from the folder that holds it",
             where=folder,
@@ -90,13 +103,13 @@ def _not_found(name_or_path: str | os.PathLike[str], folder: Path) -> SourceErro
             hint=f"pass '{folder.parent}'",
         )
     if not isinstance(name_or_path, str) or _looks_like_path(location):
-        beside = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
         return SourceError(
             f"the folder '{location}' does not exist",
             where=folder.absolute(),
             expected="an existing folder, or a repository id: 'org/name' or 'name'",
             found=f"only {_existing(folder)} exists",
-            hint=nearest(folder.name, beside) or "check the path and the working directory",
+            hint=nearest(folder.name, names_beside(folder.parent))
+            or "check the path and the working directory",
         )
     return SourceError(
         f"'{location}' is neither an existing folder nor the id of a repository",
@@ -113,4 +126,4 @@ def _looks_like_path(name: str) -> bool:
 
 def _existing(folder: Path) -> Path:
     """Return the nearest folder above that exists."""
-    return next(parent for parent in folder.absolute().parents if parent.is_dir())
+    return next(parent for parent in folder.absolute().parents if os.path.isdir(parent))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import PurePosixPath, PureWindowsPath
 
 from loadstone.errors import SourceError
@@ -41,7 +42,8 @@ def _fault(name: object) -> str | None:
     """Say what makes a name unsafe, or None."""
     if not isinstance(name, str):
         return f"a name is text, and this is a {type(name).__name__}"
-    if any(ord(character) < 32 or 0xD800 <= ord(character) <= 0xDFFF for character in name):
+    # Controls (DEL among them), halves of surrogate pairs, and what ends a line or a paragraph.
+    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
         return "it holds a control character or half of a surrogate pair"
     path = PurePosixPath(name)
     if not path.parts:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loadstone.errors import SourceError, nearest
+from loadstone.source.local_file import read_whole
 from loadstone.source.names import safe_name
 
-TEXT_LIMIT = 100_000_000
-"""Bytes that a text file may have. The largest real one is a shard index, some tens of megabytes."""
+TEXT_LIMIT = 32_000_000
+"""Bytes that a text file may have. The largest real one is a shard index, some ten megabytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +52,17 @@ class Snapshot(ABC):
     files: Mapping[str, SourceFile] = field(repr=False)
 
     def has(self, name: str) -> bool:
-        """Return whether a file of this name is listed."""
-        return name in self.files
+        """Return whether there is a file of this name."""
+        return name in self.files or self._unlisted(name) is not None
 
     def file(self, name: str) -> SourceFile:
-        """Return one listed file.
+        """Return one file.
 
         Raises:
-            SourceError: The name is unsafe, or not listed.
+            SourceError: The name is unsafe, or there is no such file.
         """
-        found = self.files.get(safe_name(name, where=self.location))
+        safe = safe_name(name, where=self.location)
+        found = self.files.get(safe) or self._unlisted(safe)
         if found is None:
             raise self._missing(name)
         return found
@@ -95,7 +97,7 @@ class Snapshot(ABC):
         """Return the whole of a small text file, such as `config.json`.
 
         Raises:
-            SourceError: The file is not listed, cannot be fetched, is no UTF-8, or is longer than 100 MB.
+            SourceError: The file is not listed, cannot be fetched or read, is no UTF-8, or is longer than `TEXT_LIMIT`.
         """
         file = self.file(name)
         where = f"{self.location}: {file.name}"
@@ -108,7 +110,7 @@ class Snapshot(ABC):
             )
         [path] = self._bring([file])
         try:
-            return path.read_text(encoding="utf-8")
+            return read_whole(path, file.size).decode("utf-8")
         except UnicodeDecodeError as error:
             raise SourceError(
                 f"'{file.name}' is not text",
@@ -117,6 +119,10 @@ class Snapshot(ABC):
                 found=f"a byte that does not fit, at offset {error.start:,}",
                 hint="replace the file by the original",
             ) from error
+
+    def _unlisted(self, name: str) -> SourceFile | None:
+        """Return a file that the listing leaves out; a source whose listings are whole has none."""
+        return None
 
     @abstractmethod
     def _bring(self, files: Sequence[SourceFile]) -> Sequence[Path]:

@@ -1,0 +1,7 @@
+"""Configurations larger than their checkpoint, in PyTorch."""
+
+from tests.oracle.oversized import OversizedSuite
+
+
+class TestTorch(OversizedSuite):
+    backend = "torch"
