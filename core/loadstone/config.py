@@ -55,6 +55,9 @@ class Config:
     model_type: ClassVar[str] = ""
     # Alternative spelling -> declared key. Whichever the file uses is the one that is saved.
     spellings: ClassVar[Mapping[str, str]] = {"torch_dtype": "dtype"}
+    # Keys that would change what the model computes and that it does not follow -> the values that change nothing.
+    # So is null, and a list of such values; any other is an error where the configuration becomes a spec.
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {}
     # Declared keys that hold a nested configuration of a model inside this one.
     nested: ClassVar[tuple[str, ...]] = ("text_config",)
     _fields: ClassVar[dict[str, tuple[Any, object]]] = {}
@@ -245,6 +248,30 @@ class Config:
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
+    def check_neutral(self) -> None:
+        """Check that no key asks for what the model does not compute; see `neutral`.
+
+        Raises:
+            ConfigError: If one does; of several all are named.
+        """
+        wrong = {
+            key: self._values[key]
+            for key, nothing in self.neutral.items()
+            if not _is_neutral(self._values.get(key), nothing)
+        }
+        if not wrong:
+            return
+        first, found = next(iter(wrong.items()))
+        expected = " or ".join([*map(repr, self.neutral[first]), "no such key"])
+        raise ConfigError(
+            f"{type(self).__name__} with {first}={found!r} is not supported: it would compute something else",
+            where=first,
+            expected=expected,
+            found=repr(found),
+            problems=[f"{key}={value!r} neither" for key, value in wrong.items() if key != first],
+            hint="load it with transformers; where the key is there by mistake, take it out of config.json",
+        )
+
     def get_text_config(self) -> Config:
         """Return the configuration of the text model: the nested `text_config`, where there is one."""
         nested = self.text_config
@@ -309,6 +336,12 @@ def _numbered(number: int) -> dict[int, str]:
 
 def _inverse(labels: dict[int, str]) -> dict[str, int]:
     return {label: i for i, label in labels.items()}
+
+
+def _is_neutral(value: object, nothing: tuple[object, ...]) -> bool:
+    if isinstance(value, list) and nothing:
+        return all(entry in nothing for entry in value)
+    return value is None or value in nothing
 
 
 def _dtype_name(field: str, value: object) -> str:

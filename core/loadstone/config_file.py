@@ -44,6 +44,7 @@ def read_config(snapshot: Snapshot) -> Config:
         )
     where = f"{snapshot.location}/{CONFIG_NAME}"
     values = parse_config_json(snapshot.read_text(CONFIG_NAME), where=where)
+    _check_no_other_file(values, where=where)
     model_type = values.get("model_type")
     if not isinstance(model_type, str):
         raise ConfigError(
@@ -54,6 +55,19 @@ def read_config(snapshot: Snapshot) -> Config:
             hint="add the model_type, or pass config=",
         )
     return _architecture(model_type, values, where=where).config.from_dict(values, where=where)
+
+
+def _check_no_other_file(values: Mapping[str, Any], *, where: object) -> None:
+    """Refuse a config.json that names others, of which transformers would read the one that suits its version."""
+    others = values.get("configuration_files")
+    if others:
+        raise ConfigError(
+            "config.json names other files to read in its place",
+            where=f"{where}: configuration_files",
+            expected="no such key",
+            found=others,
+            hint="pass the configuration to use as config=, or take the key out of config.json",
+        )
 
 
 def _architecture(model_type: str, values: Mapping[str, Any], *, where: object) -> Architecture:

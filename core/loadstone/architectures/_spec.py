@@ -11,6 +11,18 @@ from loadstone.errors import ConfigError, nearest
 MAX_SIZE = 10_000_000
 """The largest size that is believed; the largest vocabularies have a few hundred thousand words."""
 
+# Keys that any of transformers' models reads and none of ours follows; see `Config.neutral`.
+NEUTRAL: dict[str, tuple[object, ...]] = {
+    "is_encoder_decoder": (False,),
+    "decoder": (),
+    "generator": (),
+    "text_encoder": (),
+    "tie_last_hidden_states": (True,),
+}
+# Keys by which transformers lays out a decoder's cache, which then forgets what the model still attends to.
+NEUTRAL_CACHE: dict[str, tuple[object, ...]] = {"attention_chunk_size": (), "kv_sharing_modes": ()}
+NEUTRAL_WINDOWS: dict[str, tuple[object, ...]] = {"sliding_window": (), "layer_types": ("full_attention",)}
+
 # Name in config.json -> the function's one name here.
 ACTIVATIONS = {
     "silu": "silu",

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from loadstone.architectures._records import Architecture, Head, Tie
-from loadstone.architectures._spec import EncoderSpec, activation, check_sizes, classifier_spec, divides
+from loadstone.architectures._spec import (
+    NEUTRAL,
+    EncoderSpec,
+    activation,
+    check_sizes,
+    classifier_spec,
+    divides,
+)
 from loadstone.config import Config
 
 
@@ -21,6 +28,7 @@ class DistilBertConfig(Config):
         "num_attention_heads": "n_heads",
         "num_hidden_layers": "n_layers",
     }
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {**NEUTRAL, "text_config": ()}
 
     vocab_size: int = 30522
     max_position_embeddings: int = 512

@@ -9,9 +9,17 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from loadstone.architectures._records import Architecture, Head, Tie
-from loadstone.architectures._spec import ClassifierSpec, activation, check_sizes, classifier_spec, divides
+from loadstone.architectures._spec import (
+    NEUTRAL,
+    NEUTRAL_CACHE,
+    NEUTRAL_WINDOWS,
+    ClassifierSpec,
+    activation,
+    check_sizes,
+    classifier_spec,
+    divides,
+)
 from loadstone.config import Config, derived
-from loadstone.errors import ConfigError
 
 
 class GPT2Config(Config):
@@ -24,6 +32,12 @@ class GPT2Config(Config):
         "max_position_embeddings": "n_positions",
         "num_attention_heads": "n_head",
         "num_hidden_layers": "n_layer",
+    }
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
+        **NEUTRAL,
+        **NEUTRAL_CACHE,
+        **NEUTRAL_WINDOWS,
+        "add_cross_attention": (False,),
     }
 
     vocab_size: int = 50257
@@ -76,8 +90,6 @@ def gpt2_spec(config: Config) -> GPT2Spec:
     """Resolve a GPT-2 configuration."""
     config = config.get_text_config()
     check_sizes(config, "vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner")
-    if config.add_cross_attention:
-        raise ConfigError("GPT-2 with add_cross_attention is not supported", where="add_cross_attention")
     head_dim = divides(config, "n_embd", "n_head")
     dropout = next((d for d in (config.classifier_dropout, config.hidden_dropout) if d is not None), 0.1)
     scale = head_dim**-0.5 if config.scale_attn_weights else 1.0

@@ -7,17 +7,34 @@ https://arxiv.org/abs/2408.00118. Qwen 2: https://arxiv.org/abs/2407.10671; Qwen
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from loadstone.architectures._records import Architecture, Head, Tie
 from loadstone.architectures._rope import rope_spec
-from loadstone.architectures._spec import DecoderSpec, activation, check_sizes, classifier_spec, divides
+from loadstone.architectures._spec import (
+    NEUTRAL,
+    NEUTRAL_CACHE,
+    NEUTRAL_WINDOWS,
+    DecoderSpec,
+    activation,
+    check_sizes,
+    classifier_spec,
+    divides,
+)
 from loadstone.config import Config, derived
 from loadstone.errors import ConfigError
 
 
 class DecoderConfig(Config):
     """What the configurations of all these decoders share. Keys and defaults are transformers'."""
+
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
+        **NEUTRAL,
+        **NEUTRAL_CACHE,
+        "partial_rotary_factor": (1.0,),
+        "token_classification_bias": (True,),
+    }
 
     vocab_size: int = 32000
     hidden_size: int = 4096
@@ -54,6 +71,7 @@ class LlamaConfig(DecoderConfig):
     """Configuration of Llama 1, 2 and 3."""
 
     model_type = "llama"
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {**DecoderConfig.neutral, **NEUTRAL_WINDOWS}
 
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
@@ -79,6 +97,11 @@ class GemmaConfig(DecoderConfig):
     """Configuration of Gemma."""
 
     model_type = "gemma"
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
+        **DecoderConfig.neutral,
+        **NEUTRAL_WINDOWS,
+        "use_bidirectional_attention": (False,),
+    }
 
     vocab_size: int = 256000
     hidden_size: int = 3072
@@ -102,6 +125,10 @@ class Gemma2Config(GemmaConfig):
     """Configuration of Gemma 2."""
 
     model_type = "gemma2"
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
+        **DecoderConfig.neutral,
+        "use_bidirectional_attention": (False,),
+    }
 
     hidden_size: int = 2304
     intermediate_size: int = 9216
@@ -208,10 +235,6 @@ def mistral_spec(config: Config) -> DecoderSpec:
 def gemma_spec(config: Config, **differences: Any) -> DecoderSpec:
     """Resolve a Gemma configuration: scaled embeddings, norms that multiply by one plus their weight."""
     config = config.get_text_config()
-    if config.use_bidirectional_attention:
-        raise ConfigError(
-            "Gemma with use_bidirectional_attention is not supported", where="use_bidirectional_attention"
-        )
     fields: dict[str, Any] = {
         "activation": activation(config.hidden_activation or config.hidden_act),
         "attention_bias": config.attention_bias,

@@ -6,9 +6,11 @@ Source: He et al. 2015, https://arxiv.org/abs/1512.03385.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 from loadstone.architectures._records import Architecture, Head
-from loadstone.architectures._spec import ClassifierSpec, activation, check_sizes, classifier_spec
+from loadstone.architectures._spec import NEUTRAL, ClassifierSpec, activation, check_sizes, classifier_spec
 from loadstone.config import Config, derived
 from loadstone.errors import ConfigError
 
@@ -17,6 +19,7 @@ class ResNetConfig(Config):
     """Configuration of ResNet. Keys and defaults are transformers'."""
 
     model_type = "resnet"
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {**NEUTRAL, "text_config": ()}
 
     num_channels: int = 3
     embedding_size: int = 64

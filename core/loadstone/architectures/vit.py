@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 from loadstone.architectures._records import Architecture, Head
-from loadstone.architectures._spec import ClassifierSpec, activation, check_sizes, classifier_spec, divides
+from loadstone.architectures._spec import (
+    NEUTRAL,
+    ClassifierSpec,
+    activation,
+    check_sizes,
+    classifier_spec,
+    divides,
+)
 from loadstone.config import Config, derived
 from loadstone.errors import ConfigError
 
@@ -14,6 +23,7 @@ class ViTConfig(Config):
     """Configuration of ViT. Keys and defaults are transformers'."""
 
     model_type = "vit"
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {**NEUTRAL, "text_config": ()}
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
