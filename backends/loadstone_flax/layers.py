@@ -21,11 +21,25 @@ from jax import Array
 from loadstone.architectures import RopeSpec
 from loadstone.errors import ArgumentError
 
+
+def quick_gelu(x: Array) -> Array:
+    """x * sigmoid(1.702 x), an approximation of gelu."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def squared_relu(x: Array) -> Array:
+    """relu(x) ** 2."""
+    return jnp.square(jax.nn.relu(x))
+
+
 ACTIVATIONS = {
     "silu": jax.nn.silu,
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
     "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "quick_gelu": quick_gelu,
+    "mish": jax.nn.mish,
     "relu": jax.nn.relu,
+    "relu2": squared_relu,
     "tanh": jnp.tanh,
 }
 
@@ -383,7 +397,13 @@ def attention(
 
 
 def causal_mask(
-    padding: Array | None, *, seen: int | Array, queries: int, keys: int, window: int | None = None
+    padding: Array | None,
+    *,
+    seen: int | Array,
+    queries: int,
+    keys: int,
+    window: int | None = None,
+    causal: bool = True,
 ) -> Array:
     """Return where each of `queries` tokens may look among `keys` tokens.
 
@@ -393,15 +413,16 @@ def causal_mask(
         queries: T.
         keys: S; those behind the last query are slots of a cache that are still empty.
         window: How many tokens back a query sees, itself included, or None.
+        causal: False: a query sees the keys after it too; of a window, that many tokens on both sides beside itself.
 
     Returns:
         True where it may look, (B or 1, 1, T, S).
     """
     key = jnp.arange(keys)
     query = (seen + jnp.arange(queries))[:, None]
-    allowed = key <= query  # (T, S)
+    allowed = key <= (query if causal else query[-1:])  # (T or 1, S)
     if window is not None:
-        allowed = allowed & (key > query - window)
+        allowed = allowed & (key > query - window if causal else jnp.abs(key - query) <= window)
     if padding is None:
         return allowed[None, None]
     # A padding token on the left sees nothing; `attention` then mixes all keys alike, and nobody sees what comes of it.

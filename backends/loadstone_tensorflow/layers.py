@@ -35,7 +35,10 @@ ACTIVATIONS = {
     "silu": _in_float32(lambda x: x * tf.sigmoid(x)),
     "gelu": _in_float32(lambda x: tf.nn.gelu(x, approximate=False)),
     "gelu_tanh": _in_float32(lambda x: tf.nn.gelu(x, approximate=True)),
+    "quick_gelu": _in_float32(lambda x: x * tf.sigmoid(1.702 * x)),
+    "mish": _in_float32(lambda x: x * tf.tanh(tf.nn.softplus(x))),
     "relu": tf.nn.relu,
+    "relu2": lambda x: tf.square(tf.nn.relu(x)),
     "tanh": tf.tanh,
 }
 
@@ -448,7 +451,13 @@ def attention(
 
 
 def causal_mask(
-    padding: Tensor | None, *, first: Size, queries: Size, keys: Size, window: int | None = None
+    padding: Tensor | None,
+    *,
+    first: Size,
+    queries: Size,
+    keys: Size,
+    window: int | None = None,
+    causal: bool = True,
 ) -> Tensor:
     """Return where each of `queries` tokens may look among `keys` tokens.
 
@@ -456,17 +465,18 @@ def causal_mask(
         padding: (B, S), zero where a key is padding, or None.
         first: Place of the first query among the keys.
         queries: T.
-        keys: S; those after a query are invisible to it, so that they may be slots not yet filled.
+        keys: S; those after the last query are invisible, so that they may be slots not yet filled.
         window: How many tokens back a query sees, itself included, or None.
+        causal: False: a query sees the keys after it too; of a window, that many tokens on both sides beside itself.
 
     Returns:
         True where it may look, (B or 1, 1, T, S).
     """
     key = tf.range(keys)
     query = (tf.range(queries) + first)[:, None]
-    allowed = key <= query  # (T, S)
+    allowed = key <= (query if causal else query[-1:])  # (T or 1, S)
     if window is not None:
-        allowed = allowed & (key > query - window)
+        allowed = allowed & (key > query - window if causal else tf.abs(key - query) <= window)
     if padding is None:
         return allowed[None, None]
     _check_fits(padding, keys)

@@ -18,11 +18,25 @@ from torch import Tensor, nn
 from loadstone.architectures import RopeSpec
 from loadstone.pretrained import check_mask
 
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x * sigmoid(1.702 x), an approximation of gelu."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    """relu(x) ** 2."""
+    return torch.square(F.relu(x))
+
+
 ACTIVATIONS = {
     "silu": F.silu,
     "gelu": F.gelu,
     "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),  # models that hold it can be pickled
+    "quick_gelu": quick_gelu,
+    "mish": F.mish,
     "relu": F.relu,
+    "relu2": squared_relu,
     "tanh": torch.tanh,
 }
 
@@ -261,7 +275,13 @@ def attention(
 
 
 def causal_mask(
-    padding: Tensor | None, *, queries: int, keys: int, device: torch.device, window: int | None = None
+    padding: Tensor | None,
+    *,
+    queries: int,
+    keys: int,
+    device: torch.device,
+    window: int | None = None,
+    causal: bool = True,
 ) -> Tensor | None:
     """Return where each of the last `queries` tokens may look among `keys` tokens.
 
@@ -271,17 +291,18 @@ def causal_mask(
         keys: S; the queries are the last T of them.
         device: Where to put the mask.
         window: How many tokens back a query sees, itself included, or None.
+        causal: False: a query sees the keys after it too; of a window, that many tokens on both sides beside itself.
 
     Returns:
         True where it may look, (B or 1, 1, T, S), or None where every query may look everywhere.
     """
-    if queries == 1 and padding is None and (window is None or keys <= window):
+    if (queries == 1 or not causal) and padding is None and (window is None or keys <= window):
         return None
     key = torch.arange(keys, device=device)
     query = key[keys - queries :, None]
-    allowed = key <= query  # (T, S)
+    allowed = key <= (query if causal else query[-1:])  # (T or 1, S)
     if window is not None:
-        allowed = allowed & (key > query - window)
+        allowed = allowed & (key > query - window if causal else (key - query).abs() <= window)
     if padding is None:
         return allowed[None, None]
     check_mask(padding.shape, (None, keys))

@@ -64,7 +64,7 @@ class Config:
 
     architectures: list[str] | None = None
     dtype: str | None = None
-    id2label: dict[int, str] = derived(lambda config: _numbered(2))
+    id2label: dict[int, str] = derived(lambda config: _numbered(config._values.get("num_labels") or 2))
     label2id: dict[str, int] = derived(lambda config: _inverse(config.id2label))
     problem_type: str | None = None
     tie_word_embeddings: bool = True
@@ -96,7 +96,9 @@ class Config:
                 continue
             values.setdefault(self._key_in(values, name), copy.deepcopy(value))
         self._hold(values, where=type(self).__name__)
-        self._values.pop("num_labels", None)  # `id2label` says it; only a file's own key is kept
+        number = self._values.pop("num_labels", None)  # `id2label` says it; only a file's own key is kept
+        if number is not None:
+            self.num_labels = number
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, where: object = "config", **overrides: Any) -> Self:
@@ -144,6 +146,7 @@ class Config:
                 self._values[key] = self._checked(key, value)
             except ConfigError as error:
                 problems.append(error.what)
+        problems += self._contradictions()
         if problems:
             raise ConfigError(
                 f"the configuration has wrong values in {counted(len(problems), 'field')}",
@@ -155,23 +158,29 @@ class Config:
         if number is not None and self._values.get("id2label") is None:
             self.num_labels = number
 
+    def _contradictions(self) -> Iterator[str]:
+        """Yield the settings that are said in two spellings with different values."""
+        for spelling, key in self.spellings.items():
+            one, other = self._values.get(key), self._values.get(spelling)
+            if key != "dtype" and None not in (one, other) and one != other:
+                yield f"{key} and {spelling} are one setting: expected equal values, found {one!r} and {other!r}"
+
     def update(self, values: Mapping[str, Any]) -> None:
         """Set several keys; each is checked as an attribute assignment would be.
 
         A key that only the nested `text_config` holds is set there.
         """
-        for name, value in values.items():
-            nested = self._values.get("text_config")
+        for name in sorted(values, key=lambda name: name != "num_labels"):  # names of labels may follow it
+            value, nested = values[name], self._values.get("text_config")
             if nested is not None and name in nested and name not in self._values:
                 nested[name] = self._checked(name, value)
             else:
                 setattr(self, name, value)
 
     def _key_in(self, values: Mapping[str, Any], name: str) -> str:
-        """Return the spelling under which `values` holds the declared key `name`; else the declared one."""
-        if name in values:
-            return name
-        return next((s for s, key in self.spellings.items() if key == name and s in values), name)
+        """Return the spelling under which `values` holds the declared key `name`; one of null only where all are."""
+        held = [s for s in (name, *self.spellings) if s in values and self.spellings.get(s, s) == name]
+        return next((s for s in held if values[s] is not None), held[0] if held else name)
 
     def _checked(self, name: str, value: Any) -> Any:
         key = self.spellings.get(name, name)
@@ -193,7 +202,8 @@ class Config:
         key = self.spellings.get(name, name)
         held = self._key_in(self._values, key)
         value = self._values.get(held)
-        if value is not None:
+        outvoted = key in ("id2label", "label2id") and self.contradicting_labels() is not None
+        if value is not None and not outvoted:
             return value
         hint, default = self._fields.get(key, (Any, None))
         if isinstance(default, Derived):
@@ -216,11 +226,13 @@ class Config:
         held = [k for k in self._values if self.spellings.get(k, k) == key]
         for spelling in held or [key]:
             self._values[spelling] = checked
+        if key == "id2label" and checked is not None and self._values.get("num_labels") is not None:
+            self._values["num_labels"] = len(checked)
 
     @property
     def num_labels(self) -> int:
         """Number of labels of a classification head; setting it renames them unless the number stays."""
-        return len(self.id2label)
+        return self._values.get("num_labels") or len(self.id2label)
 
     @num_labels.setter
     def num_labels(self, number: int) -> None:
@@ -231,6 +243,14 @@ class Config:
             return
         self._values["id2label"] = _numbered(number)
         self._values["label2id"] = _inverse(self._values["id2label"])
+
+    def contradicting_labels(self) -> int | None:
+        """Return how many labels the file names where its `num_labels` says another number; None where both agree.
+
+        The number then holds, as in transformers, and the labels are called by their numbers.
+        """
+        number, names = self._values.get("num_labels"), self._values.get("id2label")
+        return None if number is None or names is None or len(names) == number else len(names)
 
     @classmethod
     def knows(cls, name: str) -> bool:

@@ -19,6 +19,7 @@ from loadstone.filling import fill, read_parameters
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
 from loadstone.planning.match import match
+from loadstone.planning.records import COUNTS_ANEW
 from loadstone.prepare import Prepared, identities_of, prepare, report_of
 from loadstone.pretrained import Pretrained
 from loadstone.report import LoadReport
@@ -147,8 +148,9 @@ def load_into(
     plan = match(
         parameters,
         index,
-        architecture=architecture,
-        head=dataclasses.replace(head, new=()) if strict else head,  # a head that is there is not drawn anew
+        # What is there is neither drawn anew nor counted anew.
+        architecture=dataclasses.replace(architecture, counters=()) if strict else architecture,
+        head=dataclasses.replace(head, new=()) if strict else head,
         config=_without_classes(model.config),
         policy=policy,
         where=snapshot.location,
@@ -190,8 +192,11 @@ def _are_one(parameter: Parameter, other: Parameter) -> bool:
 
 
 def _warn(report: LoadReport) -> None:
-    new, unused = fold(report.names("new")), fold(report.names("unused"))
+    drawn = [a.name for a in report.plan.in_state("new") if a.why != COUNTS_ANEW]
+    new, unused = fold(drawn), fold(report.names("unused"))
     if new:
         logger.warning("%s: newly drawn, to be trained before use: %s", report.model_class, ", ".join(new))
     if unused:
         logger.warning("%s: stored tensors that no parameter takes: %s", report.location, ", ".join(unused))
+    for note in report.notes:
+        logger.warning("%s: %s", report.location, note)

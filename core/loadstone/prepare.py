@@ -16,6 +16,7 @@ from loadstone.checkpoint.switch import settle
 from loadstone.config import CONFIG_NAME, Config
 from loadstone.config_file import read_config
 from loadstone.errors import ConfigError
+from loadstone.labels import settle_labels
 from loadstone.planning.dtype import DTypePolicy, dtype_policy
 from loadstone.planning.match import match
 from loadstone.planning.place import place
@@ -41,6 +42,7 @@ class Prepared:
         model: The model, its parameters still without memory unless it existed before.
         plan: Which tensor becomes which parameter.
         device: Where it goes.
+        notes: What is to be told of the load beside its plan.
     """
 
     snapshot: Snapshot
@@ -52,6 +54,7 @@ class Prepared:
     model: Any
     plan: LoadPlan
     device: Device
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -75,7 +78,12 @@ def prepare(
     policy = dtype_policy(given.dtype, config=config, index=index, architecture=target.architecture)
     if policy.origin == "argument":
         config.dtype = policy.build
-    model = target.build(config, policy, attn_implementation=given.attn_implementation, options=options)
+
+    def built(config: Config) -> Any:
+        return target.build(config, policy, attn_implementation=given.attn_implementation, options=options)
+
+    notes = settle_labels(config, index, lambda config: target.backend.parameters(built(config)))
+    model = built(config)
 
     def before_arguments() -> Collection[str]:
         own = file_config if given.config is None else _config_beside(snapshot, target)
@@ -106,6 +114,7 @@ def prepare(
         model=model,
         plan=plan,
         device=device,
+        notes=notes,
     )
 
 
@@ -152,6 +161,7 @@ def report_of(prepared: Prepared) -> LoadReport:
         plan=prepared.plan,
         metadata=prepared.index.metadata,
         kept_on_host=_kept_on_host(prepared),
+        notes=prepared.notes,
     )
 
 

@@ -49,9 +49,10 @@ class Pretrained:
 
     def describe(self, config: Config) -> None:
         """Take on a configuration and all that follows from it; a backend's `__init__` calls it first."""
-        from loadstone.architectures import architecture_of
+        from loadstone.architectures import architecture_of, refuse_unfollowed
         from loadstone.generation import GenerationConfig
 
+        refuse_unfollowed(config)
         self.config = config
         self.spec = architecture_of(config).spec(config)
         self.generation_config = GenerationConfig.from_model_config(config)
@@ -302,6 +303,13 @@ class Pretrained:
 
             auto_class = f"{prefix_of(self.backend_name)}AutoModelForCausalLM"
             raise ArgumentError(f"{type(self).__name__} cannot generate", hint=f"load it with {auto_class}")
+        if not getattr(self.spec, "causal", True) and any(getattr(self.spec, "windows", ())):
+            raise ArgumentError(
+                "a model whose tokens see those after them within a window cannot generate",
+                where="config.json: is_causal, sliding_window",
+                expected="is_causal=true, or no window",
+                hint="what its first tokens are would depend on how many come with them",
+            )
 
 
 def check_mask(shape: Sequence[int | None], tokens: Sequence[int | None]) -> None:

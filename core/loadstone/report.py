@@ -30,6 +30,7 @@ class LoadReport:
         computed: State of the model that is in no checkpoint.
         metadata: The checkpoint's `__metadata__`.
         kept_on_host: Parameters of a dtype that the framework would narrow, which stay on the host.
+        notes: What the load took upon itself to decide, or leaves out, in sentences.
         bytes_read: Bytes read from files; None before the load.
         bytes_mapped: Bytes mapped and not read; None before the load.
         seconds: Wall time of the load; None before it.
@@ -46,6 +47,7 @@ class LoadReport:
     computed: tuple[str, ...] = ()
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     kept_on_host: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     bytes_read: int | None = None
     bytes_mapped: int | None = None
     seconds: float | None = None
@@ -78,6 +80,7 @@ class LoadReport:
             "metadata": dict(self.metadata),
             "computed": list(self.computed),
             "kept_on_host": list(self.kept_on_host),
+            "notes": list(self.notes),
         }
         facts["parameters"] = {
             a.name: {"state": a.state, "dtype": a.dtype, "shape": list(a.shape), "from": _origin(a)}
@@ -96,6 +99,7 @@ class LoadReport:
         ]
         if len(shown) < len(rows):
             lines.append(f"  ... and {len(rows) - len(shown)} more rows (see .plan)")
+        lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
     def _title(self) -> str:

@@ -194,11 +194,23 @@ def test_setting_the_number_that_there_is_keeps_the_names():
     assert config.id2label == {0: "no", 1: "yes"}
 
 
-def test_names_decide_where_a_file_contradicts_itself(tmp_path):
-    values = {"model_type": "bert", "num_labels": 5, "id2label": {"0": "no", "1": "yes"}}
+def test_the_number_decides_where_a_file_contradicts_itself(tmp_path):
+    values = {"model_type": "bert", "num_labels": 3, "id2label": {"0": "no", "1": "yes"}}
     config = AutoConfig.from_pretrained(write(tmp_path / "a", values))
-    assert config.num_labels == 2
+    assert (config.num_labels, config.id2label) == (3, {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"})
+    assert config.label2id == {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}
     assert saved(config, tmp_path / "b") == values
+    made = BertConfig(num_labels=3, id2label={0: "no", 1: "yes"})
+    assert (made.num_labels, made.id2label) == (config.num_labels, config.id2label)
+
+
+def test_names_that_the_caller_gives_hold_whatever_the_file_counts(tmp_path):
+    write(tmp_path, {"model_type": "bert", "num_labels": 3})
+    names = {0: "no", 1: "yes"}
+    config = AutoConfig.from_pretrained(tmp_path, id2label=names)
+    assert (config.num_labels, config.id2label) == (2, names)
+    config = AutoConfig.from_pretrained(tmp_path, id2label=names, num_labels=4)
+    assert (config.num_labels, config.id2label) == (2, names), "as in transformers, names come last"
 
 
 def test_a_file_that_only_counts_its_labels(tmp_path):

@@ -160,7 +160,7 @@ class FlaxGPT2Model(PreTrainedModel):
         if token_type_ids is not None:
             x = x + self.wte(token_type_ids)
         x = self.drop(x)
-        mask = causal_mask(attention_mask, seen=seen, queries=tokens, keys=keys)
+        mask = causal_mask(attention_mask, seen=seen, queries=tokens, keys=keys, causal=self.spec.causal)
         want_weights = self.wants("output_attentions", output_attentions)
         eager = want_weights or self.attn_implementation == "eager"
         states, weights = [x], []

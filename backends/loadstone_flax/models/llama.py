@@ -187,7 +187,9 @@ class FlaxLlamaModel(PreTrainedModel):
             position_ids = (seen + jnp.arange(tokens))[None]
         rotary = self.rotary_emb(x, position_ids)
         masks = {
-            window: causal_mask(attention_mask, seen=seen, queries=tokens, keys=keys, window=window)
+            window: causal_mask(
+                attention_mask, seen=seen, queries=tokens, keys=keys, window=window, causal=self.spec.causal
+            )
             for window in set(self.spec.windows)
         }
         want_weights = self.wants("output_attentions", output_attentions)

@@ -168,7 +168,7 @@ class TFGPT2Model(PreTrainedModel):
         if token_type_ids is not None:
             x = x + self.wte(token_type_ids)
         x = self.drop(x, training)
-        mask = causal_mask(attention_mask, first=seen, queries=queries, keys=keys)
+        mask = causal_mask(attention_mask, first=seen, queries=queries, keys=keys, causal=self.spec.causal)
         want_weights = self.wants("output_attentions", output_attentions)
         states, weights = [x], []
         for block in self.h:

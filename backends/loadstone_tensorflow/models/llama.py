@@ -191,7 +191,9 @@ class TFLlamaModel(PreTrainedModel):
             position_ids = (tf.range(queries) + seen)[None]
         rotary = self.rotary_emb(x, position_ids)
         masks = {
-            window: causal_mask(attention_mask, first=seen, queries=queries, keys=keys, window=window)
+            window: causal_mask(
+                attention_mask, first=seen, queries=queries, keys=keys, window=window, causal=self.spec.causal
+            )
             for window in set(self.spec.windows)
         }
         want_weights = self.wants("output_attentions", output_attentions)

@@ -162,7 +162,9 @@ class GPT2Model(PreTrainedModel):
         if token_type_ids is not None:
             x = x + self.wte(token_type_ids)
         x = self.drop(x)
-        mask = causal_mask(attention_mask, queries=x.shape[1], keys=keys, device=x.device)
+        mask = causal_mask(
+            attention_mask, queries=x.shape[1], keys=keys, device=x.device, causal=self.spec.causal
+        )
         want_weights = self.wants("output_attentions", output_attentions)
         eager = want_weights or self.attn_implementation == "eager"
         states, weights = [x], []

@@ -177,7 +177,14 @@ class LlamaModel(PreTrainedModel):
             position_ids = torch.arange(seen, keys, device=x.device)[None]
         rotary = self.rotary_emb(x, position_ids)
         masks = {
-            window: causal_mask(attention_mask, queries=x.shape[1], keys=keys, device=x.device, window=window)
+            window: causal_mask(
+                attention_mask,
+                queries=x.shape[1],
+                keys=keys,
+                device=x.device,
+                window=window,
+                causal=self.spec.causal,
+            )
             for window in set(self.spec.windows)
         }
         want_weights = self.wants("output_attentions", output_attentions)

@@ -24,6 +24,7 @@ from loadstone.architectures._spec import (
     classifier_spec,
     divides,
 )
+from loadstone.architectures._unfollowed import refuse_unfollowed
 
 __all__ = [
     "Architecture",
@@ -46,5 +47,6 @@ __all__ = [
     "head_for",
     "matches",
     "model_types",
+    "refuse_unfollowed",
     "rope_spec",
 ]

@@ -81,6 +81,7 @@ class Architecture:
         keep_float32: Base-model names that stay float32 whatever dtype is asked for.
         drawn: Names -> how a fresh parameter is drawn ("ones", "zeros", "fan_out"), where it is not the rule: zeros for a
             `bias`, ones for any other vector, else a normal distribution of width `initializer_range`.
+        counters: Base-model names of numbers that count training, and start at zero where they are not stored.
         shardable: Base-model names -> the axis along which they may be cut over devices.
         modules: Backend name -> module that holds the classes, where it is not the backend's own.
     """
@@ -97,6 +98,7 @@ class Architecture:
     no_split: tuple[str, ...] = ()
     keep_float32: tuple[str, ...] = ()
     drawn: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    counters: tuple[str, ...] = ()
     shardable: Mapping[str, int] = dataclasses.field(default_factory=dict)
     modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
 

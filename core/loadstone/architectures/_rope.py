@@ -22,9 +22,14 @@ from loadstone.errors import ConfigError, nearest
 
 Frequencies = tuple[float, ...]
 
-# Parameters of any type that must be numbers above zero.
+# Parameters of any type that must be numbers above zero, and those that must be lists of them.
 _POSITIVE = frozenset({"rope_theta", "factor", "low_freq_factor", "high_freq_factor", "attention_factor"})
 _POSITIVE |= {"beta_fast", "beta_slow", "original_max_position_embeddings", "partial_rotary_factor"}
+_POSITIVE |= {"max_position_embeddings"}
+_LISTS = frozenset({"short_factor", "long_factor"})
+_NUMBERS = frozenset({"mscale", "mscale_all_dim"})
+# Types that are computed from the context that the model was first trained with.
+_OF_ORIGINAL = frozenset({"llama3", "yarn", "longrope"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +75,9 @@ def rope_parameters(config: Config) -> dict[str, Any]:
     """Return `rope_type`, `rope_theta` and the type's own parameters, from either spelling.
 
     transformers 5 writes them as `rope_parameters`; transformers 4 as `rope_theta` beside `rope_scaling`, whose type is
-    called `rope_type` or `type`.
+    called `rope_type` or `type`. Where both are there, transformers takes `rope_scaling` as a whole.
     """
-    given = config.rope_parameters or config.rope_scaling or {}
+    given = config.rope_scaling or config.rope_parameters or {}
     scaling = {key: value for key, value in given.items() if value is not None}
     legacy_type = scaling.pop("type", None)
     scaling.setdefault("rope_type", legacy_type or "default")
@@ -99,15 +104,10 @@ def rope_spec(config: Config, *, head_dim: int) -> RopeSpec:
             expected=f"one of: {', '.join(_SCALINGS)}",
             hint=nearest(kind, _SCALINGS),
         )
-    parameters.setdefault("original_max_position_embeddings", config.max_position_embeddings)
-    parameters["max_position_embeddings"] = config.max_position_embeddings
+    if kind != "default":
+        _add_lengths(config, kind, parameters)
     _check_numbers(kind, parameters)
-    if parameters.get("partial_rotary_factor", 1.0) != 1.0:
-        raise ConfigError(
-            "no architecture here rotates a part of each head only",
-            where="rope_parameters.partial_rotary_factor",
-            found=parameters["partial_rotary_factor"],
-        )
+    _check_rotated(parameters, head_dim)
     parameters["rotated"] = head_dim
     try:
         return _SCALINGS[kind](_plain(float(parameters["rope_theta"]), parameters["rotated"]), parameters)
@@ -123,14 +123,59 @@ def rope_spec(config: Config, *, head_dim: int) -> RopeSpec:
         raise _impossible(kind, [f"{error}: {', '.join(listed)}"]) from error
 
 
+def _add_lengths(config: Config, kind: str, parameters: dict[str, Any]) -> None:
+    """Add what a type reads of the configuration beside the rope's own parameters."""
+    beside = getattr(config, "original_max_position_embeddings", None)
+    if kind in _OF_ORIGINAL and beside is not None:  # it goes before the one among the parameters
+        parameters["original_max_position_embeddings"] = beside
+    parameters.setdefault("original_max_position_embeddings", config.max_position_embeddings)
+    parameters["max_position_embeddings"] = config.max_position_embeddings
+    if getattr(config, "partial_rotary_factor", None) is not None:
+        parameters.setdefault("partial_rotary_factor", config.partial_rotary_factor)
+
+
 def _check_numbers(kind: str, parameters: Mapping[str, Any]) -> None:
     wrong = [
-        f"{key}: expected a positive number, found {value!r}"
+        f"{key}: expected {expected}, found {value!r}"
+        for keys, fits, expected in (
+            (_POSITIVE, _is_positive, "a positive number"),
+            (_NUMBERS, lambda value: value == 0 or _is_positive(value), "a positive number"),
+            (_LISTS, _are_positive, "a list of positive numbers"),
+        )
         for key, value in parameters.items()
-        if key in _POSITIVE and not (type(value) in (int, float) and 0 < value < math.inf)
+        if key in keys and not fits(value)
+    ]
+    wrong += [
+        f"{key}: expected a parameter of the rope, found the parameters of one kind of layers"
+        for key, value in parameters.items()
+        if isinstance(value, Mapping)
     ]
     if wrong:
         raise _impossible(kind, wrong)
+
+
+def _is_positive(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf  # type: ignore[operator]
+
+
+def _are_positive(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(_is_positive(one) for one in value)
+
+
+def _check_rotated(parameters: Mapping[str, Any], head_dim: int) -> None:
+    if parameters.get("partial_rotary_factor", 1.0) != 1.0:
+        raise ConfigError(
+            "no architecture here rotates a part of each head only",
+            where="rope_parameters.partial_rotary_factor",
+            found=parameters["partial_rotary_factor"],
+        )
+    if head_dim % 2:
+        raise ConfigError(
+            "a rotary embedding turns channels in pairs",
+            where="head_dim (or hidden_size / num_attention_heads)",
+            expected="an even number",
+            found=head_dim,
+        )
 
 
 def _impossible(kind: str, problems: list[str]) -> ConfigError:
@@ -181,6 +226,8 @@ def _llama3(frequencies: Frequencies, parameters: Mapping[str, Any]) -> RopeSpec
 
 
 def _dynamic(frequencies: Frequencies, parameters: Mapping[str, Any]) -> RopeSpec:
+    if parameters["rotated"] == 2:
+        raise ValueError("a head of two channels has no base that could grow")
     growth = RopeGrowth(
         limit=parameters["max_position_embeddings"],
         theta=float(parameters["rope_theta"]),

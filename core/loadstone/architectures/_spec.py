@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable
 
 from loadstone.architectures._rope import RopeSpec
 from loadstone.config import Config
@@ -32,7 +35,12 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "mish": "mish",
     "relu": "relu",
+    "relu2": "relu2",
     "tanh": "tanh",
 }
 
@@ -62,6 +70,7 @@ class DecoderSpec:
     Attributes:
         head_dim: Channels of one head; `num_heads * head_dim` need not be `hidden_size`.
         windows: Per layer, how many tokens back it attends, or None for all.
+        causal: Whether a token sees none after it. Else it sees all of the prompt, within a window on both sides.
         attention_scale: Factor on the attention scores.
         attention_bias: Whether the query, key and value projections have a bias.
         output_bias: Whether the attention's output projection has one.
@@ -94,6 +103,7 @@ class DecoderSpec:
     initializer_range: float
     pad_token_id: int | None
     classifier: ClassifierSpec
+    causal: bool = True
     norm_offset: bool = False
     sandwich_norms: bool = False
     qk_norm: bool = False
@@ -154,6 +164,92 @@ def activation(name: str) -> str:
             hint=nearest(name, ACTIVATIONS),
         )
     return ACTIVATIONS[name]
+
+
+def is_causal(config: Config) -> bool:
+    """Return whether a decoder's tokens see none after them.
+
+    Raises:
+        ConfigError: If `is_causal` is something else; of null transformers makes one thing or the other by its implementation
+            of attention and by whether anything is padding.
+    """
+    said = getattr(config, "is_causal", True)
+    if isinstance(said, bool):
+        return said
+    raise ConfigError(
+        "is_causal must be true or false",
+        where="is_causal",
+        expected="true: a token sees none after it; false: it sees all",
+        found=json.dumps(said, default=repr),
+        hint="say which in config.json; without the key, a decoder is causal",
+    )
+
+
+def refuse_causal(config: Config) -> None:
+    """Refuse an encoder that is told to be causal.
+
+    Raises:
+        ConfigError: If it is; transformers then masks, or does not, by its implementation of attention and the padding.
+    """
+    said = getattr(config, "is_causal", None)
+    if said not in (None, False):
+        raise ConfigError(
+            f"{type(config).__name__.removesuffix('Config')} with is_causal={said!r} is not supported",
+            where="is_causal",
+            expected="false, or no such key",
+            found=json.dumps(said, default=repr),
+            hint="take the key out of config.json: every token of an encoder sees all others",
+        )
+
+
+def check_rates(config: Config, *names: str) -> None:
+    """Check that fields hold probabilities, or nothing.
+
+    Raises:
+        ConfigError: If one does not; all are named at once.
+    """
+    _check_range(config, names, lambda value: 0 <= value <= 1, "a probability from 0 to 1")
+
+
+def check_between(config: Config, *names: str, above: float | None = None) -> None:
+    """Check that fields hold finite numbers of at least 0, or above `above`, or nothing.
+
+    Raises:
+        ConfigError: If one does not; all are named at once.
+    """
+    if above is None:
+        _check_range(config, names, lambda value: 0 <= value < math.inf, "a number of at least 0")
+    else:
+        _check_range(config, names, lambda value: above < value < math.inf, f"a number above {above:g}")
+
+
+def _check_range(config: Config, names: Iterable[str], fits: Callable[[float], bool], expected: str) -> None:
+    found = {name: getattr(config, name) for name in names}
+    wrong = [name for name, value in found.items() if value is not None and not fits(value)]
+    if wrong:
+        raise ConfigError(
+            "the configuration holds numbers that cannot be",
+            where=type(config).__name__,
+            problems=[f"{name}: expected {expected}, found {found[name]!r}" for name in wrong],
+            hint="correct config.json, or pass the right number as a keyword argument",
+        )
+
+
+def check_pad_token(config: Config) -> None:
+    """Check that the embedding has a row for the padding token; one below zero counts from its end, as in PyTorch.
+
+    Raises:
+        ConfigError: If it has none.
+    """
+    pad, rows = config.pad_token_id, config.vocab_size
+    if pad is not None and not -rows <= pad < rows:
+        raise ConfigError(
+            "the padding token is not in the vocabulary",
+            where="pad_token_id",
+            expected=f"null, or an id below vocab_size={rows}",
+            found=pad,
+            hint="correct config.json, or pass pad_token_id=",
+        )
 
 
 def check_sizes(config: Config, *names: str) -> None:

@@ -10,9 +10,13 @@ from loadstone.architectures._spec import (
     NEUTRAL,
     EncoderSpec,
     activation,
+    check_between,
+    check_pad_token,
+    check_rates,
     check_sizes,
     classifier_spec,
     divides,
+    refuse_causal,
 )
 from loadstone.config import Config
 
@@ -63,6 +67,10 @@ def encoder_spec(config: Config) -> EncoderSpec:
     config = config.get_text_config()
     check_sizes(config, *SIZES)
     divides(config, "hidden_size", "num_attention_heads")
+    check_rates(config, "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+    check_between(config, "layer_norm_eps", "initializer_range")
+    check_pad_token(config)
+    refuse_causal(config)
     dropout = config.classifier_dropout
     return EncoderSpec(
         vocab_size=config.vocab_size,

@@ -11,9 +11,13 @@ from loadstone.architectures._spec import (
     NEUTRAL,
     EncoderSpec,
     activation,
+    check_between,
+    check_pad_token,
+    check_rates,
     check_sizes,
     classifier_spec,
     divides,
+    refuse_causal,
 )
 from loadstone.config import Config
 
@@ -60,6 +64,10 @@ def distilbert_spec(config: Config) -> DistilBertSpec:
     config = config.get_text_config()
     check_sizes(config, *SIZES)
     divides(config, "dim", "n_heads")
+    check_rates(config, "dropout", "attention_dropout", "qa_dropout", "seq_classif_dropout")
+    check_between(config, "initializer_range")
+    check_pad_token(config)
+    refuse_causal(config)
     return DistilBertSpec(
         vocab_size=config.vocab_size,
         hidden_size=config.dim,

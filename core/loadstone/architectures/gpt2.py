@@ -15,9 +15,12 @@ from loadstone.architectures._spec import (
     NEUTRAL_WINDOWS,
     ClassifierSpec,
     activation,
+    check_between,
+    check_rates,
     check_sizes,
     classifier_spec,
     divides,
+    is_causal,
 )
 from loadstone.config import Config, derived
 
@@ -67,6 +70,7 @@ class GPT2Spec:
 
     Attributes:
         attention_scales: Per layer, the factor on the attention scores.
+        causal: Whether a token sees none after it.
         logit_softcap: None: logits are not bounded.
     """
 
@@ -79,6 +83,7 @@ class GPT2Spec:
     norm_eps: float
     max_positions: int
     attention_scales: tuple[float, ...]
+    causal: bool
     embedding_dropout: float
     attention_dropout: float
     residual_dropout: float
@@ -90,6 +95,8 @@ def gpt2_spec(config: Config) -> GPT2Spec:
     """Resolve a GPT-2 configuration."""
     config = config.get_text_config()
     check_sizes(config, "vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner")
+    check_rates(config, "resid_pdrop", "embd_pdrop", "attn_pdrop", "classifier_dropout", "hidden_dropout")
+    check_between(config, "layer_norm_epsilon", "initializer_range")
     head_dim = divides(config, "n_embd", "n_head")
     dropout = next((d for d in (config.classifier_dropout, config.hidden_dropout) if d is not None), 0.1)
     scale = head_dim**-0.5 if config.scale_attn_weights else 1.0
@@ -104,6 +111,7 @@ def gpt2_spec(config: Config) -> GPT2Spec:
         norm_eps=config.layer_norm_epsilon,
         max_positions=config.n_positions,
         attention_scales=tuple(scale / (layer + 1 if by_layer else 1) for layer in range(config.n_layer)),
+        causal=is_causal(config),
         embedding_dropout=config.embd_pdrop,
         attention_dropout=config.attn_pdrop,
         residual_dropout=config.resid_pdrop,

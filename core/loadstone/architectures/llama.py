@@ -18,9 +18,13 @@ from loadstone.architectures._spec import (
     NEUTRAL_WINDOWS,
     DecoderSpec,
     activation,
+    check_between,
+    check_pad_token,
+    check_rates,
     check_sizes,
     classifier_spec,
     divides,
+    is_causal,
 )
 from loadstone.config import Config, derived
 from loadstone.errors import ConfigError
@@ -32,7 +36,6 @@ class DecoderConfig(Config):
     neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
         **NEUTRAL,
         **NEUTRAL_CACHE,
-        "partial_rotary_factor": (1.0,),
         "token_classification_bias": (True,),
     }
 
@@ -47,7 +50,7 @@ class DecoderConfig(Config):
     max_position_embeddings: int = 2048
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = False
-    rope_theta: float = derived(lambda config: (config.rope_parameters or {}).get("rope_theta", 10000.0))
+    rope_theta: float = derived(lambda config: _rope_block(config).get("rope_theta", 10000.0))
     rope_scaling: dict[str, Any] | None = None
     rope_parameters: dict[str, Any] | None = None
     attention_dropout: float = 0.0
@@ -55,16 +58,25 @@ class DecoderConfig(Config):
     hidden_dropout: float | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set a key; what transformers 4 calls `rope_theta` and `rope_scaling` goes into `rope_parameters` where they are."""
-        held = self._values.get("rope_parameters")
-        if held is None or name not in ("rope_theta", "rope_scaling"):
-            super().__setattr__(name, value)
-            return
-        checked = self._checked(name, value)
-        base = {"rope_theta": self.rope_theta}
-        changed = {**held, name: checked} if name == "rope_theta" else {**base, **(checked or {})}
-        super().__setattr__("rope_parameters", changed)
-        self._values.pop(name, None)
+        """Set a key; what transformers 4 calls `rope_theta` and `rope_scaling` goes into `rope_parameters` where they are.
+
+        What is set holds, whatever the file says in the other spelling.
+        """
+        if name == "rope_theta":
+            block = "rope_scaling" if self._values.get("rope_scaling") else "rope_parameters"
+            held = self._values.get(block)
+            if held is not None and (block == "rope_parameters" or name in held):
+                name, value = block, {**held, name: self._checked(name, value)}
+                self._values.pop("rope_theta", None)
+        elif name == "rope_scaling" and self._values.get("rope_parameters") is not None:
+            name, value = (
+                "rope_parameters",
+                {"rope_theta": self.rope_theta, **(self._checked(name, value) or {})},
+            )
+            self._values.pop("rope_theta", None)
+        super().__setattr__(name, value)
+        if name == "rope_parameters":
+            self._values.pop("rope_scaling", None)
 
 
 class LlamaConfig(DecoderConfig):
@@ -81,7 +93,7 @@ class LlamaConfig(DecoderConfig):
 
 
 class MistralConfig(DecoderConfig):
-    """Configuration of Mistral."""
+    """Configuration of Mistral, and with `layer_types` of what transformers calls Ministral."""
 
     model_type = "mistral"
 
@@ -89,6 +101,7 @@ class MistralConfig(DecoderConfig):
     num_key_value_heads: int = 8
     max_position_embeddings: int = 4096 * 32
     sliding_window: int | None = 4096
+    layer_types: list[str] = derived(lambda config: all_alike(config))
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
 
@@ -111,7 +124,6 @@ class GemmaConfig(DecoderConfig):
     num_key_value_heads: int = 16
     head_dim: int = 256
     hidden_act: str = "gelu_pytorch_tanh"
-    hidden_activation: str | None = None
     max_position_embeddings: int = 8192
     pad_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 1
@@ -135,7 +147,7 @@ class Gemma2Config(GemmaConfig):
     num_hidden_layers: int = 26
     num_attention_heads: int = 8
     num_key_value_heads: int = 4
-    hidden_activation: str | None = "gelu_pytorch_tanh"
+    hidden_activation: str = "gelu_pytorch_tanh"
     query_pre_attn_scalar: float = 256
     sliding_window: int | None = 4096
     layer_types: list[str] = derived(lambda config: alternating(config.num_hidden_layers))
@@ -179,6 +191,11 @@ SIZES = (
 SLIDING, FULL = "sliding_attention", "full_attention"
 
 
+def all_alike(config: Config) -> list[str]:
+    """Return layer types that are all windowed where there is a window, else all full."""
+    return [FULL if config.sliding_window is None else SLIDING] * config.num_hidden_layers
+
+
 def alternating(num_layers: int) -> list[str]:
     """Return layer types that alternate, a windowed one first."""
     return [FULL if layer % 2 else SLIDING for layer in range(num_layers)]
@@ -186,7 +203,7 @@ def alternating(num_layers: int) -> list[str]:
 
 def windowed_after(config: Config, first: int) -> list[str]:
     """Return layer types that are windowed from layer `first` on, where windows are used at all."""
-    used = config.use_sliding_window and config.sliding_window is not None
+    used = _window(config) is not None
     return [SLIDING if used and layer >= first else FULL for layer in range(config.num_hidden_layers)]
 
 
@@ -194,6 +211,9 @@ def decoder_spec(config: Config, **differences: Any) -> DecoderSpec:
     """Resolve a configuration as Llama's are; `differences` are the fields of the spec that a family has otherwise."""
     check_sizes(config, *SIZES)
     divides(config, "num_attention_heads", "num_key_value_heads")
+    check_rates(config, "attention_dropout", "classifier_dropout", "hidden_dropout")
+    check_between(config, "rms_norm_eps", "initializer_range")
+    check_pad_token(config)
     dropout = next((d for d in (config.classifier_dropout, config.hidden_dropout) if d is not None), 0.1)
     fields: dict[str, Any] = {
         "vocab_size": config.vocab_size,
@@ -207,6 +227,7 @@ def decoder_spec(config: Config, **differences: Any) -> DecoderSpec:
         "norm_eps": config.rms_norm_eps,
         "rope": rope_spec(config, head_dim=config.head_dim),
         "windows": (None,) * config.num_hidden_layers,
+        "causal": is_causal(config),
         "attention_scale": config.head_dim**-0.5,
         "attention_bias": False,
         "output_bias": False,
@@ -227,16 +248,19 @@ def llama_spec(config: Config) -> DecoderSpec:
 
 
 def mistral_spec(config: Config) -> DecoderSpec:
-    """Resolve a Mistral configuration: every layer attends within one window."""
+    """Resolve a Mistral configuration: every layer attends within one window, unless the layers' types say otherwise."""
     config = config.get_text_config()
-    return decoder_spec(config, windows=(config.sliding_window,) * config.num_hidden_layers)
+    return decoder_spec(config, windows=_windows(config))
 
 
 def gemma_spec(config: Config, **differences: Any) -> DecoderSpec:
-    """Resolve a Gemma configuration: scaled embeddings, norms that multiply by one plus their weight."""
+    """Resolve a Gemma configuration: scaled embeddings, norms that multiply by one plus their weight.
+
+    Its first release wrote "gelu" and meant the approximation; transformers takes it so, and reads no `hidden_activation`.
+    """
     config = config.get_text_config()
     fields: dict[str, Any] = {
-        "activation": activation(config.hidden_activation or config.hidden_act),
+        "activation": activation("gelu_pytorch_tanh" if config.hidden_act == "gelu" else config.hidden_act),
         "attention_bias": config.attention_bias,
         "output_bias": config.attention_bias,
         "norm_offset": True,
@@ -248,8 +272,12 @@ def gemma_spec(config: Config, **differences: Any) -> DecoderSpec:
 def gemma2_spec(config: Config) -> DecoderSpec:
     """Resolve a Gemma 2 configuration: Gemma with soft caps, norms around each block, and every other layer windowed."""
     config = config.get_text_config()
+    check_between(
+        config, "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping", above=0
+    )
     return gemma_spec(
         config,
+        activation=activation(config.hidden_activation),
         windows=_windows(config),
         attention_scale=config.query_pre_attn_scalar**-0.5,
         sandwich_norms=True,
@@ -261,8 +289,7 @@ def gemma2_spec(config: Config) -> DecoderSpec:
 def qwen2_spec(config: Config) -> DecoderSpec:
     """Resolve a Qwen 2 configuration: biases on queries, keys and values alone."""
     config = config.get_text_config()
-    head_dim = divides(config, "hidden_size", "num_attention_heads")
-    return decoder_spec(config, head_dim=head_dim, windows=_windows(config), attention_bias=True)
+    return decoder_spec(config, windows=_windows(config), attention_bias=True)
 
 
 def qwen3_spec(config: Config) -> DecoderSpec:
@@ -276,9 +303,9 @@ def _windows(config: Config) -> tuple[int | None, ...]:
     """Return each layer's window, from its type.
 
     Raises:
-        ConfigError: If there is not one type per layer, or an unknown one.
+        ConfigError: If there is not one type per layer, or an unknown one, or a windowed layer and no window.
     """
-    types = config.layer_types
+    types, window = config.layer_types, _window(config)
     if len(types) != config.num_hidden_layers or not {SLIDING, FULL}.issuperset(types):
         raise ConfigError(
             "layer_types does not fit the model",
@@ -286,7 +313,27 @@ def _windows(config: Config) -> tuple[int | None, ...]:
             expected=f"{config.num_hidden_layers} times {SLIDING!r} or {FULL!r}",
             found=types,
         )
-    return tuple(config.sliding_window if kind == SLIDING else None for kind in types)
+    if SLIDING in types and (window is None or window < 1):
+        raise ConfigError(
+            "there are windowed layers, and no window that a layer can have",
+            where="sliding_window",
+            expected="a number of tokens above 0",
+            found="use_sliding_window=False" if window is None and config.sliding_window else window,
+            hint="correct sliding_window or layer_types in config.json",
+        )
+    return tuple(window if kind == SLIDING else None for kind in types)
+
+
+def _window(config: Config) -> int | None:
+    """Return how many tokens back a windowed layer attends; None where the configuration turns windows off."""
+    used = not config.knows("use_sliding_window") or config.use_sliding_window
+    window: int | None = config.sliding_window if used else None
+    return window
+
+
+def _rope_block(config: Config) -> Mapping[str, Any]:
+    """Return the section that describes the rope: transformers takes the old one where both are there."""
+    return config.rope_scaling or config.rope_parameters or {}
 
 
 def decoder_heads(stem: str, *, answers: bool = True) -> tuple[Head, ...]:

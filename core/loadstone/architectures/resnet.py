@@ -10,7 +10,14 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from loadstone.architectures._records import Architecture, Head
-from loadstone.architectures._spec import NEUTRAL, ClassifierSpec, activation, check_sizes, classifier_spec
+from loadstone.architectures._spec import (
+    MAX_SIZE,
+    NEUTRAL,
+    ClassifierSpec,
+    activation,
+    check_sizes,
+    classifier_spec,
+)
 from loadstone.config import Config, derived
 from loadstone.errors import ConfigError
 
@@ -29,6 +36,10 @@ class ResNetConfig(Config):
     hidden_act: str = "relu"
     downsample_in_first_stage: bool = False
     downsample_in_bottleneck: bool = False
+
+
+NARROWING = 4
+"""How many times fewer channels the middle of a bottleneck has."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +75,15 @@ class ResNetSpec:
 def resnet_spec(config: Config) -> ResNetSpec:
     """Resolve a ResNet configuration into the list of its convolutions."""
     check_sizes(config, "num_channels", "embedding_size")
+    least = 1 if config.layer_type == "basic" else NARROWING
+    if any(not least <= size <= MAX_SIZE for size in config.hidden_sizes):
+        raise ConfigError(
+            "hidden_sizes holds a number of channels that no stage can have",
+            where="hidden_sizes",
+            expected=f"{least} to {MAX_SIZE:,}",
+            found=config.hidden_sizes,
+            hint="correct config.json",
+        )
     if len(config.hidden_sizes) != len(config.depths) or not config.depths:
         raise ConfigError(
             "hidden_sizes and depths must have one entry per stage",
@@ -95,7 +115,7 @@ def _block(config: Config, before: int, after: int, stride: int) -> BlockSpec:
     shortcut = (before, after, 1, stride) if before != after or stride != 1 else None
     if config.layer_type == "basic":
         return BlockSpec(convolutions=((before, after, 3, stride), (after, after, 3, 1)), shortcut=shortcut)
-    narrow = after // 4
+    narrow = after // NARROWING
     first, second = (stride, 1) if config.downsample_in_bottleneck else (1, stride)
     return BlockSpec(
         convolutions=((before, narrow, 1, first), (narrow, narrow, 3, second), (narrow, after, 1, 1)),
@@ -103,15 +123,18 @@ def _block(config: Config, before: int, after: int, stride: int) -> BlockSpec:
     )
 
 
+PLACES = (
+    "embedder.embedder",
+    "encoder.stages.{}.layers.{}.layer.{}",
+    "encoder.stages.{}.layers.{}.shortcut",
+)
+"""Where convolutions are."""
+
+
 def _drawn() -> dict[str, str]:
     """Return how convolutions and running means start."""
-    places = (
-        "embedder.embedder",
-        "encoder.stages.{}.layers.{}.layer.{}",
-        "encoder.stages.{}.layers.{}.shortcut",
-    )
-    convolutions = {f"{place}.convolution.weight": "fan_out" for place in places}
-    return convolutions | {f"{place}.normalization.running_mean": "zeros" for place in places}
+    convolutions = {f"{place}.convolution.weight": "fan_out" for place in PLACES}
+    return convolutions | {f"{place}.normalization.running_mean": "zeros" for place in PLACES}
 
 
 ARCHITECTURES = (
@@ -131,6 +154,7 @@ ARCHITECTURES = (
         ),
         embedding="",
         drawn=_drawn(),
+        counters=tuple(f"{place}.normalization.num_batches_tracked" for place in PLACES),
         no_split=("ResNetBlock",),
     ),
 )

@@ -8,12 +8,16 @@ from typing import ClassVar
 
 from loadstone.architectures._records import Architecture, Head
 from loadstone.architectures._spec import (
+    MAX_SIZE,
     NEUTRAL,
     ClassifierSpec,
     activation,
+    check_between,
+    check_rates,
     check_sizes,
     classifier_spec,
     divides,
+    refuse_causal,
 )
 from loadstone.config import Config, derived
 from loadstone.errors import ConfigError
@@ -75,12 +79,31 @@ class ViTSpec:
         return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
 
 
+SIZES = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_channels",
+    "pooler_output_size",
+)
+
+
 def vit_spec(config: Config) -> ViTSpec:
     """Resolve a ViT configuration."""
-    check_sizes(
-        config, "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels"
-    )
+    check_sizes(config, *SIZES)
     divides(config, "hidden_size", "num_attention_heads")
+    check_rates(config, "hidden_dropout_prob", "attention_probs_dropout_prob")
+    check_between(config, "layer_norm_eps", "initializer_range")
+    refuse_causal(config)
+    image_size, patch_size = _pair(config, "image_size"), _pair(config, "patch_size")
+    if any(side < patch for side, patch in zip(image_size, patch_size, strict=True)):
+        raise ConfigError(
+            "an image is smaller than a patch",
+            where="image_size, patch_size",
+            found=f"{image_size} and {patch_size}",
+            hint="correct config.json",
+        )
     return ViTSpec(
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,
@@ -88,8 +111,8 @@ def vit_spec(config: Config) -> ViTSpec:
         num_heads=config.num_attention_heads,
         activation=activation(config.hidden_act),
         norm_eps=config.layer_norm_eps,
-        image_size=_pair(config, "image_size"),
-        patch_size=_pair(config, "patch_size"),
+        image_size=image_size,
+        patch_size=patch_size,
         num_channels=config.num_channels,
         attention_bias=config.qkv_bias,
         hidden_dropout=config.hidden_dropout_prob,
@@ -103,7 +126,7 @@ def vit_spec(config: Config) -> ViTSpec:
 def _pair(config: Config, name: str) -> tuple[int, int]:
     value = getattr(config, name)
     pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or min(pair) < 1:
+    if len(pair) != 2 or min(pair) < 1 or max(pair) > MAX_SIZE:
         raise ConfigError(
             f"{name} is not a size", where=name, expected="one number, or height and width", found=value
         )

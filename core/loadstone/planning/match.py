@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Callable, Collection, Mapping
 
-from loadstone.architectures import Architecture, Head
+from loadstone.architectures import Architecture, Head, matches
 from loadstone.backend import Parameter
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.config import Config
@@ -20,7 +20,7 @@ from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold, split_blocks
 from loadstone.planning.names import NameMap
 from loadstone.planning.problems import Kind, Problems
-from loadstone.planning.records import Assignment, LoadPlan, ParameterState, Stored
+from loadstone.planning.records import COUNTS_ANEW, Assignment, LoadPlan, ParameterState, Stored
 from loadstone.planning.surplus import Surplus
 
 
@@ -63,7 +63,9 @@ def match(
     """
     names = NameMap(architecture, head, _mapped(index, key_mapping), parameters)
     problems = Problems()
-    matcher = _Matcher(parameters, index, names, problems, head, config, policy, supported)
+    matcher = _Matcher(
+        parameters, index, names, problems, head, config, policy, supported, architecture.counters
+    )
     matcher.refuse_quantised(config)
     found = matcher.find()
     assignments, compare = matcher.assign(found, ignore_mismatched_sizes=ignore_mismatched_sizes)
@@ -121,10 +123,11 @@ class _Matcher:
         config: Config,
         policy: DTypePolicy,
         supported: Collection[str] | None,
+        counters: Collection[str],
     ) -> None:
         self.parameters, self.index, self.names = parameters, index, names
         self.problems, self.head, self.config, self.policy = problems, head, config, policy
-        self.supported = supported
+        self.supported, self.counters = supported, counters
         self.missing: list[str] = []
         self.rivals: set[str] = set()
 
@@ -186,6 +189,11 @@ class _Matcher:
         lost = set() if saved else {tie.name for tie in self.head.ties if not tie.holds(self.config)}
         return {name: "task head" for group in groups if lost.isdisjoint(group) for name in group}
 
+    def _counts_anew(self, name: str) -> bool:
+        """Return whether a parameter counts training, and starts at zero where it is not stored."""
+        base = self.names.base(name)
+        return any(matches(pattern, base) for pattern in self.counters)
+
     def _saved_classes(self) -> list[str]:
         return self.config.architectures or []
 
@@ -194,9 +202,10 @@ class _Matcher:
     ) -> Assignment:
         name, shape = parameter.name, parameter.shape
         if info is None:
-            if name not in may_be_new:
+            why = may_be_new.get(name) or (COUNTS_ANEW if self._counts_anew(name) else "")
+            if not why:
                 self.missing.append(name)
-            return self._fresh(parameter, why=may_be_new.get(name, ""))
+            return self._fresh(parameter, why=why)
         if info.shape != shape:
             if ignore_sizes:
                 why = f"ignore_mismatched_sizes: stored as {list(info.shape)}"

@@ -11,6 +11,9 @@ from loadstone.checkpoint.index import TensorInfo
 ParameterState = Literal["loaded", "cast", "tied", "new", "computed"]
 StoredState = Literal["used", "alias", "ignored", "unused"]
 
+COUNTS_ANEW = "not stored, counts from 0"
+"""Why a counter of training may be new; nothing is lost by it."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
