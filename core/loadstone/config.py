@@ -14,12 +14,14 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from loadstone.dtypes import DTYPES, canonical
 from loadstone.errors import ArgumentError, ConfigError, counted, nearest
 
 CONFIG_NAME = "config.json"
+
+ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class Config:
     dtype: str | None = None
     id2label: dict[int, str] = derived(lambda config: _numbered(config._values.get("num_labels") or 2))
     label2id: dict[str, int] = derived(lambda config: _inverse(config.id2label))
-    problem_type: str | None = None
+    problem_type: ProblemType | None = None
     tie_word_embeddings: bool = True
     is_encoder_decoder: bool = False
     output_hidden_states: bool = False
@@ -184,6 +186,10 @@ class Config:
 
     def _checked(self, name: str, value: Any) -> Any:
         key = self.spellings.get(name, name)
+        if (
+            value is None and key == "return_dict"
+        ):  # transformers answers some of its classes' calls so, some otherwise
+            raise ConfigError("return_dict: expected true or false, found null")
         if value is None:
             return None
         if key == "num_labels" and (not _fits(value, int) or value < 1):
@@ -394,6 +400,8 @@ def _fits(value: object, hint: Any) -> bool:
     if origin in (list, tuple):
         inner = typing.get_args(hint)[0]
         return isinstance(value, list | tuple) and all(_fits(item, inner) for item in value)
+    if origin is Literal:
+        return value in typing.get_args(hint)
     if origin is dict:
         return isinstance(value, dict)
     if hint is float:
@@ -404,6 +412,12 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " | ".join(map(_type_name, typing.get_args(hint)))
+    if typing.get_origin(hint) is Literal:
+        return " | ".join(map(repr, typing.get_args(hint)))
+    if hint is type(None):
+        return "None"
     return (
         hint.__name__
         if isinstance(hint, type) and not typing.get_args(hint)

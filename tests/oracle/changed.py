@@ -204,7 +204,7 @@ def _theirs(change: Change, folder: Path) -> Answer:
             raise RuntimeError(f"does not load what it saved: {info}")
         answer.outputs = dict(_computed(model.eval(), change.case))
         answer.dtype = str(model.dtype)
-    except Exception as error:  # whatever it is, transformers does not take this configuration
+    except Exception as error:  # noqa: BLE001  # whatever it is, transformers does not take this configuration
         answer.error = error
     return answer
 
@@ -212,8 +212,8 @@ def _theirs(change: Change, folder: Path) -> Answer:
 def _write_config(change: Change, folder: Path) -> None:
     values = json.loads((load.ORACLE / change.case.name / "config.json").read_text())
     values = {key: value for key, value in values.items() if key not in ("transformers_version",)}
-    for key in change.keys:
-        for other in config_keys.SPELLINGS.get(key, ()):
+    for key, other in config_keys.SPELLINGS.get(change.case.model_type, {}).items():
+        if key in change.keys and other not in change.keys:
             values.pop(other, None)
     (folder / "config.json").write_text(json.dumps(values | change.keys))
 
@@ -246,7 +246,7 @@ def _ours(change: Change, folder: Path) -> Answer:
         )
         answer.outputs = dict(_computed(model, change.case))
         answer.dtype = str(model.dtype)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         answer.error = error
     return answer
 
@@ -268,7 +268,9 @@ def _computed(model: Any, case: Case) -> Iterator[tuple[str, np.ndarray]]:
             yield name, value if mask is None else _valid(value, mask.numpy() == 1)
     if "generate" in case.runs:
         arrays = _fed(case, "generate", model)
-        yield "generate", model.generate(**arrays, max_new_tokens=NEW_TOKENS, do_sample=False).numpy()
+        written = model.generate(**arrays, max_new_tokens=NEW_TOKENS, do_sample=False)
+        # transformers returns a record where the file asks for hidden states.
+        yield "generate", getattr(written, "sequences", written).numpy()
 
 
 def _fed(case: Case, run: str, model: Any) -> dict[str, Any]:

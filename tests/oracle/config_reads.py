@@ -1,4 +1,4 @@
-"""Records which keys of config.json transformers reads for a case: while it loads, computes, generates and saves.
+"""Records which keys of config.json transformers reads for a case: while it loads, computes, trains and generates.
 
 A key is read as an attribute of the configuration, as an entry of the parsed file, or out of what `__post_init__` is
 given beside the class's own fields. Reads that cannot matter are told apart by the place that reads (`BOOKKEEPING`),
@@ -9,7 +9,6 @@ import ast
 import contextlib
 import inspect
 import sys
-import tempfile
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterator
@@ -29,13 +28,10 @@ ROOT = str(Path(transformers.__file__).parent)
 
 BOOKKEEPING = {
     "configuration_utils.py:validate_token_ids": "looks at every key there is, and at most warns",
-    "configuration_utils.py:_get_generation_parameters": "asks whether settings of generate are about to be saved",
+    "configuration_utils.py:_get_generation_parameters": "asks for settings of generate, which no config.json may hold",
     "configuration_utils.py:from_dict": "asks which keyword arguments of the caller are keys",
     "configuration_utils.py:__iter__": "lists the keys",
-    "configuration_utils.py:to_dict": "writes",
-    "configuration_utils.py:to_diff_dict": "writes",
-    "configuration_utils.py:save_pretrained": "writes",
-    "modeling_utils.py:save_pretrained": "writes",
+    "configuration_utils.py:to_dict": "copies every key",
     "distributed/mixin.py:init_parallel_plans": "of models on several devices",
     "quantizers/auto.py:supports_quant_method": "reads the section of a quantised model",
 }
@@ -46,9 +42,10 @@ Reads = dict[str, set[str]]
 
 
 def reads_of(case: Case, folder: Path) -> Reads:
-    """Load the case's checkpoint, compute, train a step, generate and save; return what was read meanwhile."""
+    """Load the case's checkpoint, compute, train a step and generate; return what was read meanwhile."""
     found: Reads = defaultdict(set)
-    with _recorded(found), tempfile.TemporaryDirectory() as elsewhere:
+    with _recorded(found):
+        transformers.AutoConfig.from_pretrained(folder)
         model = getattr(transformers, case.class_name).from_pretrained(folder, **case.model_arguments)
         with torch.no_grad():
             model.eval()(**tensors(inputs.draw(case, "plain")), output_hidden_states=True)
@@ -56,7 +53,6 @@ def reads_of(case: Case, folder: Path) -> Reads:
             model.train()(**tensors(inputs.draw(case, "train"))).loss.backward()
         if "generate" in case.runs:
             model.generate(**tensors(inputs.draw(case, "generate")), max_new_tokens=2, do_sample=False)
-        model.save_pretrained(elsewhere)
     for key in _popped(type(model.config)):
         found[key].add("__post_init__")
     return {key: places for key, places in found.items() if places - BOOKKEEPING.keys()}
@@ -76,7 +72,7 @@ def _recorded(found: Reads) -> Iterator[None]:
     asked, parsed = PreTrainedConfig.__getattribute__, PreTrainedConfig._dict_from_json_file
 
     def spying(config: PreTrainedConfig, key: str) -> Any:
-        if _is_key(key):
+        if not key.startswith("_") and not callable(getattr(type(config), key, None)):
             found[key].add(_place(sys._getframe(1)))
         return asked(config, key)
 
@@ -110,10 +106,6 @@ class _Spied(dict[str, Any]):
     def get(self, key: str, default: Any = None) -> Any:
         self.found[key].add(_place(sys._getframe(1)))
         return super().get(key, default)
-
-
-def _is_key(name: str) -> bool:
-    return not name.startswith("_") and not callable(getattr(PreTrainedConfig, name, None))
 
 
 def _place(frame: FrameType) -> str:

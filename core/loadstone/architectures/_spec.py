@@ -20,8 +20,10 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "decoder": (),
     "generator": (),
     "text_encoder": (),
-    "tie_last_hidden_states": (True,),
 }
+# Whether the last of the hidden states is the normalised one: what transformers' class does where the key is absent.
+TIED_STATES: dict[str, tuple[object, ...]] = {"tie_last_hidden_states": (True,)}
+UNTIED_STATES: dict[str, tuple[object, ...]] = {"tie_last_hidden_states": (False,)}
 # Keys by which transformers lays out a decoder's cache, which then forgets what the model still attends to.
 NEUTRAL_CACHE: dict[str, tuple[object, ...]] = {"attention_chunk_size": (), "kv_sharing_modes": ()}
 NEUTRAL_WINDOWS: dict[str, tuple[object, ...]] = {"sliding_window": (), "layer_types": ("full_attention",)}
@@ -141,7 +143,19 @@ class EncoderSpec:
 
 
 def classifier_spec(config: Config, *, dropout: float) -> ClassifierSpec:
-    """Resolve the part of a configuration that classification heads read."""
+    """Resolve the part of a configuration that classification heads read.
+
+    Raises:
+        ConfigError: If sequences are to be of one class each, and there is only one.
+    """
+    if config.problem_type == "single_label_classification" and config.num_labels == 1:
+        raise ConfigError(
+            "one label is no choice",
+            where="problem_type, num_labels",
+            expected='two labels or more, or "regression"',
+            found="single_label_classification with num_labels=1",
+            hint="correct config.json, or pass num_labels= or problem_type=",
+        )
     return ClassifierSpec(
         num_labels=config.num_labels,
         problem_type=config.problem_type,

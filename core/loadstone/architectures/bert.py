@@ -8,6 +8,7 @@ from typing import ClassVar
 from loadstone.architectures._records import Architecture, Head, Tie
 from loadstone.architectures._spec import (
     NEUTRAL,
+    TIED_STATES,
     EncoderSpec,
     activation,
     check_between,
@@ -27,6 +28,7 @@ class BertConfig(Config):
     model_type = "bert"
     neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
         **NEUTRAL,
+        **TIED_STATES,
         "text_config": (),
         "position_embedding_type": ("absolute",),
         "is_decoder": (False,),

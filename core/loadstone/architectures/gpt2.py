@@ -13,6 +13,7 @@ from loadstone.architectures._spec import (
     NEUTRAL,
     NEUTRAL_CACHE,
     NEUTRAL_WINDOWS,
+    TIED_STATES,
     ClassifierSpec,
     activation,
     check_between,
@@ -38,6 +39,7 @@ class GPT2Config(Config):
     }
     neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
         **NEUTRAL,
+        **TIED_STATES,
         **NEUTRAL_CACHE,
         **NEUTRAL_WINDOWS,
         "add_cross_attention": (False,),

@@ -16,6 +16,7 @@ from loadstone.architectures._spec import (
     NEUTRAL,
     NEUTRAL_CACHE,
     NEUTRAL_WINDOWS,
+    TIED_STATES,
     DecoderSpec,
     activation,
     check_between,
@@ -35,6 +36,7 @@ class DecoderConfig(Config):
 
     neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
         **NEUTRAL,
+        **TIED_STATES,
         **NEUTRAL_CACHE,
         "token_classification_bias": (True,),
     }
@@ -98,7 +100,7 @@ class MistralConfig(DecoderConfig):
     model_type = "mistral"
 
     intermediate_size: int = 14336
-    num_key_value_heads: int = 8
+    num_key_value_heads: int = derived(lambda config: key_value_heads(config, 8))
     max_position_embeddings: int = 4096 * 32
     sliding_window: int | None = 4096
     layer_types: list[str] = derived(lambda config: all_alike(config))
@@ -162,7 +164,7 @@ class Qwen2Config(DecoderConfig):
 
     vocab_size: int = 151936
     intermediate_size: int = 22016
-    num_key_value_heads: int = 32
+    num_key_value_heads: int = derived(lambda config: key_value_heads(config, 32))
     max_position_embeddings: int = 32768
     use_sliding_window: bool = False
     sliding_window: int | None = 4096
@@ -189,6 +191,12 @@ SIZES = (
     "head_dim",
 )
 SLIDING, FULL = "sliding_attention", "full_attention"
+
+
+def key_value_heads(config: Config, absent: int) -> int:
+    """Return `absent` where a configuration does not speak of key-value heads; null means as many as there are heads."""
+    said = "num_key_value_heads" in set(config)
+    return int(config.num_attention_heads) if said else absent
 
 
 def all_alike(config: Config) -> list[str]:

@@ -15,6 +15,7 @@ from loadstone.architectures._spec import (
     NEUTRAL,
     ClassifierSpec,
     activation,
+    check_between,
     check_sizes,
     classifier_spec,
 )
@@ -75,6 +76,7 @@ class ResNetSpec:
 def resnet_spec(config: Config) -> ResNetSpec:
     """Resolve a ResNet configuration into the list of its convolutions."""
     check_sizes(config, "num_channels", "embedding_size")
+    check_between(config, "initializer_range")
     least = 1 if config.layer_type == "basic" else NARROWING
     if any(not least <= size <= MAX_SIZE for size in config.hidden_sizes):
         raise ConfigError(
