@@ -290,7 +290,7 @@ class Config:
         first, found = next(iter(wrong.items()))
         expected = " or ".join([*map(repr, self.neutral[first]), "no such key"])
         raise ConfigError(
-            f"{type(self).__name__} with {first}={found!r} is not supported: it would compute something else",
+            f"{type(self).__name__} with {first}={found!r} is not supported: it changes what the model computes",
             where=first,
             expected=expected,
             found=repr(found),
