@@ -253,8 +253,12 @@ NO_WINDOWS = {
     ),
 }
 LLAMA = {**DECODER, **NO_WINDOWS, "attention_bias": flag(), "mlp_bias": flag()}
+BIDIRECTIONAL = elsewhere(
+    "is_causal", *FLAGS, refuses=ANY, because="tokens that see later ones within a window cannot be continued"
+)
 MISTRAL = {
     **DECODER,
+    "is_causal": BIDIRECTIONAL,
     "sliding_window": followed(5, 1, None, 4096, 0, -1, "5"),
     "layer_types": followed(["full_attention", "sliding_attention"], ["sliding_attention"] * 2, None, ["x"]),
 }
@@ -272,6 +276,7 @@ LAYER_TYPES = followed(
 )
 GEMMA2 = {
     **GEMMA,
+    "is_causal": BIDIRECTIONAL,
     "hidden_act": harmless("of Gemma 1", "relu"),
     "hidden_activation": activation(),
     "query_pre_attn_scalar": followed(
@@ -284,6 +289,7 @@ GEMMA2 = {
 }
 QWEN2 = {
     **DECODER,
+    "is_causal": BIDIRECTIONAL,
     "use_sliding_window": flag(),
     "sliding_window": followed(5, 1, 4096, None, 0, -1),
     "max_window_layers": followed(0, 1, 2, 28, None, -1),
