@@ -414,6 +414,44 @@ CASES = [
         lambda p: (p.llama(), p.bert()),
         'loadstone.modeling_utils.load_sharded_checkpoint(AutoModel.from_pretrained("bert"), "llama")',
     ),
+    # Configurations that are not followed, or that nothing can follow
+    Case(
+        "One setting in two spellings",
+        lambda p: p.file(
+            "gpt2", "config.json", '{"model_type": "gpt2", "n_head": 12, "num_attention_heads": 16}'
+        ),
+        'AutoModel.from_pretrained("gpt2")',
+    ),
+    Case(
+        "Weights in a file of another name",
+        lambda p: p.llama(transformers_weights="adapter_model.safetensors"),
+    ),
+    Case(
+        "Layers with settings of their own",
+        lambda p: p.llama(per_layer_config={"1": {"num_attention_heads": 4}}),
+    ),
+    Case("A probability above one", lambda p: p.llama(attention_dropout=1.5)),
+    Case("A padding token outside the vocabulary", lambda p: p.llama(pad_token_id=32)),
+    Case("A decoder that may or may not be causal", lambda p: p.llama(is_causal="no")),
+    Case(
+        "A causal encoder",
+        lambda p: (p.bert(), p.config("bert", is_causal=True)),
+        'AutoModel.from_pretrained("bert")',
+    ),
+    Case(
+        "Factors of a rope in text",
+        lambda p: p.llama(
+            rope_parameters={"rope_type": "longrope", "short_factor": ["1", "1"], "long_factor": [1, 2]}
+        ),
+    ),
+    Case(
+        "A head of an odd number of channels",
+        lambda p: p.llama(head_dim=3),
+    ),
+    Case(
+        "Windowed layers without a window",
+        lambda p: p.llama(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=0),
+    ),
 ]
 
 

@@ -168,6 +168,7 @@ def _check_rotated(parameters: Mapping[str, Any], head_dim: int) -> None:
             "no architecture here rotates a part of each head only",
             where="rope_parameters.partial_rotary_factor",
             found=parameters["partial_rotary_factor"],
+            hint="load the model with transformers, or take the key out of config.json where it changes nothing",
         )
     if head_dim % 2:
         raise ConfigError(
@@ -175,6 +176,7 @@ def _check_rotated(parameters: Mapping[str, Any], head_dim: int) -> None:
             where="head_dim (or hidden_size / num_attention_heads)",
             expected="an even number",
             found=head_dim,
+            hint="correct config.json, or pass the right number as a keyword argument",
         )
 
 
