@@ -95,6 +95,8 @@ EPSILONS = (1e-5, 0.1, 1e-12, 0, None, "1e-5")
 ACTIVATIONS = ("gelu", "relu", "silu", "gelu_new", "gelu_pytorch_tanh", "swish", "tanh", "gelu_python")
 MORE_ACTIVATIONS = ("quick_gelu", "relu2", "mish", "gelu_fast", "sigmoid", "leaky_relu", "swiglu", None, 3)
 UNKNOWN_ACTIVATIONS = ("sigmoid", "leaky_relu")
+WINDOW = 6
+"""More than the padding in any input: a padded token that attends to nothing answers as its implementation pleases."""
 TOKENS = (0, 3, 66, None, "1")
 TYPES = "full_attention", "sliding_attention"
 
@@ -259,8 +261,15 @@ BIDIRECTIONAL = elsewhere(
 MISTRAL = {
     **DECODER,
     "is_causal": BIDIRECTIONAL,
-    "sliding_window": followed(5, 1, None, 4096, 0, -1, "5"),
-    "layer_types": followed(["full_attention", "sliding_attention"], ["sliding_attention"] * 2, None, ["x"]),
+    "sliding_window": followed(WINDOW, None, 4096, 0, -1, "5"),
+    "layer_types": followed(
+        ["full_attention", "sliding_attention"],
+        ["sliding_attention"] * 2,
+        None,
+        ["x"],
+        refuses=(["full_attention", "sliding_attention"], ["sliding_attention"] * 2),
+        because="transformers makes it Ministral, whose head for answers calls its base model otherwise",
+    ),
 }
 GEMMA = {
     **DECODER,
@@ -282,7 +291,7 @@ GEMMA2 = {
     "query_pre_attn_scalar": followed(
         16, 7, 0, -4, None, "9", refuses=(0, -4), because="a root of it is taken"
     ),
-    "sliding_window": followed(5, 1, 4096, None, 0, -1),
+    "sliding_window": followed(WINDOW, 4096, None, 0, -1),
     "layer_types": LAYER_TYPES,
     "attn_logit_softcapping": followed(2.0, None, 30, 0, "2", takes=(30,), because=WHOLE),
     "final_logit_softcapping": followed(2.0, None, 30, 0, "2", takes=(30,), because=WHOLE),
@@ -291,7 +300,7 @@ QWEN2 = {
     **DECODER,
     "is_causal": BIDIRECTIONAL,
     "use_sliding_window": flag(),
-    "sliding_window": followed(5, 1, 4096, None, 0, -1),
+    "sliding_window": followed(WINDOW, 4096, None, 0, -1),
     "max_window_layers": followed(0, 1, 2, 28, None, -1),
     "layer_types": LAYER_TYPES,
 }
