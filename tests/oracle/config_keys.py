@@ -428,7 +428,12 @@ VIT: Mapping[str, Key] = {
     "num_channels": size(3, 1),
     "qkv_bias": flag(),
     "pooler_output_size": size(9),
-    "pooler_act": activation(),
+    "pooler_act": followed(
+        *ACTIVATIONS,
+        *MORE_ACTIVATIONS,
+        refuses=(*UNKNOWN_ACTIVATIONS, "swiglu"),
+        because="it is looked up also where a class has no pooler",
+    ),
 }
 STAGES = "hidden_sizes and depths have an entry each for every stage"
 RESNET: Mapping[str, Key] = {
