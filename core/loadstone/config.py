@@ -14,13 +14,15 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from loadstone.dtypes import DTYPES, canonical
 from loadstone.errors import ArgumentError, ConfigError, counted, nearest
 from loadstone.json_text import parse_json
 
 CONFIG_NAME = "config.json"
+
+ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
 
 MAX_VALUES = 400_000
 """Values that a file of settings may hold."""
@@ -65,6 +67,9 @@ class Config:
     model_type: ClassVar[str] = ""
     # Alternative spelling -> declared key. Whichever the file uses is the one that is saved.
     spellings: ClassVar[Mapping[str, str]] = {"torch_dtype": "dtype"}
+    # Keys that would change what the model computes and that it does not follow -> the values that change nothing.
+    # So is null, and a list of such values; any other is an error where the configuration becomes a spec.
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {}
     # Declared keys that hold a nested configuration of a model inside this one.
     nested: ClassVar[tuple[str, ...]] = ("text_config",)
     _fields: ClassVar[dict[str, tuple[Any, object]]] = {}
@@ -73,7 +78,7 @@ class Config:
     dtype: str | None = None
     id2label: dict[int, str] = derived(lambda config: _numbered(config._values.get("num_labels") or 2))
     label2id: dict[str, int] = derived(lambda config: _inverse(config.id2label))
-    problem_type: str | None = None
+    problem_type: ProblemType | None = None
     tie_word_embeddings: bool = True
     is_encoder_decoder: bool = False
     output_hidden_states: bool = False
@@ -191,6 +196,8 @@ class Config:
 
     def _checked(self, name: str, value: Any) -> Any:
         key = self.spellings.get(name, name)
+        if value is None and key == "return_dict":  # which transformers' classes answer in two ways
+            raise ConfigError("return_dict: expected true or false, found null")
         if value is None:
             return None
         if key == "num_labels" and (not _fits(value, int) or not 0 < value <= MAX_LABELS):
@@ -276,6 +283,30 @@ class Config:
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
+    def check_neutral(self) -> None:
+        """Check that no key asks for what the model does not compute; see `neutral`.
+
+        Raises:
+            ConfigError: If one does; of several all are named.
+        """
+        wrong = {
+            key: self._values[key]
+            for key, nothing in self.neutral.items()
+            if not _is_neutral(self._values.get(key), nothing)
+        }
+        if not wrong:
+            return
+        first, found = next(iter(wrong.items()))
+        expected = " or ".join([*map(repr, self.neutral[first]), "no such key"])
+        raise ConfigError(
+            f"{type(self).__name__} with {first}={found!r} is not supported: it changes what the model computes",
+            where=first,
+            expected=expected,
+            found=repr(found),
+            problems=[f"{key}={value!r} neither" for key, value in wrong.items() if key != first],
+            hint="load it with transformers; where the key is there by mistake, take it out of config.json",
+        )
+
     def get_text_config(self) -> Config:
         """Return the configuration of the text model: the nested `text_config`, where there is one."""
         nested = self.text_config
@@ -342,6 +373,12 @@ def _inverse(labels: dict[int, str]) -> dict[str, int]:
     return {label: i for i, label in labels.items()}
 
 
+def _is_neutral(value: object, nothing: tuple[object, ...]) -> bool:
+    if isinstance(value, list) and nothing:
+        return all(entry in nothing for entry in value)
+    return value is None or value in nothing
+
+
 def _dtype_name(field: str, value: object) -> str:
     try:
         return canonical(value)
@@ -372,6 +409,8 @@ def _fits(value: object, hint: Any) -> bool:
     if origin in (list, tuple):
         inner = typing.get_args(hint)[0]
         return isinstance(value, list | tuple) and all(_fits(item, inner) for item in value)
+    if origin is Literal:
+        return value in typing.get_args(hint)
     if origin is dict:
         return isinstance(value, dict)
     if hint is float:
@@ -382,6 +421,12 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " | ".join(map(_type_name, typing.get_args(hint)))
+    if typing.get_origin(hint) is Literal:
+        return " | ".join(map(repr, typing.get_args(hint)))
+    if hint is type(None):
+        return "None"
     return (
         hint.__name__
         if isinstance(hint, type) and not typing.get_args(hint)

@@ -86,6 +86,7 @@ def read_config(snapshot: Snapshot, asked: Asked) -> tuple[Config, tuple[str, ..
         )
     where = f"{snapshot.location}/{CONFIG_NAME}"
     values = parse_config_json(snapshot.read_text(CONFIG_NAME), where=where)
+    _check_no_other_file(values, where=where)
     model_type, why = _model_type(values, asked, where=where)
     architecture = _architecture(model_type, values, asked, where=where)
     with naming_code(values.get("auto_map")):
@@ -136,6 +137,19 @@ def _type_of_class(name: str) -> str | None:
         if name in classes or name.startswith(f"{classes[0].removesuffix('Model')}For"):
             return architecture.model_type
     return None
+
+
+def _check_no_other_file(values: Mapping[str, Any], *, where: object) -> None:
+    """Refuse a config.json that names others, of which transformers would read the one that suits its version."""
+    others = values.get("configuration_files")
+    if others:
+        raise ConfigError(
+            "config.json names other files to read in its place",
+            where=f"{where}: configuration_files",
+            expected="no such key",
+            found=others,
+            hint="pass the configuration to use as config=, or take the key out of config.json",
+        )
 
 
 def _architecture(model_type: str, values: Mapping[str, Any], asked: Asked, *, where: object) -> Architecture:

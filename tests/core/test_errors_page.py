@@ -302,6 +302,8 @@ CASES = [
         "A rope whose factor is text",
         lambda p: p.llama(rope_parameters={"rope_type": "linear", "factor": "2"}),
     ),
+    Case("A key that is not followed", lambda p: p.llama(attention_chunk_size=64)),
+    Case("A configuration that names others", lambda p: p.llama(configuration_files=["config.4.0.0.json"])),
     Case("An activation that is not known", lambda p: p.llama(hidden_act="silou")),
     Case(
         "A quantised checkpoint", lambda p: p.llama(quantization_config={"quant_method": "gptq", "bits": 4})

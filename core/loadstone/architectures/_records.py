@@ -8,6 +8,7 @@ without its prefix.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -68,7 +69,8 @@ class Architecture:
         model_type: The value in config.json.
         family: Name of the module in each backend's `models` package that holds the classes.
         config: The configuration class.
-        spec: Resolves a configuration into the frozen spec that the backends' modules read.
+        spec: Resolves a configuration into the frozen spec that the backends' modules read. Called through the record it
+            first checks that nothing in the configuration is left unfollowed (`Config.neutral`).
         heads: The model classes; the base model first.
         embedding: Module of the base model that looks tokens up, e.g. "embed_tokens".
         optional: Base-model names that exist only under some configurations (biases): found in a checkpoint
@@ -105,10 +107,20 @@ class Architecture:
     layers: tuple[str, ...] = ("num_hidden_layers",)
     sizes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "spec", functools.partial(_checked_spec, self.spec))
+
     @property
     def base_prefixes(self) -> tuple[str, ...]:
         """Every prefix under which a checkpoint of this architecture may hold the base model; "" included."""
         return tuple(dict.fromkeys(head.prefix for head in self.heads))
+
+
+def _checked_spec(spec: Callable[[Config], Any], config: Config) -> Any:
+    """Resolve a configuration, once neither it nor the one nested in it asks for what is not followed."""
+    config.check_neutral()
+    config.get_text_config().check_neutral()
+    return spec(config)
 
 
 def matches(pattern: str, name: str) -> bool:

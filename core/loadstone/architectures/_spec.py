@@ -21,6 +21,20 @@ MAX_LAYERS = 100_000
 MAX_SIZE = 10_000_000
 """The largest size that is believed; the largest vocabularies have a few hundred thousand words."""
 
+# Keys that any of transformers' models reads and none of ours follows; see `Config.neutral`.
+NEUTRAL: dict[str, tuple[object, ...]] = {
+    "is_encoder_decoder": (False,),
+    "decoder": (),
+    "generator": (),
+    "text_encoder": (),
+}
+# Whether the last of the hidden states is the normalised one: what transformers' class does where the key is absent.
+TIED_STATES: dict[str, tuple[object, ...]] = {"tie_last_hidden_states": (True,)}
+UNTIED_STATES: dict[str, tuple[object, ...]] = {"tie_last_hidden_states": (False,)}
+# Keys by which transformers lays out a decoder's cache, which then forgets what the model still attends to.
+NEUTRAL_CACHE: dict[str, tuple[object, ...]] = {"attention_chunk_size": (), "kv_sharing_modes": ()}
+NEUTRAL_WINDOWS: dict[str, tuple[object, ...]] = {"sliding_window": (), "layer_types": ("full_attention",)}
+
 # Name in config.json -> the function's one name here.
 ACTIVATIONS = {
     "silu": "silu",
@@ -136,7 +150,19 @@ class EncoderSpec:
 
 
 def classifier_spec(config: Config, *, dropout: float) -> ClassifierSpec:
-    """Resolve the part of a configuration that classification heads read."""
+    """Resolve the part of a configuration that classification heads read.
+
+    Raises:
+        ConfigError: If sequences are to be of one class each, and there is only one.
+    """
+    if config.problem_type == "single_label_classification" and config.num_labels == 1:
+        raise ConfigError(
+            "one label is no choice",
+            where="problem_type, num_labels",
+            expected='two labels or more, or "regression"',
+            found="single_label_classification with num_labels=1",
+            hint="correct config.json, or pass num_labels= or problem_type=",
+        )
     return ClassifierSpec(
         num_labels=config.num_labels,
         problem_type=config.problem_type,

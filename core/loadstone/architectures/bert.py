@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from loadstone.architectures._records import Architecture, Head, Tie
 from loadstone.architectures._spec import (
+    NEUTRAL,
+    TIED_STATES,
     EncoderSpec,
     activation,
     check_between,
@@ -15,13 +20,20 @@ from loadstone.architectures._spec import (
     refuse_causal,
 )
 from loadstone.config import Config
-from loadstone.errors import ConfigError
 
 
 class BertConfig(Config):
     """Configuration of BERT. Keys and defaults are transformers'."""
 
     model_type = "bert"
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
+        **NEUTRAL,
+        **TIED_STATES,
+        "text_config": (),
+        "position_embedding_type": ("absolute",),
+        "is_decoder": (False,),
+        "add_cross_attention": (False,),
+    }
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -61,7 +73,6 @@ def encoder_spec(config: Config) -> EncoderSpec:
     check_between(config, "layer_norm_eps", "initializer_range")
     check_pad_token(config)
     refuse_causal(config)
-    _refuse_what_no_checkpoint_uses(config)
     dropout = config.classifier_dropout
     return EncoderSpec(
         vocab_size=config.vocab_size,
@@ -81,22 +92,6 @@ def encoder_spec(config: Config) -> EncoderSpec:
             config, dropout=config.hidden_dropout_prob if dropout is None else dropout
         ),
     )
-
-
-def _refuse_what_no_checkpoint_uses(config: Config) -> None:
-    for key, value in (
-        ("position_embedding_type", "absolute"),
-        ("is_decoder", False),
-        ("add_cross_attention", False),
-    ):
-        found = getattr(config, key)
-        if found != value:
-            raise ConfigError(
-                f"BERT with {key}={found!r} is not supported",
-                where=key,
-                expected=repr(value),
-                found=repr(found),
-            )
 
 
 POOLER = ("pooler.dense.weight", "pooler.dense.bias")

@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from loadstone.architectures._records import Architecture, Head, Tie
 from loadstone.architectures._spec import (
+    NEUTRAL,
+    TIED_STATES,
     EncoderSpec,
     activation,
     check_between,
@@ -31,6 +33,7 @@ class DistilBertConfig(Config):
         "num_attention_heads": "n_heads",
         "num_hidden_layers": "n_layers",
     }
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {**NEUTRAL, **TIED_STATES, "text_config": ()}
 
     vocab_size: int = 30522
     max_position_embeddings: int = 512

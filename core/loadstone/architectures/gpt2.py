@@ -10,6 +10,10 @@ from typing import ClassVar
 
 from loadstone.architectures._records import Architecture, Head, Tie
 from loadstone.architectures._spec import (
+    NEUTRAL,
+    NEUTRAL_CACHE,
+    NEUTRAL_WINDOWS,
+    TIED_STATES,
     ClassifierSpec,
     activation,
     check_between,
@@ -20,7 +24,6 @@ from loadstone.architectures._spec import (
     is_causal,
 )
 from loadstone.config import Config, derived
-from loadstone.errors import ConfigError
 
 
 class GPT2Config(Config):
@@ -33,6 +36,13 @@ class GPT2Config(Config):
         "max_position_embeddings": "n_positions",
         "num_attention_heads": "n_head",
         "num_hidden_layers": "n_layer",
+    }
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
+        **NEUTRAL,
+        **TIED_STATES,
+        **NEUTRAL_CACHE,
+        **NEUTRAL_WINDOWS,
+        "add_cross_attention": (False,),
     }
 
     vocab_size: int = 50257
@@ -92,8 +102,6 @@ def gpt2_spec(config: Config) -> GPT2Spec:
     check_sizes(config, *SIZES)
     check_rates(config, "resid_pdrop", "embd_pdrop", "attn_pdrop", "classifier_dropout", "hidden_dropout")
     check_between(config, "layer_norm_epsilon", "initializer_range")
-    if config.add_cross_attention:
-        raise ConfigError("GPT-2 with add_cross_attention is not supported", where="add_cross_attention")
     head_dim = divides(config, "n_embd", "n_head")
     dropout = next((d for d in (config.classifier_dropout, config.hidden_dropout) if d is not None), 0.1)
     scale = head_dim**-0.5 if config.scale_attn_weights else 1.0

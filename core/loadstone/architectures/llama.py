@@ -8,11 +8,15 @@ https://arxiv.org/abs/2408.00118. Qwen 2: https://arxiv.org/abs/2407.10671; Qwen
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from loadstone.architectures._records import Architecture, Head, Tie
 from loadstone.architectures._rope import rope_spec
 from loadstone.architectures._spec import (
+    NEUTRAL,
+    NEUTRAL_CACHE,
+    NEUTRAL_WINDOWS,
+    TIED_STATES,
     DecoderSpec,
     activation,
     check_between,
@@ -29,6 +33,13 @@ from loadstone.errors import ConfigError
 
 class DecoderConfig(Config):
     """What the configurations of all these decoders share. Keys and defaults are transformers'."""
+
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
+        **NEUTRAL,
+        **TIED_STATES,
+        **NEUTRAL_CACHE,
+        "token_classification_bias": (True,),
+    }
 
     vocab_size: int = 32000
     hidden_size: int = 4096
@@ -74,6 +85,7 @@ class LlamaConfig(DecoderConfig):
     """Configuration of Llama 1, 2 and 3."""
 
     model_type = "llama"
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {**DecoderConfig.neutral, **NEUTRAL_WINDOWS}
 
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
@@ -88,7 +100,7 @@ class MistralConfig(DecoderConfig):
     model_type = "mistral"
 
     intermediate_size: int = 14336
-    num_key_value_heads: int = 8
+    num_key_value_heads: int = derived(lambda config: key_value_heads(config, 8))
     max_position_embeddings: int = 4096 * 32
     sliding_window: int | None = 4096
     layer_types: list[str] = derived(lambda config: all_alike(config))
@@ -100,6 +112,11 @@ class GemmaConfig(DecoderConfig):
     """Configuration of Gemma."""
 
     model_type = "gemma"
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
+        **DecoderConfig.neutral,
+        **NEUTRAL_WINDOWS,
+        "use_bidirectional_attention": (False,),
+    }
 
     vocab_size: int = 256000
     hidden_size: int = 3072
@@ -122,6 +139,10 @@ class Gemma2Config(GemmaConfig):
     """Configuration of Gemma 2."""
 
     model_type = "gemma2"
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {
+        **DecoderConfig.neutral,
+        "use_bidirectional_attention": (False,),
+    }
 
     hidden_size: int = 2304
     intermediate_size: int = 9216
@@ -143,7 +164,7 @@ class Qwen2Config(DecoderConfig):
 
     vocab_size: int = 151936
     intermediate_size: int = 22016
-    num_key_value_heads: int = 32
+    num_key_value_heads: int = derived(lambda config: key_value_heads(config, 32))
     max_position_embeddings: int = 32768
     use_sliding_window: bool = False
     sliding_window: int | None = 4096
@@ -170,6 +191,12 @@ SIZES = (
     "head_dim",
 )
 SLIDING, FULL = "sliding_attention", "full_attention"
+
+
+def key_value_heads(config: Config, absent: int) -> int:
+    """Return `absent` where a configuration does not speak of key-value heads; null means as many as there are heads."""
+    said = "num_key_value_heads" in set(config)
+    return int(config.num_attention_heads) if said else absent
 
 
 def all_alike(config: Config) -> list[str]:
@@ -240,10 +267,6 @@ def gemma_spec(config: Config, **differences: Any) -> DecoderSpec:
     Its first release wrote "gelu" and meant the approximation; transformers takes it so, and reads no `hidden_activation`.
     """
     config = config.get_text_config()
-    if config.use_bidirectional_attention:
-        raise ConfigError(
-            "Gemma with use_bidirectional_attention is not supported", where="use_bidirectional_attention"
-        )
     fields: dict[str, Any] = {
         "activation": activation("gelu_pytorch_tanh" if config.hidden_act == "gelu" else config.hidden_act),
         "attention_bias": config.attention_bias,

@@ -6,9 +6,19 @@ Source: He et al. 2015, https://arxiv.org/abs/1512.03385.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 from loadstone.architectures._records import Architecture, Head
-from loadstone.architectures._spec import MAX_SIZE, ClassifierSpec, activation, check_sizes, classifier_spec
+from loadstone.architectures._spec import (
+    MAX_SIZE,
+    NEUTRAL,
+    ClassifierSpec,
+    activation,
+    check_between,
+    check_sizes,
+    classifier_spec,
+)
 from loadstone.config import Config, derived
 from loadstone.errors import ConfigError
 
@@ -17,6 +27,7 @@ class ResNetConfig(Config):
     """Configuration of ResNet. Keys and defaults are transformers'."""
 
     model_type = "resnet"
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {**NEUTRAL, "text_config": ()}
 
     num_channels: int = 3
     embedding_size: int = 64
@@ -68,6 +79,7 @@ SIZES = ("num_channels", "embedding_size")
 def resnet_spec(config: Config) -> ResNetSpec:
     """Resolve a ResNet configuration into the list of its convolutions."""
     check_sizes(config, *SIZES)
+    check_between(config, "initializer_range")
     least = 1 if config.layer_type == "basic" else NARROWING
     if any(not least <= size <= MAX_SIZE for size in config.hidden_sizes):
         raise ConfigError(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
 
 from loadstone.architectures._records import Architecture, Head
 from loadstone.architectures._spec import (
     MAX_SIZE,
+    NEUTRAL,
+    UNTIED_STATES,
     ClassifierSpec,
     activation,
     check_between,
@@ -24,6 +28,7 @@ class ViTConfig(Config):
     """Configuration of ViT. Keys and defaults are transformers'."""
 
     model_type = "vit"
+    neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {**NEUTRAL, **UNTIED_STATES, "text_config": ()}
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -36,6 +41,7 @@ class ViTConfig(Config):
     image_size: int | list[int] = 224
     patch_size: int | list[int] = 16
     num_channels: int = 3
+    head_dim: int | None = None
     qkv_bias: bool = True
     encoder_stride: int = 16
     pooler_output_size: int = derived(lambda config: config.hidden_size)
@@ -88,7 +94,15 @@ SIZES = (
 def vit_spec(config: Config) -> ViTSpec:
     """Resolve a ViT configuration."""
     check_sizes(config, *SIZES)
-    divides(config, "hidden_size", "num_attention_heads")
+    head_dim = divides(config, "hidden_size", "num_attention_heads")
+    if config.head_dim not in (None, head_dim):
+        raise ConfigError(
+            "ViT whose heads do not share the hidden size is not supported",
+            where="head_dim",
+            expected=f"{head_dim}, or no such key",
+            found=repr(config.head_dim),
+            hint="load it with transformers",
+        )
     check_rates(config, "hidden_dropout_prob", "attention_probs_dropout_prob")
     check_between(config, "layer_norm_eps", "initializer_range")
     refuse_causal(config)
