@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from loadstone.errors import ArgumentError
+from loadstone.kin import Kin
 from loadstone.pretrained import Pretrained
 from loadstone.report import LoadReport
 from loadstone_torch.recompute import DEFAULTS, Layer
 
 
-class Ecosystem(Pretrained):
+class Ecosystem(Kin, Pretrained):
     """Mixed into the base class of all models.
 
     Attributes:
@@ -22,6 +23,7 @@ class Ecosystem(Pretrained):
         name_or_path: Where the model was loaded from, "" for a fresh one.
     """
 
+    kin = "transformers.modeling_utils:PreTrainedModel"
     gradient_checkpointing: bool = False
     _keys_to_ignore_on_save: None = None
     _load_report: LoadReport | None = None
@@ -42,6 +44,11 @@ class Ecosystem(Pretrained):
     def _tied_weights_keys(self) -> dict[str, str]:
         """Parameter -> the parameter that it is."""
         return self.architecture_and_head()[1].ties_of(self.config)
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Return True: what transformers renames in checkpoints for its own class of this name is not for this one."""
+        return True
 
     @property
     def supports_gradient_checkpointing(self) -> bool:

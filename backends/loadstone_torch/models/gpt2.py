@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from loadstone.architectures.gpt2 import GPT2Spec
 from loadstone.config import Config
+from loadstone.kin import Kin
 from loadstone_torch.generation import Cache
 from loadstone_torch.heads import (
     ForCausalLM,
@@ -33,8 +34,10 @@ from loadstone_torch.modeling import PreTrainedModel
 from loadstone_torch.recompute import Layer
 
 
-class Projection(nn.Module):
+class Projection(nn.Module, Kin):
     """x @ weight + bias, with `weight` [in, out]."""
+
+    kin = "transformers.pytorch_utils:Conv1D"  # so that PEFT knows which axis is which
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
