@@ -26,7 +26,16 @@ def load_config(pretrained_model_name_or_path: Name, **arguments: Any) -> Config
     config.update(fields)
     if given.dtype not in (None, "auto"):
         config.update({"dtype": given.dtype})
+    config._attn_implementation = given.attn_implementation
     return config
+
+
+def config_values(name: Name, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a parsed config.json, and the arguments that do not say where it is; `Config.get_config_dict` tells them."""
+    given, _ = parse_arguments(arguments)
+    where = given.source()
+    rest = {name: value for name, value in arguments.items() if name not in where}
+    return read_values(settle(resolve(name, **where))), rest
 
 
 def read_config(snapshot: Snapshot) -> Config:
@@ -35,15 +44,8 @@ def read_config(snapshot: Snapshot) -> Config:
     Raises:
         ConfigError: If config.json is absent, not JSON, of no known model type, or of wrong types.
     """
-    if not snapshot.has(CONFIG_NAME):
-        raise adapter_alone(snapshot.files, [CONFIG_NAME], where=snapshot.location) or ConfigError(
-            "there is no config.json",
-            where=snapshot.location,
-            found=summary(snapshot.files),
-            hint="name the folder or repository that holds config.json, or pass subfolder= or config=",
-        )
     where = f"{snapshot.location}/{CONFIG_NAME}"
-    values = parse_config_json(snapshot.read_text(CONFIG_NAME), where=where)
+    values = read_values(snapshot)
     model_type = values.get("model_type")
     if not isinstance(model_type, str):
         raise ConfigError(
@@ -53,7 +55,25 @@ def read_config(snapshot: Snapshot) -> Config:
             found=f"keys {', '.join(sorted(values)[:6])}" if model_type is None else repr(model_type),
             hint="add the model_type, or pass config=",
         )
-    return _architecture(model_type, values, where=where).config.from_dict(values, where=where)
+    config = _architecture(model_type, values, where=where).config.from_dict(values, where=where)
+    config.name_or_path = snapshot.location
+    return config
+
+
+def read_values(snapshot: Snapshot) -> dict[str, Any]:
+    """Return the parsed config.json of a snapshot.
+
+    Raises:
+        ConfigError: If it is absent or not JSON.
+    """
+    if not snapshot.has(CONFIG_NAME):
+        raise adapter_alone(snapshot.files, [CONFIG_NAME], where=snapshot.location) or ConfigError(
+            "there is no config.json",
+            where=snapshot.location,
+            found=summary(snapshot.files),
+            hint="name the folder or repository that holds config.json, or pass subfolder= or config=",
+        )
+    return parse_config_json(snapshot.read_text(CONFIG_NAME), where=f"{snapshot.location}/{CONFIG_NAME}")
 
 
 def _architecture(model_type: str, values: Mapping[str, Any], *, where: object) -> Architecture:

@@ -42,6 +42,14 @@ class GenerationConfig:
         """Parse the text of a generation_config.json."""
         return cls(parse_config_json(text, where=where))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return a copy of all settings."""
+        return copy.deepcopy(self.values)
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return a copy of the settings that say something."""
+        return {name: value for name, value in self.to_dict().items() if value is not None}
+
     def to_json_string(self) -> str:
         """Return the text of generation_config.json."""
         return json.dumps(self.values, indent=2, sort_keys=True) + "\n"

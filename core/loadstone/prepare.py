@@ -18,7 +18,7 @@ from loadstone.config_file import read_config
 from loadstone.errors import ConfigError
 from loadstone.planning.dtype import DTypePolicy, dtype_policy
 from loadstone.planning.match import match
-from loadstone.planning.place import place
+from loadstone.planning.place import place, placed
 from loadstone.planning.records import LoadPlan
 from loadstone.report import LoadReport
 from loadstone.source import Snapshot, resolve
@@ -41,6 +41,7 @@ class Prepared:
         model: The model, its parameters still without memory unless it existed before.
         plan: Which tensor becomes which parameter.
         device: Where it goes.
+        device_map: Module -> device, as the caller asked for it; None where nobody asked.
     """
 
     snapshot: Snapshot
@@ -52,6 +53,7 @@ class Prepared:
     model: Any
     plan: LoadPlan
     device: Device
+    device_map: Mapping[str, str] | None = None
 
 
 def prepare(
@@ -69,6 +71,7 @@ def prepare(
     fields, options = split_rest(rest, config=file_config, head=target.head)
     config = copy.deepcopy(file_config)
     config.update(fields)
+    config.name_or_path = str(snapshot.location)
 
     identities = identities_of(snapshot)
     index = open_checkpoint(snapshot, variant=given.variant, use_safetensors=given.use_safetensors)
@@ -106,6 +109,7 @@ def prepare(
         model=model,
         plan=plan,
         device=device,
+        device_map=placed(device, given.device_map),
     )
 
 
@@ -147,6 +151,7 @@ def report_of(prepared: Prepared) -> LoadReport:
         location=prepared.snapshot.location,
         commit=prepared.snapshot.commit,
         device=prepared.device.name,
+        device_map=prepared.device_map,
         dtype="stored" if prepared.policy.keeps else prepared.policy.build,
         dtype_origin=prepared.policy.origin,
         plan=prepared.plan,

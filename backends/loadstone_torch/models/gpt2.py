@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from loadstone.architectures.gpt2 import GPT2Spec
 from loadstone.config import Config
 from loadstone.kin import Kin
-from loadstone_torch.generation import Cache
+from loadstone_torch.generation import Cache, check_cache
 from loadstone_torch.heads import (
     ForCausalLM,
     ForLastTokenClassification,
@@ -143,7 +143,7 @@ class GPT2Model(PreTrainedModel):
             attention_mask: (B, S), zero at padding; S counts the cached tokens too.
             token_type_ids: (B, T), looked up among the words; nothing is added where absent.
             position_ids: (B, T); counted from the cached tokens on where absent.
-            past_key_values: The cache of earlier tokens; it is extended.
+            past_key_values: The cache of earlier tokens, ours or transformers' `DynamicCache`; it is extended.
             inputs_embeds: (B, T, C) in place of `input_ids`.
             use_cache: Return a cache.
             output_attentions: Return the weights of each layer, (B, H, T, S).
@@ -155,6 +155,7 @@ class GPT2Model(PreTrainedModel):
         """
         x = self.embed(self.wte, input_ids, inputs_embeds)
         cache = past_key_values
+        check_cache(cache)
         if cache is None and self.wants("use_cache", use_cache):
             cache = Cache()
         seen = cache.get_seq_length() if cache is not None else 0

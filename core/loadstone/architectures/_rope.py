@@ -72,7 +72,7 @@ def rope_parameters(config: Config) -> dict[str, Any]:
     transformers 5 writes them as `rope_parameters`; transformers 4 as `rope_theta` beside `rope_scaling`, whose type is
     called `rope_type` or `type`.
     """
-    given = config.rope_parameters or config.rope_scaling or {}
+    given = config.held("rope_parameters") or config.rope_scaling or {}
     scaling = {key: value for key, value in given.items() if value is not None}
     legacy_type = scaling.pop("type", None)
     scaling.setdefault("rope_type", legacy_type or "default")

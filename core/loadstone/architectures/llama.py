@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from loadstone.architectures._records import Architecture, Head, Tie
-from loadstone.architectures._rope import rope_spec
+from loadstone.architectures._rope import rope_parameters, rope_spec
 from loadstone.architectures._spec import DecoderSpec, activation, check_sizes, classifier_spec, divides
 from loadstone.config import Config, derived
 from loadstone.errors import ConfigError
@@ -30,9 +30,9 @@ class DecoderConfig(Config):
     max_position_embeddings: int = 2048
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = False
-    rope_theta: float = derived(lambda config: (config.rope_parameters or {}).get("rope_theta", 10000.0))
+    rope_theta: float = derived(lambda config: (config.held("rope_parameters") or {}).get("rope_theta", 10000.0))
     rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = derived(rope_parameters)
     attention_dropout: float = 0.0
     classifier_dropout: float | None = None
     hidden_dropout: float | None = None
