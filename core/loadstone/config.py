@@ -288,6 +288,8 @@ class Config:
     def name_or_path(self, name: str | Path) -> None:
         object.__setattr__(self, "_location", str(name))
 
+    _name_or_path = name_or_path  # so TRL asks for it, to load a reference from there
+
     @property
     def _attn_implementation(self) -> str | None:
         """How models of this configuration compute attention; None: each as it does by default. It is not saved."""

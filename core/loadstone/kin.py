@@ -34,21 +34,21 @@ class Kin:
         cls = type(self)
         module, _, name = cls.kin.partition(":")
         theirs: type | None = getattr(sys.modules.get(module), name, None)
-        return cls if theirs is None else _seen_as(cls, theirs)
+        return cls if theirs is None else _seen_as(cls, theirs)  # type: ignore[arg-type]  # a class is hashable
 
     def _set_class(self, cls: type) -> None:
         # PyTorch replaces classes of modules (FSDP, parametrizations), and puts back what it found.
         _CLASS.__set__(self, _own(cls))
 
-    __class__ = property(_get_class, _set_class)  # type: ignore[assignment]
+    __class__ = property(_get_class, _set_class)
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         if not isinstance(cls, _Seen):  # then the neighbour's class would prepare it for being used
-            super(Kin, cls).__init_subclass__(**arguments)
+            super().__init_subclass__(**arguments)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Pickle an object as what it is: pickle compares the class that is stored with `__class__`."""
-        reduced = super(Kin, self).__reduce_ex__(protocol)
+        reduced = super().__reduce_ex__(protocol)
         if isinstance(reduced, tuple) and reduced[0] is copyreg.__newobj__:  # type: ignore[attr-defined]
             return _new, *reduced[1:]
         return reduced
@@ -67,8 +67,9 @@ class _Seen(type):
         return own if cls.theirs in own else [*own[:-1], cls.theirs, object]
 
     def __call__(cls, *arguments: Any, **named: Any) -> Any:
-        """Make an object of our class."""
-        return _own(cls)(*arguments, **named)
+        """Make an object of our class, whose place this one takes nowhere else than in `isinstance`."""
+        own = _own(cls)
+        return super().__call__(*arguments, **named) if own is cls else own(*arguments, **named)
 
 
 @functools.cache
@@ -77,12 +78,13 @@ def _seen_as(cls: type, theirs: type) -> type:
         return cls
     meta = type("Seen", (_Seen, type(cls)), {"theirs": theirs})
     described = {name: getattr(cls, name) for name in ("__module__", "__qualname__", "__doc__")}
-    seen: type = meta(cls.__name__, (cls,), described)
+    seen: type = meta(cls.__name__, (cls,), {**described, "_seen_for": cls})
     return seen
 
 
 def _own(cls: type) -> type:
-    own: type = cls.__bases__[0] if isinstance(cls, _Seen) and cls.theirs not in cls.__bases__[0].__mro__ else cls
+    """Return our class for one that `__class__` has answered with; any other as it is."""
+    own: type = vars(cls).get("_seen_for", cls)
     return own
 
 

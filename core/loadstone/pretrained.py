@@ -57,7 +57,9 @@ class Pretrained:
 
     backend_name: ClassVar[str]
     framework: ClassVar[str]
-    main_input_name = Described(lambda architecture, _: "input_ids" if architecture.embedding else "pixel_values")
+    main_input_name = Described(
+        lambda architecture, _: "input_ids" if architecture.embedding else "pixel_values"
+    )
     config_class = Described(lambda architecture, _: architecture.config)
     attentions: ClassVar[tuple[str, ...]] = ("sdpa", "eager")
     config: Config
@@ -163,7 +165,8 @@ class Pretrained:
             ArgumentError: If an argument cannot be used.
             SourceError: If the folder cannot be written, the disk is full, or the Hub refuses the push.
         """
-        from loadstone.push import check_pushing, push_to_hub as push
+        from loadstone.push import check_pushing
+        from loadstone.push import push_to_hub as push
         from loadstone.save import save_pretrained
 
         if not safe_serialization:

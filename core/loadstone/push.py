@@ -109,7 +109,9 @@ def check_pushing(
                 hint=nearest(name, PUSHING) or "see the documentation of loadstone.pretrained.Pretrained",
             )
         if not wanted:
-            raise ArgumentError(f"{name}= says how to push, and nothing is pushed", hint="add push_to_hub=True")
+            raise ArgumentError(
+                f"{name}= says how to push, and nothing is pushed", hint="add push_to_hub=True"
+            )
     repo_id: str = pushing.pop("repo_id", None) or Path(folder).name
     if wanted:
         _refuse(_repository(repo_id, pushing.get("revision"), token), bool(pushing.get("create_pr")))

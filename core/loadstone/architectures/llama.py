@@ -30,7 +30,9 @@ class DecoderConfig(Config):
     max_position_embeddings: int = 2048
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = False
-    rope_theta: float = derived(lambda config: (config.held("rope_parameters") or {}).get("rope_theta", 10000.0))
+    rope_theta: float = derived(
+        lambda config: (config.held("rope_parameters") or {}).get("rope_theta", 10000.0)
+    )
     rope_scaling: dict[str, Any] | None = None
     rope_parameters: dict[str, Any] | None = derived(rope_parameters)
     attention_dropout: float = 0.0
