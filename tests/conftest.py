@@ -14,6 +14,7 @@ FRAMEWORKS = {
     "flax": ("jax", "flax"),
     "tensorflow": ("tensorflow", "keras"),
     "oracle": ("torch", "transformers"),
+    "neighbours": ("torch", "transformers", "peft", "accelerate", "trl", "datasets", "lm_eval"),
     "together": ("torch", "jax", "flax", "tensorflow", "keras"),
 }
 """Folder of tests -> what it needs."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-FOLDERS = ("core", "flax", "tensorflow", "together", "torch", "oracle", "plugins", "packaging")
+FOLDERS = ("core", "flax", "tensorflow", "together", "torch", "oracle", "neighbours", "plugins", "packaging")
 """In the order in which they start: the longest first, but for one that needs no oracle, which is made meanwhile."""
 
 NEED_ORACLE = {"torch", "tensorflow", "flax", "oracle", "together"}

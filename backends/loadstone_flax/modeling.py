@@ -85,6 +85,7 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
     """
 
     backend_name: ClassVar[str] = "flax"
+    framework: ClassVar[str] = "flax"
 
     def __init__(self, config: Config) -> None:
         self._facts = Facts(config=config)

@@ -147,6 +147,7 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
     """
 
     backend_name: ClassVar[str] = "tensorflow"
+    framework: ClassVar[str] = "tf"
     input_axes: ClassVar[int] = 2
     options: Mapping[str, Any]
 

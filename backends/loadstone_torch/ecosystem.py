@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from loadstone.errors import ArgumentError
-from loadstone.pretrained import Pretrained
+from loadstone.kin import Kin
+from loadstone.pretrained import Described, Pretrained
 from loadstone.report import LoadReport
 from loadstone_torch.recompute import DEFAULTS, Layer
 
 
-class Ecosystem(Pretrained):
+class Ecosystem(Kin, Pretrained):
     """Mixed into the base class of all models.
 
     Attributes:
         gradient_checkpointing: Whether layers are computed again in the backward pass; no cache is returned then.
         name_or_path: Where the model was loaded from, "" for a fresh one.
+        model_tags: What `add_model_tags` added.
+        warnings_issued: Kind -> whether a trainer has warned of it; `Trainer` and TRL note it here.
     """
 
+    kin = "transformers.modeling_utils:PreTrainedModel"
     gradient_checkpointing: bool = False
+    model_tags: list[str] | None = None
     _keys_to_ignore_on_save: None = None
+    _no_split_modules = Described(lambda architecture, _: list(architecture.no_split))
     _load_report: LoadReport | None = None
     _embedding_hook: RemovableHandle | None = None
 
@@ -42,6 +48,26 @@ class Ecosystem(Pretrained):
     def _tied_weights_keys(self) -> dict[str, str]:
         """Parameter -> the parameter that it is."""
         return self.architecture_and_head()[1].ties_of(self.config)
+
+    @property
+    def all_tied_weights_keys(self) -> dict[str, str]:
+        """The same, under the name by which transformers 5 resolves patterns in it."""
+        return self._tied_weights_keys
+
+    def add_model_tags(self, tags: str | Sequence[str]) -> None:
+        """Add to `model_tags`, which `Trainer` writes into its model cards; saving and pushing write no card."""
+        new = [tags] if isinstance(tags, str) else tags
+        self.model_tags = list(dict.fromkeys([*(self.model_tags or ()), *new]))
+
+    def get_memory_footprint(self, return_buffers: bool = True) -> int:
+        """Return the bytes of the parameters, tied ones once, and of the buffers, also those that no checkpoint holds."""
+        held = [*self.parameters(), *(self.buffers() if return_buffers else ())]  # type: ignore[attr-defined]
+        return sum(tensor.nbytes for tensor in held)
+
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """Return True: what transformers renames in checkpoints for its own class of this name is not for this one."""
+        return True
 
     @property
     def supports_gradient_checkpointing(self) -> bool:

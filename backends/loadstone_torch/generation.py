@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from loadstone.decoding import NextLogits, Prompts, Streamer, decode, positions, read_prompts
+from loadstone.errors import ArgumentError
 
 
 class Cache:
@@ -40,6 +41,16 @@ class Cache:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return iter(self.layers)
+
+
+def check_cache(cache: Any) -> None:
+    """Raise an ArgumentError for a cache of transformers' that hands out room for later tokens beside the keys it holds."""
+    if getattr(cache, "is_compileable", False):
+        raise ArgumentError(
+            f"past_key_values is a {type(cache).__name__}, which has room for a fixed number of tokens",
+            expected="a cache that grows: loadstone_torch.generation.Cache() or transformers' DynamicCache()",
+            hint="leave past_key_values out, or pass one of these",
+        )
 
 
 @torch.no_grad()

@@ -248,7 +248,8 @@ def attention(
         q: (B, H, T, D).
         k: (B, K, S, D); K divides H.
         v: (B, K, S, D).
-        mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere.
+        mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere. Where a cache of transformers has
+            dropped keys that lie before the window, the mask may speak of more than S keys: the last S count.
         scale: Factor on the scores.
         dropout: Probability of dropping a weight.
         softcap: Bounds scores smoothly; always computed eagerly.
@@ -257,6 +258,8 @@ def attention(
     Returns:
         The mix (B, H, T, D), and the weights (B, H, T, S) where eager.
     """
+    if mask is not None and mask.shape[-1] > k.shape[2]:
+        mask = mask[..., -k.shape[2] :]
     if not eager and softcap is None:
         grouped = q.shape[1] != k.shape[1]
         mixed = F.scaled_dot_product_attention(

@@ -29,9 +29,11 @@ class PreTrainedModel(nn.Module, Ecosystem, metaclass=_DrawnWhenCalled):
     """Base of every PyTorch model class."""
 
     backend_name: ClassVar[str] = "torch"
+    framework: ClassVar[str] = "pt"
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        self.warnings_issued: dict[str, bool] = {}
         self.describe(config)
 
     @property

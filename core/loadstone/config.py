@@ -101,13 +101,20 @@ class Config:
             if name in vars(cls):
                 delattr(cls, name)
 
+    # What a configuration knows beside its values: where it is from, how attention is computed, whether a model was built.
+    _location: str = ""
+    _attention: str | None = None
+    _built: bool = False
+
     def __init__(self, **values: Any) -> None:
         complete = {name: default for name, (_, default) in self._fields.items()}
         for name, value in complete.items():
             if value is None or isinstance(value, Derived):
                 continue
             values.setdefault(self._key_in(values, name), copy.deepcopy(value))
+        attention = values.pop("attn_implementation", None)
         self._hold(values, where=type(self).__name__)
+        self._attn_implementation = attention
         number = self._values.pop("num_labels", None)  # `id2label` says it; only a file's own key is kept
         if number is not None:
             self.num_labels = number
@@ -148,6 +155,33 @@ class Config:
                 hint="load it with AutoConfig.from_pretrained",
             )
         return config
+
+    @classmethod
+    def from_json_file(cls, json_file: str | Path) -> Self:
+        """Return the configuration of a file, whatever its name.
+
+        Raises:
+            ConfigError: If it cannot be read, or is not what this class takes.
+        """
+        try:
+            text = Path(json_file).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ConfigError("the configuration cannot be read", where=json_file, found=error) from error
+        return cls.from_dict(parse_config_json(text, where=json_file), where=json_file)
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | Path, **arguments: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what a checkpoint's config.json holds, and the arguments that do not say where it is.
+
+        Raises:
+            SourceError: If the folder or repository cannot be found.
+            ConfigError: If there is no config.json, or it is not JSON.
+        """
+        from loadstone.config_file import config_values
+
+        return config_values(pretrained_model_name_or_path, arguments)
 
     def _hold(self, values: dict[str, Any], *, where: object) -> None:
         values.pop("model_type", None)
@@ -307,17 +341,71 @@ class Config:
             hint="load it with transformers; where the key is there by mistake, take it out of config.json",
         )
 
-    def get_text_config(self) -> Config:
-        """Return the configuration of the text model: the nested `text_config`, where there is one."""
+    @property
+    def name_or_path(self) -> str:
+        """Where the configuration was loaded from; "" for one that was made in code. It is not saved."""
+        return self._location or str(self._values.get("name_or_path") or "")
+
+    @name_or_path.setter
+    def name_or_path(self, name: str | Path) -> None:
+        object.__setattr__(self, "_location", str(name))
+
+    _name_or_path = name_or_path  # so TRL asks for it, to load a reference from there
+
+    @property
+    def _attn_implementation(self) -> str | None:
+        """How models of this configuration compute attention; None: each as it does by default. It is not saved."""
+        return self._attention
+
+    @_attn_implementation.setter
+    def _attn_implementation(self, name: str | None) -> None:
+        if self._built and name != self._attention:
+            raise ArgumentError(
+                "a model has been built of this configuration, and no longer reads its attn_implementation",
+                hint=f"call model.set_attn_implementation({name!r})",
+            )
+        object.__setattr__(self, "_attention", name)
+
+    def built_with(self, attention: str) -> None:
+        """Note how the model that was built of this configuration computes attention."""
+        vars(self).update(_attention=attention, _built=True)
+
+    def held(self, name: str) -> Any:
+        """Return what the file or the caller says under a declared key; None, and no default, where neither does."""
+        return self._values.get(self._key_in(self._values, name))
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Config:
+        """Return the configuration of the text model: the nested `text_config`, where there is one.
+
+        Args:
+            decoder: Whether the decoder's is asked for; no model here has another one for its encoder.
+            encoder: Whether the encoder's is; with this alone the nested one is none.
+        """
+        if encoder and not decoder:
+            return self
         nested = self.text_config
         if nested is None:
             return self
         return type(self).from_dict(nested, where="text_config")
 
+    @property
+    def per_layer_config(self) -> list[Config]:
+        """For each layer the configuration that it has, as transformers' caches ask for it: all have this one."""
+        return [self] * self.num_hidden_layers
+
     def to_dict(self) -> dict[str, Any]:
         """Return what config.json holds: every key that was read or set, and `model_type`."""
         values = copy.deepcopy(self._values)
         return {"model_type": self.model_type, **values} if self.model_type else values
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return what `to_dict` does, without what every configuration of every model type has by default."""
+        shared, own = Config().to_dict(), type(self)().to_dict()
+        return {
+            key: value
+            for key, value in self.to_dict().items()
+            if key not in shared or value != shared[key] or value != own.get(key, value)
+        }
 
     def to_json_string(self) -> str:
         """Return the text of config.json, keys sorted, as transformers writes it."""
@@ -333,10 +421,19 @@ class Config:
         return type(self) is type(other) and self._values == other._values
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return type(self).from_dict(self._values)
+        copied = type(self).from_dict(self._values)
+        vars(copied).update(self._notes())
+        return copied
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self._values)
+        return _restore, (type(self), self._values), self._notes()
+
+    def _notes(self) -> dict[str, Any]:
+        """Return what the configuration knows beside its values."""
+        return {name: value for name, value in vars(self).items() if name != "_values"}
+
+    def __setstate__(self, notes: dict[str, Any]) -> None:
+        vars(self).update(notes)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.to_json_string().rstrip()}"

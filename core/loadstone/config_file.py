@@ -10,6 +10,7 @@ from typing import Any
 from loadstone.architectures import Architecture, architecture_for, architecture_of, architectures
 from loadstone.arguments import LoadArguments, parse_arguments, split_rest
 from loadstone.checkpoint.absent import adapter_alone
+from loadstone.checkpoint.switch import settle
 from loadstone.config import CONFIG_NAME, Config, parse_config_json
 from loadstone.custom_code import naming_code, note_of_code, own_code, with_hint
 from loadstone.errors import ConfigError, NoConfigError, logger_of
@@ -68,7 +69,16 @@ def load_config(
     config.update(fields)
     if given.dtype not in (None, "auto"):
         config.update({"dtype": given.dtype})
+    config._attn_implementation = given.attn_implementation
     return config
+
+
+def config_values(name: Name, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a parsed config.json, and the arguments that do not say where it is; `Config.get_config_dict` tells them."""
+    given, _ = parse_arguments(arguments)
+    where = given.source()
+    rest = {name: value for name, value in arguments.items() if name not in where}
+    return read_values(settle(resolve(name, **where))), rest
 
 
 def read_config(snapshot: Snapshot, asked: Asked) -> tuple[Config, tuple[str, ...]]:
@@ -77,20 +87,14 @@ def read_config(snapshot: Snapshot, asked: Asked) -> tuple[Config, tuple[str, ..
     Raises:
         ConfigError: If config.json is absent, not JSON, of no known model type, or of wrong types.
     """
-    if not snapshot.has(CONFIG_NAME):
-        raise adapter_alone(snapshot.files, [CONFIG_NAME], where=snapshot.location) or NoConfigError(
-            "there is no config.json",
-            where=snapshot.location,
-            found=summary(snapshot.files),
-            hint="name the folder or repository that holds config.json, or pass subfolder= or config=",
-        )
     where = f"{snapshot.location}/{CONFIG_NAME}"
-    values = parse_config_json(snapshot.read_text(CONFIG_NAME), where=where)
+    values = read_values(snapshot)
     _check_no_other_file(values, where=where)
     model_type, why = _model_type(values, asked, where=where)
     architecture = _architecture(model_type, values, asked, where=where)
     with naming_code(values.get("auto_map")):
         config = architecture.config.from_dict(values, where=where)
+    config.name_or_path = snapshot.location
     code = note_of_code(values.get("auto_map"), model_type, trusted=asked.trusted)
     return config, tuple(note for note in (why, code) if note)
 
@@ -150,6 +154,22 @@ def _check_no_other_file(values: Mapping[str, Any], *, where: object) -> None:
             found=others,
             hint="pass the configuration to use as config=, or take the key out of config.json",
         )
+
+
+def read_values(snapshot: Snapshot) -> dict[str, Any]:
+    """Return the parsed config.json of a snapshot.
+
+    Raises:
+        ConfigError: If it is absent or not JSON.
+    """
+    if not snapshot.has(CONFIG_NAME):
+        raise adapter_alone(snapshot.files, [CONFIG_NAME], where=snapshot.location) or NoConfigError(
+            "there is no config.json",
+            where=snapshot.location,
+            found=summary(snapshot.files),
+            hint="name the folder or repository that holds config.json, or pass subfolder= or config=",
+        )
+    return parse_config_json(snapshot.read_text(CONFIG_NAME), where=f"{snapshot.location}/{CONFIG_NAME}")
 
 
 def _architecture(model_type: str, values: Mapping[str, Any], asked: Asked, *, where: object) -> Architecture:

@@ -58,7 +58,7 @@ def from_pretrained(
             * `revision`, `subfolder`, `cache_dir`, `token`, `force_download`, `local_files_only`: as in huggingface_hub.
             * `variant`: "fp16" loads `model.fp16.safetensors`.
             * `use_safetensors`: True or None; pickles are not read yet.
-            * `device_map`: None (the default device), "auto", or a device.
+            * `device_map`: None (the default device), "auto", a device, or module -> device where all are one.
             * `key_mapping`: regular expressions, pattern -> replacement, applied to stored names.
             * `strict`: True: any surplus tensor is an error; False: none is; None: one that only a wrong configuration
               explains is.

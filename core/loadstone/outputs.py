@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 from loadstone.errors import nearest
+from loadstone.kin import Kin
 
 # Every field that a model of any backend may return. Reading one that is absent gives None.
 FIELDS = (
@@ -22,7 +24,7 @@ FIELDS = (
 )
 
 
-class ModelOutput(dict[str, Any]):
+class ModelOutput(Kin, OrderedDict[str, Any]):
     """The outputs of a model, in order, absent ones left out.
 
     Example:
@@ -33,6 +35,8 @@ class ModelOutput(dict[str, Any]):
         >>> output["logits"]
         2
     """
+
+    kin = "transformers.utils.generic:ModelOutput"
 
     def __init__(self, *args: Any, **fields: Any) -> None:
         super().__init__({name: value for name, value in dict(*args, **fields).items() if value is not None})

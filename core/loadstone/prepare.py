@@ -23,7 +23,7 @@ from loadstone.labels import settle_labels
 from loadstone.planning.dtype import DTypePolicy, dtype_policy, narrowed
 from loadstone.planning.fold import fold
 from loadstone.planning.match import match
-from loadstone.planning.place import place
+from loadstone.planning.place import place, placed
 from loadstone.planning.records import LoadPlan
 from loadstone.planning.sizes import oversized, refuse_oversized
 from loadstone.report import LoadReport
@@ -48,6 +48,7 @@ class Prepared:
         plan: Which tensor becomes which parameter.
         device: Where it goes.
         notes: What is to be told of the load beside its plan.
+        device_map: Module -> device, as the caller asked for it; None where nobody asked.
     """
 
     watched: Watched
@@ -59,6 +60,7 @@ class Prepared:
     plan: LoadPlan
     device: Device
     notes: tuple[str, ...] = ()
+    device_map: Mapping[str, str] | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -105,6 +107,7 @@ def _decide(
         fields, options = split_rest(rest, config=file_config, head=target.head)
         config = copy.deepcopy(file_config)
         config.update(fields)
+        config.name_or_path = str(snapshot.location)
 
         index = open_checkpoint(snapshot, variant=given.variant, use_safetensors=given.use_safetensors)
         adapter = adapter_beside(snapshot.files, where=snapshot.location)
@@ -161,6 +164,7 @@ def _decide(
         plan=plan,
         device=device,
         notes=(*told, *target.notes, *labels, *_notes(snapshot, policy, plan)),
+        device_map=placed(device, given.device_map),
     )
 
 
@@ -219,6 +223,7 @@ def report_of(prepared: Prepared) -> LoadReport:
         location=prepared.snapshot.location,
         commit=prepared.snapshot.commit,
         device=prepared.device.name,
+        device_map=prepared.device_map,
         dtype="stored" if prepared.policy.keeps else prepared.policy.build,
         dtype_origin=prepared.policy.origin,
         plan=prepared.plan,

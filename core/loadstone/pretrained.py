@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from loadstone.config import Config
-from loadstone.errors import ArgumentError
+from loadstone.dtypes import nbytes
+from loadstone.errors import ArchitectureError, ArgumentError
 from loadstone.outputs import ModelOutput
 
 if TYPE_CHECKING:
@@ -22,11 +23,28 @@ if TYPE_CHECKING:
     from loadstone.report import LoadReport
 
 
+class Described:
+    """A class attribute that follows from what describes a model class; classes that nothing describes lack it."""
+
+    def __init__(self, of: Callable[[Architecture, Head], object]) -> None:
+        self.of = of
+
+    def __get__(self, model: object, cls: type[Pretrained]) -> Any:
+        """Return the value of the class, or of the class of an object."""
+        try:
+            return self.of(*cls.architecture_and_head())
+        except ArchitectureError as error:
+            raise AttributeError(str(error)) from error
+
+
 class Pretrained:
     """Mixed into each backend's model base class.
 
     Attributes:
         backend_name: The backend that the class belongs to.
+        framework: What transformers calls the framework: "pt", "tf" or "flax".
+        main_input_name: The first input of the model: "input_ids" or "pixel_values".
+        config_class: The class of its configurations.
         attentions: What `attn_implementation` may be; the first is the default.
         config: The model's configuration.
         spec: The same, with every quirk resolved; the modules read only this.
@@ -38,6 +56,11 @@ class Pretrained:
     """
 
     backend_name: ClassVar[str]
+    framework: ClassVar[str]
+    main_input_name = Described(
+        lambda architecture, _: "input_ids" if architecture.embedding else "pixel_values"
+    )
+    config_class = Described(lambda architecture, _: architecture.config)
     attentions: ClassVar[tuple[str, ...]] = ("sdpa", "eager")
     config: Config
     spec: Any
@@ -56,9 +79,11 @@ class Pretrained:
         self.config = config
         self.spec = resolve_spec(architecture_of(config), config)
         self.generation_config = GenerationConfig.from_model_config(config)
-        self.attn_implementation = self.attentions[0]
+        wished = config._attn_implementation
+        self.attn_implementation = wished if wished in self.attentions else self.attentions[0]
         self.base_model_prefix = self.architecture_and_head()[1].prefix
         self.load_report = None
+        config.built_with(self.attn_implementation)
 
     def module_at(self, path: str) -> Any:
         """Return the module that checkpoints call `path`; "" is the model itself. A backend defines it."""
@@ -114,9 +139,13 @@ class Pretrained:
         is_main_process: bool = True,
         state_dict: Mapping[str, Any] | None = None,
         *,
+        push_to_hub: bool = False,
         max_shard_size: int | str = "5GB",
         variant: str | None = None,
+        token: str | bool | None = None,
         safe_serialization: bool = True,
+        save_function: Callable[..., Any] | None = None,
+        **pushing: Any,
     ) -> None:
         """Save the model; `loadstone.save.save_pretrained` tells what is written and what survives a crash.
 
@@ -124,22 +153,32 @@ class Pretrained:
             save_directory: Where; made where absent.
             is_main_process: False writes nothing: of several processes that train one model, one saves it.
             state_dict: Values to save in place of the model's own, as its framework's arrays under its parameters' names.
+            push_to_hub: Push what was saved to the Hub too.
             max_shard_size: Bytes of tensors in a file, as a number or a text such as "5GB".
             variant: Part of the weights' names: `model.<variant>.safetensors`.
+            token: Of the push, as in `push_to_hub`.
             safe_serialization: True; pickles are not written.
+            save_function: Taken from scripts that pass `accelerator.save`. As in transformers it would write pickles, and
+                writes no safetensors.
+            **pushing: `repo_id`, by default the folder's name in your own namespace, and what else `push_to_hub` takes.
 
         Raises:
             ArgumentError: If an argument cannot be used.
-            SourceError: If the folder cannot be written, or the disk is full.
+            SourceError: If the folder cannot be written, the disk is full, or the Hub refuses the push.
         """
+        from loadstone.push import check_pushing
+        from loadstone.push import push_to_hub as push
         from loadstone.save import save_pretrained
 
         if not safe_serialization:
             raise ArgumentError("models are saved as safetensors", hint="leave safe_serialization out")
-        if is_main_process:
-            save_pretrained(
-                self, save_directory, max_shard_size=max_shard_size, variant=variant, state_dict=state_dict
-            )
+        repo_id = check_pushing(save_directory, pushing, token=token, wanted=push_to_hub)
+        if not is_main_process:
+            return
+        how: dict[str, Any] = {"max_shard_size": max_shard_size, "variant": variant, "state_dict": state_dict}
+        save_pretrained(self, save_directory, **how)
+        if push_to_hub:
+            push(self, repo_id, token=token, **how, **pushing)
 
     def push_to_hub(
         self,
@@ -197,6 +236,41 @@ class Pretrained:
             rows = -(-rows // pad_to_multiple_of) * pad_to_multiple_of
         resize_token_embeddings(self, rows, mean_resizing=mean_resizing)
         return self.get_input_embeddings()
+
+    @property
+    def num_labels(self) -> int:
+        """Number of labels of a classification head, as the configuration has it."""
+        return self.config.num_labels
+
+    @property
+    def hf_device_map(self) -> dict[str, str]:
+        """Module -> device, as `device_map=` asked for it; a model that was loaded without one has no such attribute."""
+        report = self.load_report
+        if report is None or report.device_map is None:
+            raise AttributeError(f"{type(self).__name__} was loaded without device_map=")
+        return dict(report.device_map)
+
+    def tie_weights(self, **_: Any) -> None:
+        """Make the parameters one again that are one in checkpoints of this class, as the configuration has it."""
+        from loadstone.backend import get_backend
+
+        for name, to in self.architecture_and_head()[1].ties_of(self.config).items():
+            get_backend(self.backend_name).tie(self, name, to)
+
+    def post_init(self) -> None:
+        """Do nothing: a class written for transformers calls this where its weights are to be drawn, and ours are drawn."""
+
+    def get_memory_footprint(self) -> int:
+        """Return the bytes of all that a checkpoint holds of the model; tied parameters count once."""
+        from loadstone.backend import get_backend
+        from loadstone.save import stored_parameters
+
+        stored = stored_parameters(self, get_backend(self.backend_name))
+        return sum(nbytes(parameter.dtype, parameter.shape) for parameter in stored)
+
+    def get_decoder(self) -> Any:
+        """Return the model without its task head, which transformers calls so in decoders and encoders alike."""
+        return self.base_model
 
     @property
     def base_model(self) -> Any:
@@ -273,6 +347,7 @@ class Pretrained:
                 hint="leave it out for the fastest one",
             )
         self.attn_implementation = self.base_model.attn_implementation = name
+        self.config.built_with(name)
 
     def classifier_spec(self) -> ClassifierSpec:
         """Return what a classifying head needs, by what the configuration says now.
@@ -296,9 +371,14 @@ class Pretrained:
     def check_saves(self) -> None:
         """Raise an ArgumentError if the model is in a state that no checkpoint of its class can hold."""
 
+    @classmethod
+    def can_generate(cls) -> bool:
+        """Return whether the class has a head that `generate` can continue prompts with."""
+        return cls.architecture_and_head()[1].task == "CausalLM"
+
     def check_generates(self) -> None:
         """Raise an ArgumentError if the model has no head that `generate` can continue prompts with."""
-        if self.architecture_and_head()[1].task != "CausalLM":
+        if not self.can_generate():
             from loadstone.plugins import prefix_of
 
             auto_class = f"{prefix_of(self.backend_name)}AutoModelForCausalLM"
@@ -330,7 +410,6 @@ def check_mask(shape: Sequence[int | None], tokens: Sequence[int | None]) -> Non
 @functools.cache
 def _described(cls: type[Pretrained]) -> tuple[Architecture, Head]:
     from loadstone.architectures import find_head
-    from loadstone.errors import ArchitectureError
     from loadstone.plugins import prefix_of
 
     prefix = prefix_of(cls.backend_name)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from loadstone.checkpoint.names import weight_patterns
-from loadstone.errors import ArgumentError, SourceError
+from loadstone.errors import ArgumentError, SourceError, nearest
 from loadstone.save import save_pretrained
 from loadstone.source.cache import RepositoryCache
 from loadstone.source.hub_errors import Repository, plain_errors
@@ -30,6 +32,7 @@ def push_to_hub(
     create_pr: bool = False,
     max_shard_size: int | str = "5GB",
     variant: str | None = None,
+    state_dict: Mapping[str, Any] | None = None,
 ) -> CommitInfo:
     """Save a model into a repository on the Hub, from any backend the same files byte for byte.
 
@@ -46,6 +49,7 @@ def push_to_hub(
         create_pr: Open a pull request against `main` instead.
         max_shard_size: As in `save_pretrained`.
         variant: As in `save_pretrained`.
+        state_dict: As in `save_pretrained`.
 
     Returns:
         The client's account of the commit: `.oid`, `.commit_url`, `.pr_url`.
@@ -66,7 +70,9 @@ def push_to_hub(
         if revision is not None and not revision.startswith("refs/"):
             api.create_branch(name, branch=revision, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="loadstone-") as folder:
-            save_pretrained(model, folder, max_shard_size=max_shard_size, variant=variant)
+            save_pretrained(
+                model, folder, max_shard_size=max_shard_size, variant=variant, state_dict=state_dict
+            )
             return api.upload_folder(
                 repo_id=name,
                 folder_path=folder,
@@ -75,6 +81,41 @@ def push_to_hub(
                 create_pr=create_pr,
                 delete_patterns=weight_patterns(variant),
             )
+
+
+PUSHING = ("repo_id", "private", "commit_message", "revision", "create_pr")
+"""What `save_pretrained(push_to_hub=True)` passes on beside the token, the size of shards and the variant."""
+
+
+def check_pushing(
+    folder: str | os.PathLike[str], pushing: dict[str, Any], *, token: str | bool | None, wanted: bool
+) -> str:
+    """Return the repository that a saved model is pushed to, and take it out of `pushing`.
+
+    Args:
+        folder: Where the model is saved; a repository that is not named has its name.
+        pushing: The arguments of `save_pretrained` that are not its own.
+        token: As in `push_to_hub`.
+        wanted: Whether there is a push at all.
+
+    Raises:
+        ArgumentError: If an argument is unknown, or says something of a push that is not asked for.
+        SourceError: If there is no token, or the Hub may not be asked.
+    """
+    for name in pushing:
+        if name not in PUSHING:
+            raise ArgumentError(
+                f"save_pretrained() knows no argument {name!r}",
+                hint=nearest(name, PUSHING) or "see the documentation of loadstone.pretrained.Pretrained",
+            )
+        if not wanted:
+            raise ArgumentError(
+                f"{name}= says how to push, and nothing is pushed", hint="add push_to_hub=True"
+            )
+    repo_id: str = pushing.pop("repo_id", None) or Path(folder).name
+    if wanted:
+        _refuse(_repository(repo_id, pushing.get("revision"), token), bool(pushing.get("create_pr")))
+    return repo_id
 
 
 def _repository(repo_id: str, revision: str | None, token: str | bool | None) -> Repository:

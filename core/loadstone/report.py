@@ -25,6 +25,7 @@ class LoadReport:
         location: Folder or repository.
         commit: The Hub's commit; None for a folder.
         device: Name of the device that holds the model.
+        device_map: Module -> device, as the caller's device_map= has it; None without one.
         dtype: Canonical float dtype that was asked for, by whom.
         dtype_origin: "argument", "config" or "checkpoint".
         plan: Every parameter's and every stored tensor's state.
@@ -45,6 +46,7 @@ class LoadReport:
     dtype: str
     dtype_origin: str
     plan: LoadPlan
+    device_map: Mapping[str, str] | None = None
     computed: tuple[str, ...] = ()
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     kept_on_host: tuple[str, ...] = ()
@@ -78,6 +80,7 @@ class LoadReport:
         facts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "plan"}
         facts |= {
             "nbytes": self.nbytes,
+            "device_map": None if self.device_map is None else dict(self.device_map),
             "metadata": dict(self.metadata),
             "computed": list(self.computed),
             "kept_on_host": list(self.kept_on_host),

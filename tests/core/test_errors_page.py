@@ -408,6 +408,11 @@ CASES = [
         'AutoModel.from_pretrained("llama", device_map={"model.layers.0": "cpu", "lm_head": "disk"})',
     ),
     Case(
+        "A device map that leaves parameters out",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", device_map={"layers": "cpu", "lm_head": "cpu"})',
+    ),
+    Case(
         "An argument that is not there yet",
         Place.llama,
         'AutoModel.from_pretrained("llama", max_memory={0: "10GB"})',

@@ -127,13 +127,25 @@ def test_a_device_that_was_named(toy_plan, device_map, name):
 
 @pytest.mark.parametrize(
     "device_map",
-    ["balanced", "balanced_low_0", "sequential", "disk", {"": "disk"}, {"model": "cpu", "head": "gpu:0"}, {}],
+    ["balanced", "balanced_low_0", "sequential", "disk", {"": "disk"}, {"model": "cpu", "head": "gpu:0"}],
     ids=str,
 )
 def test_spreading_a_model_says_that_it_is_not_there_yet(toy_plan, device_map):
     with pytest.raises(PlacementError, match="not there yet") as caught:
         place(toy_plan, Devices(), device_map)
     assert "name one device" in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [["model", "head"], ["model.layers.0", "model", "head.weight"], [""]])
+def test_a_map_to_one_device(toy_plan, names):
+    assert place(toy_plan, Devices(), dict.fromkeys(names, "gpu:1")).name == "gpu:1"
+
+
+@pytest.mark.parametrize("device_map", [{}, {"model": "cpu"}, {"mod": "cpu", "head": "cpu"}], ids=str)
+def test_a_map_names_a_device_for_every_parameter(toy_plan, device_map):
+    with pytest.raises(PlacementError, match="names no device for some") as caught:
+        place(toy_plan, Devices(), device_map)
+    assert ("model.norm.weight" in caught.value.problems) == ("model" not in device_map)
 
 
 # Drawing

@@ -140,3 +140,18 @@ def test_arguments_that_cannot_be_meant(hub):
     with pytest.raises(ArgumentError, match="no name of a repository"):
         tiny().push_to_hub("org/a--b", token=GOOD_TOKEN)
     assert not hub.requests
+
+
+def test_saving_pushes_too(hub, tmp_path):
+    """As transformers does: into the repository that is named, or one with the folder's name."""
+    model = tiny()
+    values = {name: value + 1 for name, value in model.state_dict().items()}
+    model.save_pretrained(tmp_path, state_dict=values, push_to_hub=True, repo_id=NAME, token=GOOD_TOKEN)
+    for where in (tmp_path, NAME):
+        loaded = LlamaForCausalLM.from_pretrained(where, token=GOOD_TOKEN)
+        assert torch.equal(loaded.model.norm.weight, model.model.norm.weight + 1)
+    model.save_pretrained(tmp_path / "mine", push_to_hub=True, token=GOOD_TOKEN, commit_message="Again")
+    assert any(name.split("/")[-1] == "mine" for name in hub.repositories)
+    with pytest.raises(SourceError, match="access token"):
+        model.save_pretrained(tmp_path / "none", push_to_hub=True, token=False)
+    assert not (tmp_path / "none").exists(), "what cannot be pushed is told before anything is written"

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from loadstone.architectures.gpt2 import GPT2Spec
 from loadstone.config import Config
-from loadstone_torch.generation import Cache
+from loadstone.kin import Kin
+from loadstone_torch.generation import Cache, check_cache
 from loadstone_torch.heads import (
     ForCausalLM,
     ForLastTokenClassification,
@@ -34,8 +35,10 @@ from loadstone_torch.modeling import PreTrainedModel
 from loadstone_torch.recompute import Layer
 
 
-class Projection(nn.Module):
+class Projection(nn.Module, Kin):
     """x @ weight + bias, with `weight` [in, out]."""
+
+    kin = "transformers.pytorch_utils:Conv1D"  # so that PEFT knows which axis is which
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -142,7 +145,7 @@ class GPT2Model(PreTrainedModel):
             token_type_ids: (B, T), looked up among the words; nothing is added where absent.
             position_ids: (B, T); counted from the cached tokens on where absent. Without a mask and a cache, a new sequence
                 starts wherever they do not go up by one, and sees none before it.
-            past_key_values: The cache of earlier tokens; it is extended.
+            past_key_values: The cache of earlier tokens, ours or transformers' `DynamicCache`; it is extended.
             inputs_embeds: (B, T, C) in place of `input_ids`.
             use_cache: Return a cache.
             output_attentions: Return the weights of each layer, (B, H, T, S).
@@ -154,6 +157,7 @@ class GPT2Model(PreTrainedModel):
         """
         x = self.embed(self.wte, input_ids, inputs_embeds)
         cache = past_key_values
+        check_cache(cache)
         if cache is None and self.wants("use_cache", use_cache):
             cache = Cache()
         seen = cache.get_seq_length() if cache is not None else 0

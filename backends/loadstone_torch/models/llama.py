@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from loadstone.architectures import DecoderSpec
 from loadstone.config import Config
-from loadstone_torch.generation import Cache
+from loadstone_torch.generation import Cache, check_cache
 from loadstone_torch.heads import (
     ForCausalLM,
     ForLastTokenClassification,
@@ -157,7 +157,7 @@ class LlamaModel(PreTrainedModel):
             attention_mask: (B, S), zero at padding; S counts the cached tokens too.
             position_ids: (B, T); counted from the cached tokens on where absent. Without a mask and a cache, a new sequence
                 starts wherever they do not go up by one, and sees none before it.
-            past_key_values: The cache of earlier tokens; it is extended.
+            past_key_values: The cache of earlier tokens, ours or transformers' `DynamicCache`; it is extended.
             inputs_embeds: (B, T, C) in place of `input_ids`.
             use_cache: Return a cache.
             output_attentions: Return the weights of each layer, (B, H, T, S).
@@ -171,6 +171,7 @@ class LlamaModel(PreTrainedModel):
         if inputs_embeds is None and self.spec.embedding_scale != 1.0:
             x = x * torch.tensor(self.spec.embedding_scale, dtype=x.dtype)
         cache = past_key_values
+        check_cache(cache)
         if cache is None and self.wants("use_cache", use_cache):
             cache = Cache()
         seen = cache.get_seq_length() if cache is not None else 0

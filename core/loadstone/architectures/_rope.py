@@ -77,7 +77,7 @@ def rope_parameters(config: Config) -> dict[str, Any]:
     transformers 5 writes them as `rope_parameters`; transformers 4 as `rope_theta` beside `rope_scaling`, whose type is
     called `rope_type` or `type`. Where both are there, transformers takes `rope_scaling` as a whole.
     """
-    given = config.rope_scaling or config.rope_parameters or {}
+    given = config.rope_scaling or config.held("rope_parameters") or {}
     scaling = {key: value for key, value in given.items() if value is not None}
     legacy_type = scaling.pop("type", None)
     scaling.setdefault("rope_type", legacy_type or "default")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from loadstone.architectures._records import Architecture, Head, Tie
-from loadstone.architectures._rope import rope_spec
+from loadstone.architectures._rope import rope_parameters, rope_spec
 from loadstone.architectures._spec import (
     NEUTRAL,
     NEUTRAL_CACHE,
@@ -54,7 +54,7 @@ class DecoderConfig(Config):
     tie_word_embeddings: bool = False
     rope_theta: float = derived(lambda config: _rope_block(config).get("rope_theta", 10000.0))
     rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = derived(rope_parameters)
     attention_dropout: float = 0.0
     classifier_dropout: float | None = None
     hidden_dropout: float | None = None
@@ -341,7 +341,7 @@ def _window(config: Config) -> int | None:
 
 def _rope_block(config: Config) -> Mapping[str, Any]:
     """Return the section that describes the rope: transformers takes the old one where both are there."""
-    return config.rope_scaling or config.rope_parameters or {}
+    return config.rope_scaling or config.held("rope_parameters") or {}
 
 
 def decoder_heads(stem: str, *, answers: bool = True) -> tuple[Head, ...]:

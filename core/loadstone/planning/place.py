@@ -18,15 +18,15 @@ def place(plan: LoadPlan, backend: Backend, device_map: object) -> Device:
     Args:
         plan: What will be loaded.
         backend: Knows its devices.
-        device_map: None: the backend's default device; a device; {"": device}; or "auto": the first device that
-            has room.
+        device_map: None: the backend's default device; a device; module -> device, where all are one device; or
+            "auto": the first device that has room.
 
     Raises:
-        PlacementError: If the device is not there, or the map would take more than one.
+        PlacementError: If the device is not there, or the map would take more than one or leaves parameters out.
     """
+    if isinstance(device_map, Mapping) and set(device_map) != {""}:
+        return _mapped(plan, backend, device_map)
     if isinstance(device_map, Mapping):
-        if set(device_map) != {""}:
-            raise _several(f"a device map of {len(device_map)} entries")
         device_map = device_map[""]
     if device_map == "disk":
         raise _several('device_map="disk"')
@@ -48,6 +48,36 @@ def place(plan: LoadPlan, backend: Backend, device_map: object) -> Device:
     )
 
 
+def placed(device: Device, device_map: object) -> dict[str, str] | None:
+    """Return module -> name of the device, as the caller's map has it; None where the caller gave none."""
+    if device_map is None:
+        return None
+    return dict.fromkeys(device_map if isinstance(device_map, Mapping) else ("",), device.name)
+
+
+def _mapped(plan: LoadPlan, backend: Backend, device_map: Mapping[str, object]) -> Device:
+    """Return the one device of a map; its names match parameters at dots, and "" matches all."""
+    several = _several(f"a device map of {len(device_map)} entries")
+    if "disk" in device_map.values():
+        raise several
+    uncovered = [name for name in plan.assignments if not any(_covers(path, name) for path in device_map)]
+    if uncovered:
+        raise PlacementError(
+            "the device map names no device for some of the parameters",
+            expected="a device for each module, or for everything under the name ''",
+            problems=uncovered,
+            hint='add them, or pass {"": device}',
+        )
+    devices = {device.name: device for device in map(backend.device, device_map.values())}
+    if len(devices) > 1:
+        raise several
+    return next(iter(devices.values()))
+
+
+def _covers(path: str, name: str) -> bool:
+    return path in ("", name) or name.startswith(f"{path}.")
+
+
 def model_bytes(plan: LoadPlan) -> int:
     """Return the bytes of the finished model's parameters, tied ones once."""
     kept = (a for a in plan.assignments.values() if a.state in ("loaded", "cast", "new"))
@@ -57,6 +87,6 @@ def model_bytes(plan: LoadPlan) -> int:
 def _several(what: str) -> PlacementError:
     return PlacementError(
         f"{what} spreads a model over devices, which is not there yet",
-        expected='"auto", one device such as "cpu" or "cuda", or {"": device}',
+        expected='"auto", one device such as "cpu" or "cuda", or a map to one device',
         hint="leave device_map out, or name one device",
     )
