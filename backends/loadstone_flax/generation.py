@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from loadstone.backend import get_backend
 from loadstone.decoding import NextLogits, Streamer, decode, read_prompts
 from loadstone.errors import ArgumentError
+from loadstone.seeds import choose_seed
 from loadstone_flax.layers import full_precision
 
 
@@ -106,6 +108,7 @@ def generate(
     inputs: Any = None,
     use_cache: bool = True,
     streamer: Streamer | None = None,
+    rngs: Any = None,
     **arguments: Any,
 ) -> Array:
     """Continue prompts, dropout switched off.
@@ -120,6 +123,7 @@ def generate(
         inputs: The same as `input_ids`.
         use_cache: Keep keys and values; False computes every token again at each step.
         streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
+        rngs: An `nnx.Rngs` or a key of JAX's, in place of `seed`: it decides which tokens are drawn.
         **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generation.resolve_generation`; where
             absent, generation_config.json decides.
 
@@ -132,6 +136,8 @@ def generate(
     given = inputs if input_ids is None else input_ids
     if isinstance(given, jax.core.Tracer):
         raise ArgumentError("generate() is compiled already", hint="call it outside jax.jit")
+    if rngs is not None:
+        arguments["seed"] = choose_seed(get_backend(model.backend_name), arguments.get("seed"), rngs)
     prompts = read_prompts(model, given, attention_mask, arguments)
     plan = prompts.plan
     if not plan.is_greedy or streamer is not None:

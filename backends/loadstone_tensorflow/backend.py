@@ -139,6 +139,13 @@ class TensorFlowBackend(Backend):
             data = np.asarray(memoryview(tf.bitcast(value, tf.uint8)))
         return HostTensor(name=name, dtype=value.dtype.name, shape=tuple(value.shape), data=data.reshape(-1))
 
+    def draw_seed(self, rngs: object = None) -> int:
+        """Draw from TensorFlow's global generator, which `tf.random.set_seed` sets."""
+        if rngs is not None:
+            return super().draw_seed(rngs)
+        with tf.init_scope(), tf.device("CPU:0"):
+            return int(tf.random.uniform((), maxval=tf.int64.max, dtype=tf.int64))
+
 
 def _gpus() -> list[Device]:
     found = []

@@ -143,6 +143,12 @@ class TorchBackend(Backend):
         held = module._parameters.get(leaf)
         return self.to_host(name, module._buffers[leaf] if held is None else held)
 
+    def draw_seed(self, rngs: object = None) -> int:
+        """Draw from PyTorch's global generator, which `torch.manual_seed` sets."""
+        if rngs is not None:
+            return super().draw_seed(rngs)
+        return int(torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu"))
+
     def to_host(self, name: str, value: torch.Tensor) -> HostTensor:
         """Return a tensor on the host: its own memory where it lies there in one piece."""
         value = value.detach().cpu().contiguous()

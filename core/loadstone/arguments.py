@@ -10,6 +10,7 @@ from typing import Any
 from loadstone.architectures import Head
 from loadstone.config import Config
 from loadstone.errors import ArgumentError, nearest
+from loadstone.seeds import whole_number
 
 # Known to transformers' users; what they ask for is always so, or has no meaning here.
 ACCEPTED = frozenset({"low_cpu_mem_usage", "from_pt", "trust_remote_code", "weights_only", "resume_download"})
@@ -40,7 +41,8 @@ class LoadArguments:
     ignore_mismatched_sizes: bool = False
     output_loading_info: bool = False
     attn_implementation: str | None = None
-    seed: int = 0
+    seed: int | None = None
+    rngs: object = None
 
     def source(self) -> dict[str, Any]:
         """Return the arguments that say where files come from."""
@@ -55,7 +57,8 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
     """Split the caller's keyword arguments into those of the loader and the rest.
 
     Raises:
-        ArgumentError: If `dtype` and `torch_dtype` disagree, an argument is not built yet, or `read` is unknown.
+        ArgumentError: If `dtype` and `torch_dtype` disagree, an argument is not built yet, `read` is unknown, or `seed` is no
+            whole number.
     """
     known = {name: value for name, value in arguments.items() if name in FIELDS}
     rest = {name: value for name, value in arguments.items() if name not in FIELDS and name not in ACCEPTED}
@@ -78,6 +81,8 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
             expected=f"one of: {', '.join(READ_MODES)}",
             hint=nearest(str(found.read), READ_MODES) or "leave it out",
         )
+    if found.seed is not None:
+        whole_number(found.seed)
     return found, rest
 
 

@@ -11,12 +11,13 @@ import dataclasses
 import functools
 import importlib
 import os
+import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone import plugins
 from loadstone.dtypes import canonical
-from loadstone.errors import ArchitectureError, MissingFrameworkError
+from loadstone.errors import ArchitectureError, ArgumentError, MissingFrameworkError
 
 if TYPE_CHECKING:
     from loadstone.architectures import Architecture, Head
@@ -179,6 +180,24 @@ class Backend(abc.ABC):
         array = np.asarray(value, order="C")
         data = array.reshape(-1).view(np.uint8)
         return HostTensor(name=name, dtype=canonical(array.dtype), shape=array.shape, data=data)
+
+    def draw_seed(self, rngs: object = None) -> int:
+        """Return the number from which a call draws that says no `seed=`.
+
+        A framework with a global generator takes it from there, so that what its users do to fix randomness decides;
+        without one, it differs from call to call.
+
+        Args:
+            rngs: A source of random numbers that the caller passed, where the framework's users pass such; None: nothing.
+
+        Raises:
+            ArgumentError: If this framework takes no such source.
+        """
+        if rngs is not None:
+            raise ArgumentError(
+                f"the backend {self.name!r} takes no rngs=", found=type(rngs).__name__, hint="pass seed=, a number"
+            )
+        return secrets.randbits(63)
 
     def model_class(self, architecture: Architecture, head: Head) -> type:
         """Return the class of one head of an architecture.

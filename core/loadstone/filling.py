@@ -28,8 +28,15 @@ def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
     """Load a model that has no memory yet, and finish it."""
     backend, model, device = prepared.target.backend, prepared.model, prepared.device
     plan, traffic = read_parameters(prepared, given)
-    for assignment in plan.in_state("new"):
-        put_fresh(prepared.target, prepared.config, model, assignment, seed=given.seed, device=device)
+    put_fresh(
+        prepared.target,
+        prepared.config,
+        model,
+        plan.in_state("new"),
+        seed=given.seed,
+        rngs=given.rngs,
+        device=device,
+    )
     for assignment in plan.in_state("tied"):
         backend.tie(model, assignment.name, assignment.to)
     computed = backend.compute(model, device)

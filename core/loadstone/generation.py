@@ -84,7 +84,7 @@ class Generation:
         top_k: Draw from this many likeliest tokens only; 0: from all.
         top_p: Draw from the likeliest tokens that make up this probability; 1: from all.
         repetition_penalty: Makes tokens that occurred less likely; 1: not.
-        seed: Of the generator that draws; None: a fresh one each time.
+        seed: Of the generator that draws; None: the framework's own generator says one.
         stop_strings: A sequence ends when its continuation holds one of them.
         to_text: Turns token ids into text, for `stop_strings`.
     """

@@ -63,7 +63,8 @@ def from_pretrained(
             * `ignore_mismatched_sizes`: draw parameters afresh whose stored shape differs.
             * `output_loading_info`: return the model and a dict of missing, unexpected and mismatched keys.
             * `attn_implementation`: "sdpa" or "eager".
-            * `seed`: of the generator that draws a new task head.
+            * `seed`: a number that decides what a new task head is drawn as, the same in every framework; None: the
+              framework's own generator decides, as in `from_config`. `rngs`: in Flax, an `nnx.Rngs` or a key in its place.
 
     Returns:
         The model, in inference mode; `model.load_report` says what became of every tensor.

@@ -1,4 +1,4 @@
-"""Drawing parameters that no checkpoint holds: the same numbers in every framework, from a seeded generator."""
+"""Drawing parameters that no checkpoint holds: the same numbers in every framework, from one seed."""
 
 from __future__ import annotations
 
