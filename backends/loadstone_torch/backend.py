@@ -186,6 +186,8 @@ def _resize(module: nn.Module, value: torch.Tensor | None) -> None:
     """Keep what a layer says of itself true to its weight."""
     if value is not None and isinstance(module, nn.Embedding):
         module.num_embeddings = len(value)
+        if module.padding_idx is not None and module.padding_idx >= len(value):
+            module.padding_idx = None
     elif value is not None and isinstance(module, nn.Linear):
         module.out_features = len(value)
 

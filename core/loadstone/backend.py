@@ -195,7 +195,9 @@ class Backend(abc.ABC):
         """
         if rngs is not None:
             raise ArgumentError(
-                f"the backend {self.name!r} takes no rngs=", found=type(rngs).__name__, hint="pass seed=, a number"
+                f"the backend {self.name!r} takes no rngs=",
+                found=type(rngs).__name__,
+                hint="pass seed=, a number",
             )
         return secrets.randbits(63)
 

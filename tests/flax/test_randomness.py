@@ -32,7 +32,9 @@ def from_config(**arguments: Any) -> Any:
 
 def new_head(**arguments: Any) -> Any:
     folder = load.folder("bert-base")
-    return loadstone.FlaxBertForSequenceClassification.from_pretrained(folder, **arguments).classifier.weight[...]
+    return loadstone.FlaxBertForSequenceClassification.from_pretrained(folder, **arguments).classifier.weight[
+        ...
+    ]
 
 
 MODEL = loadstone.FlaxLlamaForCausalLM(CONFIG, seed=0)

@@ -28,7 +28,9 @@ def from_config(**arguments: Any) -> Any:
 
 def new_head(**arguments: Any) -> Any:
     folder = load.folder("bert-base")
-    return loadstone.TFBertForSequenceClassification.from_pretrained(folder, **arguments).classifier.weight.numpy()
+    return loadstone.TFBertForSequenceClassification.from_pretrained(
+        folder, **arguments
+    ).classifier.weight.numpy()
 
 
 MODEL = loadstone.TFLlamaForCausalLM(CONFIG, seed=0)

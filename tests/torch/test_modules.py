@@ -173,7 +173,7 @@ def test_resizing_the_vocabulary(folders, name, rows, tmp_path):
         assert after.shape == (rows, 24)
         assert torch.equal(after[:kept], before[weight][:kept])
         if rows > 61:
-            assert torch.allclose(after[61:], before[weight].mean(0).expand(rows - 61, -1), atol=1e-6)
+            assert torch.allclose(after[61:], before[weight].mean(0).expand(rows - 61, -1), atol=1e-4)
     assert (model.lm_head.weight is model.model.embed_tokens.weight) is (name == "tied")
     assert (
         model.config.vocab_size

@@ -86,7 +86,8 @@ def test_a_seed_goes_before_the_generator() -> None:
 def test_a_negative_seed_samples() -> None:
     model = model_of("LlamaForCausalLM")
     written = [
-        model.generate(IDS, do_sample=True, temperature=3.0, max_new_tokens=12, seed=seed) for seed in (-1, -1, 1)
+        model.generate(IDS, do_sample=True, temperature=3.0, max_new_tokens=12, seed=seed)
+        for seed in (-1, -1, 1)
     ]
     assert torch.equal(written[0], written[1])
     assert not torch.equal(written[0], written[2])
