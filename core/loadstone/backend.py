@@ -70,12 +70,14 @@ class Device:
         is_host: Whether it computes in the process's own memory.
         free: Bytes that can be allocated now.
         total: Bytes it has.
+        is_abstract: It holds shapes and dtypes and no values, as PyTorch's "meta" does.
     """
 
     name: str
     is_host: bool
     free: int
     total: int
+    is_abstract: bool = False
 
 
 def host_memory() -> tuple[int, int]:
@@ -106,7 +108,9 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def device(self, requested: object) -> Device:
-        """Return the device that a caller named: a string or the framework's object; None is the default one.
+        """Return the device that a caller named: a string or the framework's object.
+
+        None is the default one: where the framework itself would put a new parameter here and now.
 
         Raises:
             PlacementError: If there is no such device.

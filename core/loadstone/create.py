@@ -28,7 +28,10 @@ def from_config(
     rngs: object = None,
     **options: Any,
 ) -> Any:
-    """Return a model with fresh weights, in training mode, on the backend's default device.
+    """Return a model with fresh weights, in training mode, on the framework's default device.
+
+    Where that device holds no values (PyTorch's "meta", accelerate's `init_empty_weights`), nothing is drawn and nothing
+    allocated.
 
     Args:
         config: It is copied.
@@ -59,11 +62,13 @@ def from_config(
     model = target.build(config, policy, attn_implementation=attn_implementation, options=options)
     device = target.backend.device(None)
     fresh, tied = _all_fresh(target, config, policy, model)
-    put_fresh(target, config, model, fresh, seed=seed, rngs=rngs, device=device)
+    if not device.is_abstract:
+        put_fresh(target, config, model, fresh, seed=seed, rngs=rngs, device=device)
     for assignment in tied:
         target.backend.tie(model, assignment.name, assignment.to)
     target.backend.compute(model, device)
-    target.backend.finish(model, training=True)
+    if not device.is_abstract:
+        target.backend.finish(model, training=True)
     return model
 
 

@@ -19,6 +19,7 @@ from loadstone.filling import fill, read_parameters
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
 from loadstone.planning.match import match
+from loadstone.planning.place import with_values
 from loadstone.prepare import Prepared, identities_of, prepare, report_of
 from loadstone.pretrained import Pretrained
 from loadstone.report import LoadReport
@@ -137,6 +138,7 @@ def load_into(
         MatchError: If something does not fit, or the model ties two parameters that are stored with different values.
         CheckpointError: If the files are damaged.
         ChangedFileError: If a file changes while it is read.
+        PlacementError: If the model lies where nothing has values.
     """
     backend = get_backend(model.backend_name)
     architecture, head = model.architecture_and_head()
@@ -168,7 +170,7 @@ def load_into(
         policy=policy,
         model=model,
         plan=plan,
-        device=backend.device(model.device),
+        device=with_values(backend.device(model.device)),
     )
     given, _ = parse_arguments({"use_safetensors": use_safetensors})
     read_parameters(prepared, given)

@@ -10,6 +10,7 @@ from loadstone.backend import Parameter, get_backend
 from loadstone.dtypes import nbytes
 from loadstone.errors import ArgumentError
 from loadstone.planning.fresh import generator_of
+from loadstone.planning.place import with_values
 from loadstone.seeds import choose_seed
 
 if TYPE_CHECKING:
@@ -40,12 +41,13 @@ def resize_token_embeddings(
 
     Raises:
         ArgumentError: If the number is not positive, or the seed no whole number.
+        PlacementError: If the model has no values.
     """
     if new_num_tokens < 1:
         raise ArgumentError("a vocabulary has at least one token", found=new_num_tokens)
     backend = get_backend(model.backend_name)
     parameters = backend.parameters(model)
-    device = backend.device(model.device)
+    device = with_values(backend.device(model.device))
     groups = [
         names for names in _vocabulary(model, parameters) if parameters[names[0]].shape[0] != new_num_tokens
     ]

@@ -22,7 +22,7 @@ def place(plan: LoadPlan, backend: Backend, device_map: object) -> Device:
             has room.
 
     Raises:
-        PlacementError: If the device is not there, or the map would take more than one.
+        PlacementError: If the device is not there or holds no values, or the map would take more than one.
     """
     if isinstance(device_map, Mapping):
         if set(device_map) != {""}:
@@ -31,7 +31,7 @@ def place(plan: LoadPlan, backend: Backend, device_map: object) -> Device:
     if device_map == "disk":
         raise _several('device_map="disk"')
     if device_map not in STRATEGIES:
-        return backend.device(device_map)
+        return with_values(backend.device(device_map))
     if device_map != "auto":
         raise _several(f"device_map={device_map!r}")
     size = model_bytes(plan)
@@ -46,6 +46,22 @@ def place(plan: LoadPlan, backend: Backend, device_map: object) -> Device:
         found=", ".join(f"{device.name}: {device.free}" for device in devices),
         hint="spreading a model over several devices is not there yet; pass a smaller dtype=",
     )
+
+
+def with_values(device: Device) -> Device:
+    """Return a device.
+
+    Raises:
+        PlacementError: If what lies on it has no values.
+    """
+    if device.is_abstract:
+        raise PlacementError(
+            f"the device {device.name!r} holds no values",
+            expected="a device with memory",
+            hint="name one that has (device_map=, device=), or leave the block that sets this one; "
+            "from_config() makes a model without values",
+        )
+    return device
 
 
 def model_bytes(plan: LoadPlan) -> int:
