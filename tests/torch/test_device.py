@@ -73,12 +73,16 @@ def test_an_empty_model_takes_no_memory() -> None:
 def test_buffers_of_an_empty_model_are_where_accelerate_leaves_them(include_buffers: bool) -> None:
     with accelerate.init_empty_weights(include_buffers=include_buffers):
         llama = LlamaForCausalLM(LlamaConfig(**LLAMA))
-        resnet = loadstone.ResNetModel(loadstone.AutoConfig.for_model("resnet", embedding_size=4, hidden_sizes=[4, 4], depths=[1, 1]))
+        resnet = loadstone.ResNetModel(
+            loadstone.AutoConfig.for_model("resnet", embedding_size=4, hidden_sizes=[4, 4], depths=[1, 1])
+        )
     expected = META if include_buffers else torch.device("cpu")
     buffers = [*llama.named_buffers(), *resnet.named_buffers()]
     assert {buffer.device for _, buffer in buffers} == {expected}
     if not include_buffers:
-        assert torch.equal(llama.model.rotary_emb.inv_freq, model_of("LlamaForCausalLM").model.rotary_emb.inv_freq)
+        assert torch.equal(
+            llama.model.rotary_emb.inv_freq, model_of("LlamaForCausalLM").model.rotary_emb.inv_freq
+        )
         assert all(bool((buffer == ("var" in name)).all()) for name, buffer in resnet.named_buffers())
 
 
@@ -129,7 +133,9 @@ def test_what_an_empty_model_cannot_do_is_told(folders: Any, tmp_path: Any) -> N
 
 def test_any_device_that_is_set_is_asked_for(monkeypatch: Any, folders: Any) -> None:
     asked = []
-    monkeypatch.setattr("loadstone_torch.backend._default_device", lambda: asked.append(1) or torch.device("cuda:7"))
+    monkeypatch.setattr(
+        "loadstone_torch.backend._default_device", lambda: asked.append(1) or torch.device("cuda:7")
+    )
     for make in (MADE["constructor"], lambda: LlamaForCausalLM.from_pretrained(folders["llama"])):
         with pytest.raises(PlacementError, match="there is no device 'cuda:7' here"):
             make()
