@@ -33,9 +33,11 @@ class Cache:
 
     def update(self, k: Array, v: Array, layer: int) -> tuple[Array, Array]:
         """Append keys and values (B, T, K, D) of new tokens to a layer and return all of that layer's."""
-        if layer == len(self.layers):
+        # `nnx.tabulate` gives each layer a copy, without what earlier layers have added.
+        if layer >= len(self.layers):
             self.layers.append((k, v))
-        elif self.length is None:
+            return k, v
+        if self.length is None:
             old_k, old_v = self.layers[layer]
             self.layers[layer] = jnp.concatenate((old_k, k), axis=1), jnp.concatenate((old_v, v), axis=1)
         else:

@@ -251,7 +251,7 @@ def attention(
         The mix (B, H, T, D), and the weights (B, H, T, S) where eager.
     """
     if not eager and softcap is None:
-        grouped = q.shape[1] != k.shape[1]
+        grouped = bool(q.shape[1] != k.shape[1])  # torch.jit.trace compares sizes to a tensor
         mixed = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=grouped
         )
