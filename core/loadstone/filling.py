@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ def read_parameters(prepared: Prepared, given: LoadArguments) -> tuple[LoadPlan,
         plan = _settle_ties(prepared, files, traffic)
         requests = _requests(dataclasses.replace(prepared, plan=plan), given, paths)
         tensors = read_tensors(files, requests, alignment=backend.capabilities.alignment, traffic=traffic)
-        with byte_bar(total=prepared.index.nbytes, what="Loading") as advance:
+        # Closed, so that whatever ends the load ends the threads that read; the error holds this frame.
+        with closing(tensors), byte_bar(total=prepared.index.nbytes, what="Loading") as advance:
             for tensor in tensors:
                 backend.put(prepared.model, tensor.name, tensor, prepared.device)
                 advance(tensor.nbytes)

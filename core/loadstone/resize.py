@@ -124,7 +124,7 @@ def _as_fresh(old: Array, number: int, generator: np.random.Generator, width: fl
 
     if old.ndim == 1:
         return np.zeros(number, np.float32)
-    return width * generator.standard_normal((number, *old.shape[1:]), np.float32)
+    return np.asarray(width * generator.standard_normal((number, *old.shape[1:]), np.float32))
 
 
 def _as_old(old: Array, number: int, generator: np.random.Generator) -> Array:
@@ -136,10 +136,10 @@ def _as_old(old: Array, number: int, generator: np.random.Generator) -> Array:
     drawn = generator.standard_normal((number, len(mean)), np.float32)
     if old.ndim == 1:
         spread = NARROWING * values.std(axis=0, ddof=1) if len(old) > 1 else np.zeros_like(mean)
-        return (mean + drawn * spread).reshape(number)
+        return np.asarray(mean + drawn * spread).reshape(number)
     centred = values - mean
     try:
         root = np.linalg.cholesky(NARROWING * (centred.T @ centred / len(old)))
     except np.linalg.LinAlgError:
         root = np.zeros((len(mean), len(mean)), np.float32)
-    return (mean + drawn @ root.T).reshape(number, *old.shape[1:])
+    return np.asarray(mean + drawn @ root.T).reshape(number, *old.shape[1:])
