@@ -412,6 +412,15 @@ CASES = [
         lambda p: (p.llama(), p.bert()),
         'loadstone.modeling_utils.load_sharded_checkpoint(AutoModel.from_pretrained("bert"), "llama")',
     ),
+    Case("A seed that is no number", Place.llama, 'AutoModel.from_pretrained("llama", seed="first")'),
+    Case("A seed and a source", Place.llama, 'AutoModel.from_pretrained("llama", seed=1, rngs=1)'),
+    Case("A source of another framework", Place.llama, 'AutoModel.from_pretrained("llama", rngs=1)'),
+    Case("A device without values", Place.llama, 'AutoModel.from_pretrained("llama", device_map="meta")'),
+    Case(
+        "A model without values",
+        Place.llama,
+        'AutoModel.from_pretrained("llama").to("meta").save_pretrained("out")',
+    ),
 ]
 
 
