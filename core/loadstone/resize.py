@@ -61,7 +61,7 @@ def resize_token_embeddings(
             backend.tie(model, name, owner)
     # A copy: a clone of the model may share the old one.
     config = copy.deepcopy(model.config)
-    config.get_text_config().update({"vocab_size": new_num_tokens})
+    config.update({"vocab_size": new_num_tokens})
     model.config = model.base_model.config = config
 
 
