@@ -127,6 +127,21 @@ class FlaxBackend(Backend):
         """Return a parameter's bytes: its own memory on the CPU, a copy of it elsewhere."""
         return self.to_host(name, _variable(model, name).get_value())
 
+    def draw_seed(self, rngs: object = None) -> int:
+        """Draw from an `nnx.Rngs` (its stream `params`), a stream of such, or a key; JAX has no generator of its own."""
+        if rngs is None:
+            return super().draw_seed()
+        stream = rngs.params if isinstance(rngs, nnx.Rngs) else rngs
+        key = stream() if isinstance(stream, nnx.RngStream) else stream
+        if not isinstance(key, jax.Array) or isinstance(key, jax.core.Tracer):
+            raise ArgumentError(
+                "rngs is no source of random numbers",
+                expected="an nnx.Rngs, or a key of jax.random, outside of jax.jit",
+                found=type(key).__name__,
+                hint="pass nnx.Rngs(0), or seed=, a number",
+            )
+        return int.from_bytes(np.asarray(jax.random.key_data(key)).tobytes(), "little")
+
 
 def _variable(model: nnx.Module, name: str) -> nnx.Variable[Any]:
     found: nnx.Variable[Any] = submodule(model, name)

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from loadstone.backend import get_backend
 from loadstone.decoding import NextLogits, Prompts, Streamer, decode, read_prompts
 from loadstone.errors import ArgumentError
+from loadstone.seeds import choose_seed
 from loadstone_flax.layers import full_precision
 
 
@@ -31,9 +33,11 @@ class Cache:
 
     def update(self, k: Array, v: Array, layer: int) -> tuple[Array, Array]:
         """Append keys and values (B, T, K, D) of new tokens to a layer and return all of that layer's."""
-        if layer == len(self.layers):
+        # `nnx.tabulate` gives each layer a copy, without what earlier layers have added.
+        if layer >= len(self.layers):
             self.layers.append((k, v))
-        elif self.length is None:
+            return k, v
+        if self.length is None:
             old_k, old_v = self.layers[layer]
             self.layers[layer] = jnp.concatenate((old_k, k), axis=1), jnp.concatenate((old_v, v), axis=1)
         else:
@@ -106,6 +110,7 @@ def generate(
     inputs: Any = None,
     use_cache: bool = True,
     streamer: Streamer | None = None,
+    rngs: Any = None,
     **arguments: Any,
 ) -> Array:
     """Continue prompts, dropout switched off.
@@ -120,6 +125,7 @@ def generate(
         inputs: The same as `input_ids`.
         use_cache: Keep keys and values; False computes every token again at each step.
         streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
+        rngs: An `nnx.Rngs` or a key of JAX's, in place of `seed`: it decides which tokens are drawn.
         **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generation.resolve_generation`; where
             absent, generation_config.json decides.
 
@@ -132,6 +138,8 @@ def generate(
     given = inputs if input_ids is None else input_ids
     if isinstance(given, jax.core.Tracer):
         raise ArgumentError("generate() is compiled already", hint="call it outside jax.jit")
+    if rngs is not None:
+        arguments["seed"] = choose_seed(get_backend(model.backend_name), arguments.get("seed"), rngs)
     prompts = read_prompts(model, given, attention_mask, arguments)
     plan = prompts.plan
     if not plan.is_greedy or streamer is not None:

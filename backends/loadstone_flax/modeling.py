@@ -43,6 +43,30 @@ SETTINGS = (
     "problem_type",
 )
 
+PARTS = frozenset(
+    {
+        "before_answers",
+        "check_generates",
+        "check_saves",
+        "classifier_spec",
+        "describe",
+        "embed",
+        "eval",
+        "forward",
+    }
+    | {
+        "module_at",
+        "pooled",
+        "result",
+        "run_base",
+        "set_attn_implementation",
+        "set_attributes",
+        "set_module_at",
+    }
+    | {"train", "wants"}
+)
+"""Methods that a load or a call of a model is made of: what they take and return is not all arrays."""
+
 jax.tree_util.register_pytree_with_keys(
     ModelOutput,
     lambda output: ([(jax.tree_util.DictKey(name), value) for name, value in output.items()], tuple(output)),
@@ -75,6 +99,10 @@ class _DrawnWhenCalled(type(nnx.Module)):  # type: ignore[misc]
             return super().__call__(config, **options)
         options.setdefault("dtype", "float32")
         return cls.from_config(config, **options)
+
+    def __dir__(cls) -> list[str]:
+        # `nnx.tabulate` makes a compiled program of each public method that it finds here, which these cannot be.
+        return [name for name in super().__dir__() if name not in PARTS]
 
 
 class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):

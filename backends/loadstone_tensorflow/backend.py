@@ -49,11 +49,11 @@ class TensorFlowBackend(Backend):
     def device(self, requested: object) -> Device:
         """Return a device from a name ("GPU:0", "/GPU:0", "cpu", "cuda:0") or a `tf.config.LogicalDevice`.
 
-        None is the first: a GPU where there is one.
+        None is where TensorFlow puts variables now: as `tf.device` says, else on a GPU where there is one.
         """
         known = {device.name: device for device in self.devices()}
         if requested is None:
-            return next(iter(known.values()))
+            requested = _default_device() or next(iter(known))
         given = str(getattr(requested, "name", requested)).replace("cuda", "GPU")
         try:
             name = device_name(given if given.startswith("/") else f"/{given}")
@@ -138,6 +138,21 @@ class TensorFlowBackend(Backend):
             value = tf.convert_to_tensor(submodule(model, name).value)
             data = np.asarray(memoryview(tf.bitcast(value, tf.uint8)))
         return HostTensor(name=name, dtype=value.dtype.name, shape=tuple(value.shape), data=data.reshape(-1))
+
+    def draw_seed(self, rngs: object = None) -> int:
+        """Draw from TensorFlow's global generator, which `tf.random.set_seed` sets."""
+        if rngs is not None:
+            return super().draw_seed(rngs)
+        with tf.init_scope(), tf.device("CPU:0"):
+            return int(tf.random.uniform((), maxval=tf.int64.max, dtype=tf.int64))
+
+
+def _default_device() -> str | None:
+    """Return where a variable made now would lie; None where a strategy of `tf.distribute` decides."""
+    if tf.distribute.has_strategy():
+        return None
+    with tf.init_scope():
+        return device_name(tf.Variable(0.0).device)
 
 
 def _gpus() -> list[Device]:

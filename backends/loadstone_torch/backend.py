@@ -14,7 +14,7 @@ from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import BackendError, PlacementError, nearest
 from loadstone.read.tensor import HostTensor
-from loadstone_torch.layers import RotaryEmbedding, without_memory
+from loadstone_torch.layers import BatchNorm, RotaryEmbedding, without_memory
 
 TORCH_DTYPES = {name: getattr(torch, name) for name in DTYPES if hasattr(torch, name)}
 NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
@@ -36,10 +36,16 @@ class TorchBackend(Backend):
         return (*found, Device(name="cpu", is_host=True, free=free, total=total))
 
     def device(self, requested: object) -> Device:
-        """Return a device from a `torch.device`, its string, or a CUDA index; None is the CPU."""
+        """Return a device from a `torch.device`, its string, or a CUDA index.
+
+        None is where PyTorch puts parameters now: `with torch.device(...)`, `torch.set_default_device` and accelerate's
+        `init_empty_weights` say it, and else it is the CPU.
+        """
+        if requested is None:
+            requested = _default_device()
         try:
             named = f"cuda:{requested}" if isinstance(requested, int) else requested
-            wanted = torch.device("cpu" if named is None else named)
+            wanted = torch.device(named)
         except (RuntimeError, TypeError) as error:
             raise PlacementError(
                 f"PyTorch knows no device {requested!r}",
@@ -47,6 +53,8 @@ class TorchBackend(Backend):
                 hint=nearest(str(requested), ("cpu", "cuda", "auto"))
                 or "name a device, or leave device_map out",
             ) from error
+        if wanted.type == "meta":
+            return Device(name="meta", is_host=False, free=0, total=0, is_abstract=True)
         name = "cuda:0" if wanted == torch.device("cuda") else str(wanted)
         known = {device.name: device for device in self.devices()}
         if name not in known:
@@ -112,12 +120,16 @@ class TorchBackend(Backend):
         _resize(module, shared)
 
     def compute(self, model: nn.Module, device: Device) -> tuple[str, ...]:
-        """Fill the rotary frequencies."""
+        """Fill the rotary frequencies; where parameters get no values, buffers may: running statistics too."""
+        # accelerate's `init_empty_weights` leaves buffers where they would be without it.
+        place = torch.empty(0).device if device.is_abstract else torch.device(device.name)
         names = []
         for path, module in _walk(model):
             if isinstance(module, RotaryEmbedding):
-                module.compute(torch.device(device.name))
+                module.compute(place)
                 names.append(f"{path}inv_freq")
+            elif device.is_abstract and isinstance(module, BatchNorm):
+                module.compute(place)
         return tuple(names)
 
     def finish(self, model: nn.Module, *, training: bool) -> None:
@@ -141,13 +153,32 @@ class TorchBackend(Backend):
         """Return a parameter's or buffer's bytes: its own memory on the CPU, a copy of it elsewhere."""
         module, leaf = _owner(model, name)
         held = module._parameters.get(leaf)
-        return self.to_host(name, module._buffers[leaf] if held is None else held)
+        value = module._buffers[leaf] if held is None else held
+        if value.is_meta:
+            raise BackendError(
+                f"{name} has no value: it lies on the device 'meta'",
+                hint="load the model with from_pretrained, or give it memory first: model.to_empty(device=...)",
+            )
+        return self.to_host(name, value)
+
+    def draw_seed(self, rngs: object = None) -> int:
+        """Draw from PyTorch's global generator, which `torch.manual_seed` sets."""
+        if rngs is not None:
+            return super().draw_seed(rngs)
+        return int(torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu"))
 
     def to_host(self, name: str, value: torch.Tensor) -> HostTensor:
         """Return a tensor on the host: its own memory where it lies there in one piece."""
         value = value.detach().cpu().contiguous()
         data = value.reshape(-1).view(torch.uint8).numpy()
         return HostTensor(name=name, dtype=NAMES[value.dtype], shape=tuple(value.shape), data=data)
+
+
+def _default_device() -> torch.device:
+    """Return where a module made now would have its parameters."""
+    probe = nn.Module()
+    probe.register_parameter("here", nn.Parameter(torch.empty(0)))
+    return probe.here.device
 
 
 def _persistent(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
@@ -180,6 +211,8 @@ def _resize(module: nn.Module, value: torch.Tensor | None) -> None:
     """Keep what a layer says of itself true to its weight."""
     if value is not None and isinstance(module, nn.Embedding):
         module.num_embeddings = len(value)
+        if module.padding_idx is not None and module.padding_idx >= len(value):
+            module.padding_idx = None
     elif value is not None and isinstance(module, nn.Linear):
         module.out_features = len(value)
 
@@ -187,7 +220,7 @@ def _resize(module: nn.Module, value: torch.Tensor | None) -> None:
 def _as_torch(tensor: HostTensor) -> torch.Tensor:
     dtype = TORCH_DTYPES[tensor.dtype]
     if not len(tensor.data):
-        return torch.empty(tensor.shape, dtype=dtype)
+        return torch.empty(tensor.shape, dtype=dtype, device="cpu")
     # torch warns of a read-only buffer that it could write to; ours are private copies or copy-on-write.
     data = tensor.data if tensor.data.flags.writeable else np.array(tensor.data)
     # What a tensor is made from stays alive: rather the mapping that all share than a view of it for each.

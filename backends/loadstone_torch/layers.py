@@ -151,6 +151,13 @@ class BatchNorm(nn.BatchNorm2d):
         counter = torch.zeros((), dtype=torch.int64, device=self.weight.device)
         self.register_buffer("num_batches_tracked", counter)
 
+    def compute(self, device: torch.device) -> None:
+        """Give the running statistics the values that they start with, on `device`."""
+        for name, held in self._buffers.items():
+            assert held is not None
+            self._buffers[name] = torch.empty_like(held, device=device)
+        self.reset_running_stats()
+
 
 class RMSNorm(nn.Module):
     """Root mean square norm, computed in float32. Source: Zhang and Sennrich 2019, arXiv:1910.07467."""
@@ -261,7 +268,7 @@ def attention(
     if mask is not None and mask.shape[-1] > k.shape[2]:
         mask = mask[..., -k.shape[2] :]
     if not eager and softcap is None:
-        grouped = q.shape[1] != k.shape[1]
+        grouped = bool(q.shape[1] != k.shape[1])  # torch.jit.trace compares sizes to a tensor
         mixed = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=grouped
         )

@@ -10,6 +10,7 @@ from typing import Any
 from loadstone.architectures import Head
 from loadstone.config import Config
 from loadstone.errors import ArgumentError, nearest
+from loadstone.seeds import whole_number
 
 # Known to transformers' users; what they ask for is always so, or has no meaning here.
 ACCEPTED = frozenset({"low_cpu_mem_usage", "from_pt", "weights_only", "resume_download"})
@@ -52,7 +53,8 @@ class LoadArguments:
     model_type: str | None = None
     trust_remote_code: bool | None = None
     attn_implementation: str | None = None
-    seed: int = 0
+    seed: int | None = None
+    rngs: object = None
 
     def source(self) -> dict[str, Any]:
         """Return the arguments that say where files come from."""
@@ -68,7 +70,7 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
 
     Raises:
         ArgumentError: If `dtype` and `torch_dtype` disagree, an argument is not built yet or is another's, `model_type` is
-            no text, or `read` is unknown.
+            no text, `read` is unknown, or `seed` is no whole number.
     """
     known = {name: value for name, value in arguments.items() if name in FIELDS}
     rest = {name: value for name, value in arguments.items() if name not in FIELDS and name not in ACCEPTED}
@@ -101,6 +103,8 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
             expected=f"one of: {', '.join(READ_MODES)}",
             hint=nearest(str(found.read), READ_MODES) or "leave it out",
         )
+    if found.seed is not None:
+        whole_number(found.seed)
     return found, rest
 
 

@@ -11,12 +11,13 @@ import dataclasses
 import functools
 import importlib
 import os
+import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone import plugins
 from loadstone.dtypes import canonical
-from loadstone.errors import ArchitectureError, MissingFrameworkError
+from loadstone.errors import ArchitectureError, ArgumentError, MissingFrameworkError
 
 if TYPE_CHECKING:
     from loadstone.architectures import Architecture, Head
@@ -69,12 +70,14 @@ class Device:
         is_host: Whether it computes in the process's own memory.
         free: Bytes that can be allocated now.
         total: Bytes it has.
+        is_abstract: It holds shapes and dtypes and no values, as PyTorch's "meta" does.
     """
 
     name: str
     is_host: bool
     free: int
     total: int
+    is_abstract: bool = False
 
 
 def host_memory() -> tuple[int, int]:
@@ -105,7 +108,9 @@ class Backend(abc.ABC):
 
     @abc.abstractmethod
     def device(self, requested: object) -> Device:
-        """Return the device that a caller named: a string or the framework's object; None is the default one.
+        """Return the device that a caller named: a string or the framework's object.
+
+        None is the default one: where the framework itself would put a new parameter here and now.
 
         Raises:
             PlacementError: If there is no such device.
@@ -179,6 +184,26 @@ class Backend(abc.ABC):
         array = np.asarray(value, order="C")
         data = array.reshape(-1).view(np.uint8)
         return HostTensor(name=name, dtype=canonical(array.dtype), shape=array.shape, data=data)
+
+    def draw_seed(self, rngs: object = None) -> int:
+        """Return the number from which a call draws that says no `seed=`.
+
+        A framework with a global generator takes it from there, so that what its users do to fix randomness decides;
+        without one, it differs from call to call.
+
+        Args:
+            rngs: A source of random numbers that the caller passed, where the framework's users pass such; None: nothing.
+
+        Raises:
+            ArgumentError: If this framework takes no such source.
+        """
+        if rngs is not None:
+            raise ArgumentError(
+                f"the backend {self.name!r} takes no rngs=",
+                found=type(rngs).__name__,
+                hint="pass seed=, a number",
+            )
+        return secrets.randbits(63)
 
     def model_class(self, architecture: Architecture, head: Head) -> type:
         """Return the class of one head of an architecture.

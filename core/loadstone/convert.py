@@ -14,6 +14,7 @@ from loadstone.dtypes import CASTABLE, DTYPES, canonical, nbytes
 from loadstone.errors import ArgumentError, MatchError
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
+from loadstone.planning.place import with_values
 from loadstone.planning.records import Assignment, LoadPlan, ParameterState
 from loadstone.pretrained import Pretrained
 from loadstone.report import LoadReport, human_bytes
@@ -89,7 +90,7 @@ def to_backend(
         ArgumentError: If `model` is no model of ours, or `dtype` none of floats.
         ArchitectureError: If the other backend has no such class.
         MatchError: If the model's parameters are not those of its class, or one cannot be cast.
-        PlacementError: If there is no such device.
+        PlacementError: If there is no such device, or it holds no values.
         MissingFrameworkError: If the other framework is not installed.
 
     Example:
@@ -143,7 +144,7 @@ def _decided(
         target=target,
         policy=policy,
         made=_built(model, source.parameters(model), target, policy, attention),
-        device=chosen.device(device),
+        device=with_values(chosen.device(device)),
         copy=copy,
     )
 

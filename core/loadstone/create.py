@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from loadstone.backend import Device
@@ -14,6 +14,7 @@ from loadstone.memory import check_room, memory_told
 from loadstone.planning.dtype import DTypePolicy, dtype_policy
 from loadstone.planning.fresh import draw
 from loadstone.planning.records import Assignment
+from loadstone.seeds import choose_seed
 from loadstone.target import Target, choose_target
 
 
@@ -26,10 +27,14 @@ def from_config(
     backend: str | None = None,
     dtype: object = None,
     attn_implementation: str | None = None,
-    seed: int = 0,
+    seed: int | None = None,
+    rngs: object = None,
     **options: Any,
 ) -> Any:
-    """Return a model with fresh weights, in training mode, on the backend's default device.
+    """Return a model with fresh weights, in training mode, on the framework's default device.
+
+    Where that device holds no values (PyTorch's "meta", accelerate's `init_empty_weights`), nothing is drawn and nothing
+    allocated.
 
     Args:
         config: It is copied.
@@ -38,56 +43,80 @@ def from_config(
         backend: As in `from_pretrained`.
         dtype: A dtype; None: the configuration's, else float32.
         attn_implementation: "sdpa" or "eager".
-        seed: The same seed gives the same numbers in every backend.
+        seed: The same seed gives the same numbers in every backend; None: the framework's own generator decides
+            (`torch.manual_seed`, `tf.random.set_seed`), and where it has none, the numbers differ from call to call.
+        rngs: In Flax, an `nnx.Rngs` or a key of JAX's in place of a seed.
         **options: Keyword arguments of the model class (`add_pooling_layer`).
 
     Raises:
         ArchitectureError: If there is no such class.
-        ArgumentError: If an option is unknown.
+        ArgumentError: If an option is unknown, or `seed` and `rngs` are both given.
+        PlacementError: If the device that the framework is set to is not there.
         OutOfMemoryError: If there is less memory than the parameters need.
     """
     config = copy.deepcopy(config)
     target = choose_target(config, task, model_class, backend)
     unknown = [name for name in options if name not in target.head.options]
     if unknown:
-        known = (*target.head.options, "dtype", "attn_implementation", "seed", "backend")
+        known = (*target.head.options, "dtype", "attn_implementation", "seed", "rngs", "backend")
         raise ArgumentError(
             f"from_config() knows no argument {unknown[0]!r}", hint=nearest(unknown[0], known)
         )
     policy = dtype_policy(dtype, config=config, index=None, architecture=target.architecture)
     model = target.build(config, policy, attn_implementation=attn_implementation, options=options)
     device = target.backend.device(None)
-    assignments = list(_all_fresh(target, config, policy, model))
-    check_room(assignments, device)
-    for assignment in assignments:
-        if assignment.state == "new":
-            put_fresh(target, config, model, assignment, seed=seed, device=device)
-        else:
-            target.backend.tie(model, assignment.name, assignment.to)
+    fresh, tied = _all_fresh(target, config, policy, model)
+    if not device.is_abstract:
+        check_room(fresh, device)
+        put_fresh(target, config, model, fresh, seed=seed, rngs=rngs, device=device)
+    for assignment in tied:
+        target.backend.tie(model, assignment.name, assignment.to)
     target.backend.compute(model, device)
-    target.backend.finish(model, training=True)
+    if not device.is_abstract:
+        target.backend.finish(model, training=True)
     return model
 
 
-def _all_fresh(target: Target, config: Config, policy: DTypePolicy, model: Any) -> Iterator[Assignment]:
-    """Yield the state of each parameter of a model without a checkpoint: new, or tied; ties last."""
+def _all_fresh(
+    target: Target, config: Config, policy: DTypePolicy, model: Any
+) -> tuple[list[Assignment], list[Assignment]]:
+    """Return what becomes of each parameter of a model without a checkpoint: those to draw, and those that are tied."""
     parameters = target.backend.parameters(model)
     ties = target.head.ties_of(config)
+    fresh = []
     for name, parameter in parameters.items():
         if name not in ties:
             dtype = policy.target(target.head.base_name(name), parameter.dtype, parameter.dtype)
-            yield Assignment(name=name, state="new", dtype=dtype, shape=parameter.shape, why="no checkpoint")
-    for name, to in ties.items():
-        yield Assignment(name=name, state="tied", shape=parameters[name].shape, to=to)
+            fresh.append(
+                Assignment(name=name, state="new", dtype=dtype, shape=parameter.shape, why="no checkpoint")
+            )
+    tied = [
+        Assignment(name=name, state="tied", shape=parameters[name].shape, to=to) for name, to in ties.items()
+    ]
+    return fresh, tied
 
 
 def put_fresh(
-    target: Target, config: Config, model: Any, assignment: Assignment, *, seed: int, device: Device
+    target: Target,
+    config: Config,
+    model: Any,
+    assignments: Sequence[Assignment],
+    *,
+    seed: int | None,
+    rngs: object,
+    device: Device,
 ) -> None:
-    """Draw one parameter afresh and put it into the model."""
-    base_name = target.head.base_name(assignment.name)
-    with memory_told(f"to draw {assignment.name}", asked=nbytes("float32", assignment.shape)):
-        tensor = draw(
-            assignment, base_name=base_name, architecture=target.architecture, config=config, seed=seed
-        )
-    target.backend.put(model, assignment.name, tensor, device)
+    """Draw parameters afresh and put them into the model; where there are none, no generator moves on."""
+    if not assignments and rngs is None:
+        return
+    number = choose_seed(target.backend, seed, rngs)
+    for assignment in assignments:
+        with memory_told(f"to draw {assignment.name}", asked=nbytes("float32", assignment.shape)):
+            tensor = draw(
+                assignment,
+                base_name=target.head.base_name(assignment.name),
+                architecture=target.architecture,
+                config=config,
+                seed=number,
+            )
+        target.backend.put(model, assignment.name, tensor, device)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from loadstone.backend import get_backend
 from loadstone.errors import ArgumentError, logger_of
 from loadstone.generation import Generation, resolve_generation
 from loadstone.processors import Processors, check_left
@@ -98,6 +99,8 @@ def read_prompts(
             found=f"{needed}: the longest prompt, and {plan.max_new_tokens} new tokens but the last",
             hint="pass a smaller max_new_tokens=, or the end of the prompt",
         )
+    if plan.do_sample and plan.seed is None:
+        plan = dataclasses.replace(plan, seed=get_backend(model.backend_name).draw_seed())
     return Prompts(ids=ids, mask=mask, plan=plan, types=types)
 
 

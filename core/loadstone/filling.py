@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,15 @@ def _filled(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
     backend, model, device = prepared.target.backend, prepared.model, prepared.device
     plan, traffic = read_parameters(prepared, given)
     check_room(plan.assignments.values(), device)
-    for assignment in plan.in_state("new"):
-        put_fresh(prepared.target, prepared.config, model, assignment, seed=given.seed, device=device)
+    put_fresh(
+        prepared.target,
+        prepared.config,
+        model,
+        plan.in_state("new"),
+        seed=given.seed,
+        rngs=given.rngs,
+        device=device,
+    )
     for assignment in plan.in_state("tied"):
         backend.tie(model, assignment.name, assignment.to)
     computed = backend.compute(model, device)
@@ -71,7 +79,8 @@ def read_parameters(prepared: Prepared, given: LoadArguments) -> tuple[LoadPlan,
         requests = _requests(dataclasses.replace(prepared, plan=plan), given, paths)
         tensors = read_tensors(files, requests, alignment=backend.capabilities.alignment, traffic=traffic)
         total = sum(nbytes(assignment.dtype, assignment.shape) for assignment in plan.reads())
-        with byte_bar(total=total, what="Loading") as advance:  # of what arrives, as its tensors are counted
+        # Closed, so that whatever ends the load ends the threads that read; the error holds this frame.
+        with closing(tensors), byte_bar(total=total, what="Loading") as advance:  # of what arrives
             for tensor in tensors:
                 backend.put(prepared.model, tensor.name, tensor, prepared.device)
                 advance(tensor.nbytes)

@@ -190,7 +190,7 @@ class Generation:
         forced_bos: One of these follows a prompt of one token; () for any.
         forced_eos: One of these is the last token that `max_new_tokens` allows; () for any.
         prompt_length: Tokens of the prompts, padding included.
-        seed: Of the generator that draws; None: a fresh one each time.
+        seed: Of the generator that draws; None: the framework's own generator says one.
         stop_strings: A sequence ends when its continuation holds one of them.
         to_text: Turns token ids into text, for `stop_strings`.
     """

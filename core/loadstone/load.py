@@ -19,6 +19,7 @@ from loadstone.memory import memory_told
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
 from loadstone.planning.match import match
+from loadstone.planning.place import with_values
 from loadstone.planning.records import COUNTS_ANEW
 from loadstone.prepare import Prepared, prepare, report_of
 from loadstone.pretrained import Pretrained
@@ -69,7 +70,8 @@ def from_pretrained(
             * `trust_remote_code`: no code of a checkpoint is run whatever it says; the report tells where there is some.
             * `output_loading_info`: return the model and a dict of missing, unexpected and mismatched keys.
             * `attn_implementation`: "sdpa" or "eager".
-            * `seed`: of the generator that draws a new task head.
+            * `seed`: a number that decides what a new task head is drawn as, the same in every framework; None: the
+              framework's own generator decides, as in `from_config`. `rngs`: in Flax, an `nnx.Rngs` or a key in its place.
 
     Returns:
         The model, in inference mode; `model.load_report` says what became of every tensor.
@@ -145,6 +147,7 @@ def load_into(
         MatchError: If something does not fit, or the model ties two parameters that are stored with different values.
         CheckpointError: If the files are damaged.
         ChangedFileError: If a file changes while it is read.
+        PlacementError: If the model lies where nothing has values.
     """
     watched = watch(resolve(folder))
     with watched.unchanged(None):
@@ -191,7 +194,7 @@ def _prepared_into(
         policy=policy,
         model=model,
         plan=dataclasses.replace(plan, compare=tuple(tied), may_differ=False),
-        device=backend.device(model.device),
+        device=with_values(backend.device(model.device)),
     )
 
 

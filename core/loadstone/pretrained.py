@@ -218,23 +218,32 @@ class Pretrained:
         new_num_tokens: int | None = None,
         pad_to_multiple_of: int | None = None,
         mean_resizing: bool = True,
+        *,
+        seed: int | None = None,
     ) -> Any:
         """Give the embedding and the output layer another number of rows, in place.
+
+        `loadstone.resize.resize_token_embeddings` tells what new rows are.
 
         Args:
             new_num_tokens: Rows to have; None: as many as now.
             pad_to_multiple_of: Round that number up.
-            mean_resizing: A new row is the mean of the old ones; else zeros.
+            mean_resizing: Draw new rows from the distribution of the old ones; else as in a fresh model.
+            seed: Decides what is drawn, the same in every framework; None: the framework's own generator does.
 
         Returns:
             The layer that looks tokens up.
+
+        Raises:
+            ArgumentError: If the model reads no tokens, or the number is not positive.
         """
         from loadstone.resize import resize_token_embeddings
 
-        rows = self.config.get_text_config().vocab_size if new_num_tokens is None else new_num_tokens
+        table = self.get_input_embeddings()
+        rows = int(table.weight.shape[0]) if new_num_tokens is None else new_num_tokens
         if pad_to_multiple_of:
             rows = -(-rows // pad_to_multiple_of) * pad_to_multiple_of
-        resize_token_embeddings(self, rows, mean_resizing=mean_resizing)
+        resize_token_embeddings(self, rows, mean_resizing=mean_resizing, seed=seed)
         return self.get_input_embeddings()
 
     @property

@@ -24,7 +24,8 @@ class Sampler:
 
     def __init__(self, plan: Generation) -> None:
         self._plan = plan
-        self._generator = np.random.default_rng(plan.seed)
+        # numpy takes no negative numbers, and PyTorch's users pass them.
+        self._generator = np.random.default_rng(None if plan.seed is None else plan.seed % 2**128)
 
     def choose(self, scores: Array) -> Array:
         """Return the next token of each sequence.

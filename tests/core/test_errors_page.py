@@ -537,6 +537,15 @@ CASES = [
         "Windowed layers without a window",
         lambda p: p.llama(model_type="mistral", architectures=["MistralForCausalLM"], sliding_window=0),
     ),
+    Case("A seed that is no number", Place.llama, 'AutoModel.from_pretrained("llama", seed="first")'),
+    Case("A seed and a source", Place.llama, 'AutoModel.from_pretrained("llama", seed=1, rngs=1)'),
+    Case("A source of another framework", Place.llama, 'AutoModel.from_pretrained("llama", rngs=1)'),
+    Case("A device without values", Place.llama, 'AutoModel.from_pretrained("llama", device_map="meta")'),
+    Case(
+        "A model without values",
+        Place.llama,
+        'AutoModel.from_pretrained("llama").to("meta").save_pretrained("out")',
+    ),
 ]
 
 

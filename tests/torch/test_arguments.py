@@ -91,7 +91,7 @@ def test_a_device_that_is_there(folders, device_map):
     ("device_map", "message"),
     [
         ("cpuu", "PyTorch knows no device 'cpuu'"),
-        ("meta", "no device 'meta' here"),
+        ("meta", "the device 'meta' holds no values"),
         ("balanced", "not there yet"),
         ({"model": "cpu", "lm_head": "disk"}, "a device map of 2 entries"),
     ],

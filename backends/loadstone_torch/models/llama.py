@@ -169,7 +169,7 @@ class LlamaModel(PreTrainedModel):
         """
         x = self.embed(self.embed_tokens, input_ids, inputs_embeds)
         if inputs_embeds is None and self.spec.embedding_scale != 1.0:
-            x = x * torch.tensor(self.spec.embedding_scale, dtype=x.dtype)
+            x = x * torch.tensor(self.spec.embedding_scale, dtype=x.dtype, device="cpu")
         cache = past_key_values
         check_cache(cache)
         if cache is None and self.wants("use_cache", use_cache):

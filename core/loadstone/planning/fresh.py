@@ -1,4 +1,4 @@
-"""Drawing parameters that no checkpoint holds: the same numbers in every framework, from a seeded generator."""
+"""Drawing parameters that no checkpoint holds: the same numbers in every framework, from one seed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from loadstone.architectures import Architecture, matches
 from loadstone.config import Config
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from loadstone.planning.records import Assignment
     from loadstone.read.tensor import HostTensor
 
@@ -43,9 +45,7 @@ def draw(
         data[:] = 0
         return HostTensor(name=assignment.name, dtype=assignment.dtype, shape=assignment.shape, data=data)
     if kind in ("normal", "fan_out"):
-        digest = hashlib.sha256(f"{seed}:{assignment.name}".encode()).digest()
-        generator = np.random.Generator(np.random.Philox(int.from_bytes(digest[:16], "little")))
-        values = generator.standard_normal(assignment.shape, np.float32)
+        values = generator_of(seed, assignment.name).standard_normal(assignment.shape, np.float32)
         values *= config.initializer_range if kind == "normal" else _fan_out(assignment.shape)
         pad = config.pad_token_id
         if base_name == f"{architecture.embedding}.weight" and pad is not None and 0 <= pad < len(values):
@@ -54,6 +54,14 @@ def draw(
         values = np.full(assignment.shape, 1 if kind == "ones" else 0, np.float32)
     cast(np.atleast_1d(values).reshape(-1).view(np.uint8), "float32", data, assignment.dtype)
     return HostTensor(name=assignment.name, dtype=assignment.dtype, shape=assignment.shape, data=data)
+
+
+def generator_of(seed: int, name: str) -> np.random.Generator:
+    """Return the generator of one parameter's numbers, which the order of parameters does not change."""
+    import numpy as np
+
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return np.random.Generator(np.random.Philox(int.from_bytes(digest[:16], "little")))
 
 
 def _fan_out(shape: tuple[int, ...]) -> float:

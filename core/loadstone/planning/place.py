@@ -22,7 +22,8 @@ def place(plan: LoadPlan, backend: Backend, device_map: object) -> Device:
             "auto": the first device that has room.
 
     Raises:
-        PlacementError: If the device is not there, or the map would take more than one or leaves parameters out.
+        PlacementError: If the device is not there or holds no values, or the map would take more than one or leaves
+            parameters out.
     """
     if isinstance(device_map, Mapping) and set(device_map) != {""}:
         return _mapped(plan, backend, device_map)
@@ -31,7 +32,7 @@ def place(plan: LoadPlan, backend: Backend, device_map: object) -> Device:
     if device_map == "disk":
         raise _several('device_map="disk"')
     if device_map not in STRATEGIES:
-        return backend.device(device_map)
+        return with_values(backend.device(device_map))
     if device_map != "auto":
         raise _several(f"device_map={device_map!r}")
     size = model_bytes(plan)
@@ -71,11 +72,27 @@ def _mapped(plan: LoadPlan, backend: Backend, device_map: Mapping[str, object]) 
     devices = {device.name: device for device in map(backend.device, device_map.values())}
     if len(devices) > 1:
         raise several
-    return next(iter(devices.values()))
+    return with_values(next(iter(devices.values())))
 
 
 def _covers(path: str, name: str) -> bool:
     return path in ("", name) or name.startswith(f"{path}.")
+
+
+def with_values(device: Device) -> Device:
+    """Return a device.
+
+    Raises:
+        PlacementError: If what lies on it has no values.
+    """
+    if device.is_abstract:
+        raise PlacementError(
+            f"the device {device.name!r} holds no values",
+            expected="a device with memory",
+            hint="name one that has (device_map=, device=), or leave the block that sets this one; "
+            "from_config() makes a model without values",
+        )
+    return device
 
 
 def model_bytes(plan: LoadPlan) -> int:

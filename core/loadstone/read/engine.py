@@ -11,7 +11,7 @@ import dataclasses
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal
 
@@ -91,8 +91,8 @@ def threads() -> int:
 
 def read_tensors(
     files: OpenFiles, requests: Iterable[Request], *, alignment: int, traffic: Traffic
-) -> Iterator[HostTensor]:
-    """Yield every requested tensor, in file order.
+) -> Generator[HostTensor]:
+    """Yield every requested tensor, in file order; closing it ends its threads.
 
     Args:
         files: The open files.

@@ -1,0 +1,86 @@
+"""An architecture as T5 is: one table of words under four names, three of them tied to the first, and biases of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from loadstone.architectures import Architecture, Head, Tie
+from loadstone.architectures._registry import built_in
+from loadstone.config import Config
+
+VOCABULARY, CHANNELS = 19, 6
+TABLES = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+
+
+class TrioConfig(Config):
+    """Configuration of Trio."""
+
+    model_type = "trio"
+
+    vocab_size: int = VOCABULARY
+    hidden_size: int = CHANNELS
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TrioSpec:
+    """What the models of every framework read."""
+
+    vocab_size: int
+    hidden_size: int
+
+
+TRIO = Architecture(
+    model_type="trio",
+    family="trio",
+    config=TrioConfig,
+    spec=lambda config: TrioSpec(vocab_size=config.vocab_size, hidden_size=config.hidden_size),
+    heads=(
+        Head(
+            task="CausalLM",
+            class_name="TrioForCausalLM",
+            prefix="",
+            ties=(
+                Tie(name=TABLES[1], to=TABLES[0], when=""),
+                Tie(name=TABLES[2], to=TABLES[0], when=""),
+                Tie(name=TABLES[3], to=TABLES[0]),
+            ),
+            output="lm_head",
+        ),
+    ),
+    embedding="shared",
+)
+
+
+def offer(monkeypatch: Any) -> None:
+    """Let loadstone know the architecture for the time of a test."""
+    monkeypatch.setitem(built_in(), TRIO.model_type, TRIO)
+
+
+def check_resizing(model: Any, backend: Any, folder: Any, rows: int, tied: bool) -> None:
+    """Resize a Trio, and check names, ties and values of what is there, of what is saved and of what loads again."""
+
+    def held(model: Any) -> dict[str, np.ndarray]:
+        return {name: backend.read(model, name).numpy().copy() for name in backend.parameters(model)}
+
+    def identities(model: Any, names: tuple[str, ...]) -> set[int | None]:
+        found = backend.parameters(model)
+        return {found[name].identity for name in names}
+
+    before = held(model)
+    model.resize_token_embeddings(rows)
+    after, kept = held(model), min(rows, VOCABULARY)
+    assert model.config.vocab_size == rows
+    for name, value in after.items():
+        assert value.shape[0] == rows, name
+        np.testing.assert_array_equal(value[:kept], before[name][:kept])
+    assert len(identities(model, TABLES[:3])) == 1
+    assert len(identities(model, TABLES)) == (1 if tied else 2)
+    model.save_pretrained(folder)
+    again = type(model).from_pretrained(folder)
+    assert len(identities(again, TABLES[:3])) == 1
+    assert len(identities(again, TABLES)) == (1 if tied else 2)
+    for name, value in held(again).items():
+        np.testing.assert_array_equal(value, after[name])
