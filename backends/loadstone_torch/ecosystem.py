@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from loadstone.errors import ArgumentError
 from loadstone.pretrained import Pretrained
 from loadstone.report import LoadReport
+from loadstone_torch.backend import check_plain
 from loadstone_torch.recompute import DEFAULTS, Layer
 
 
@@ -114,7 +115,7 @@ class Ecosystem(Pretrained):
                 module.gradient_checkpointing = gradient_checkpointing
 
     def check_saves(self) -> None:
-        """Raise an ArgumentError if PEFT has put layers of its own around the model's: their names are in no checkpoint."""
+        """Raise an ArgumentError if PEFT has wrapped layers, or numbers do not lie in memory (`DTensor`, torchao's)."""
         wrapped = [name for name, _ in self.named_modules() if name.endswith(".base_layer")]  # type: ignore[attr-defined]
         if wrapped:
             raise ArgumentError(
@@ -122,6 +123,7 @@ class Ecosystem(Pretrained):
                 found=wrapped[0],
                 hint="save the adapter with PEFT, or merge it first: peft_model.merge_and_unload().save_pretrained(...)",
             )
+        check_plain({**dict(self.named_parameters()), **dict(self.named_buffers())})  # type: ignore[attr-defined]
 
     def enable_input_require_grads(self) -> None:
         """Let gradients flow to the embeddings' output, so that adapters train on a frozen model."""

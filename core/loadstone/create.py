@@ -12,6 +12,7 @@ from loadstone.errors import ArgumentError, nearest
 from loadstone.planning.dtype import DTypePolicy, dtype_policy
 from loadstone.planning.fresh import draw
 from loadstone.planning.records import Assignment
+from loadstone.proof import Witness
 from loadstone.target import Target, choose_target
 
 
@@ -53,13 +54,16 @@ def from_config(
     policy = dtype_policy(dtype, config=config, index=None, architecture=target.architecture)
     model = target.build(config, policy, attn_implementation=attn_implementation, options=options)
     device = target.backend.device(None)
-    for assignment in _all_fresh(target, config, policy, model):
+    assignments = {a.name: a for a in _all_fresh(target, config, policy, model)}
+    witness = Witness(target.backend, device, assignments)
+    for assignment in assignments.values():
         if assignment.state == "new":
-            put_fresh(target, config, model, assignment, seed=seed, device=device)
+            put_fresh(target, config, model, assignment, seed=seed, device=device, witness=witness)
         else:
             target.backend.tie(model, assignment.name, assignment.to)
     target.backend.compute(model, device)
     target.backend.finish(model, training=True)
+    witness.verify(model, assignments)
     return model
 
 
@@ -76,9 +80,17 @@ def _all_fresh(target: Target, config: Config, policy: DTypePolicy, model: Any) 
 
 
 def put_fresh(
-    target: Target, config: Config, model: Any, assignment: Assignment, *, seed: int, device: Device
+    target: Target,
+    config: Config,
+    model: Any,
+    assignment: Assignment,
+    *,
+    seed: int,
+    device: Device,
+    witness: Witness,
 ) -> None:
-    """Draw one parameter afresh and put it into the model."""
+    """Draw one parameter afresh and put it into the model; `witness` sees it."""
     base_name = target.head.base_name(assignment.name)
     tensor = draw(assignment, base_name=base_name, architecture=target.architecture, config=config, seed=seed)
+    witness.see(tensor)
     target.backend.put(model, assignment.name, tensor, device)

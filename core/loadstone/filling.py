@@ -17,6 +17,7 @@ from loadstone.generation import GENERATION_CONFIG_NAME, GenerationConfig
 from loadstone.planning.records import Assignment, LoadPlan
 from loadstone.prepare import Prepared, report_of
 from loadstone.progress import byte_bar
+from loadstone.proof import Witness
 from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
 from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
 from loadstone.report import LoadReport
@@ -27,13 +28,23 @@ logger = logging.getLogger(__name__)
 def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
     """Load a model that has no memory yet, and finish it."""
     backend, model, device = prepared.target.backend, prepared.model, prepared.device
-    plan, traffic = read_parameters(prepared, given)
+    witness = Witness(backend, device, prepared.plan.assignments)
+    plan, traffic = read_parameters(prepared, given, witness)
     for assignment in plan.in_state("new"):
-        put_fresh(prepared.target, prepared.config, model, assignment, seed=given.seed, device=device)
+        put_fresh(
+            prepared.target,
+            prepared.config,
+            model,
+            assignment,
+            seed=given.seed,
+            device=device,
+            witness=witness,
+        )
     for assignment in plan.in_state("tied"):
         backend.tie(model, assignment.name, assignment.to)
     computed = backend.compute(model, device)
     backend.finish(model, training=False)
+    witness.verify(model, plan.assignments)
     model.generation_config = _generation_config(prepared)
     report = report_of(dataclasses.replace(prepared, plan=plan))
     return model, dataclasses.replace(
@@ -41,8 +52,8 @@ def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
     )
 
 
-def read_parameters(prepared: Prepared, given: LoadArguments) -> tuple[LoadPlan, Traffic]:
-    """Put every stored tensor that the plan uses where it belongs.
+def read_parameters(prepared: Prepared, given: LoadArguments, witness: Witness) -> tuple[LoadPlan, Traffic]:
+    """Put every stored tensor that the plan uses where it belongs; `witness` sees each.
 
     Returns:
         The plan, its undecided ties settled, and the bytes moved.
@@ -60,6 +71,7 @@ def read_parameters(prepared: Prepared, given: LoadArguments) -> tuple[LoadPlan,
         tensors = read_tensors(files, requests, alignment=backend.capabilities.alignment, traffic=traffic)
         with byte_bar(total=prepared.index.nbytes, what="Loading") as advance:
             for tensor in tensors:
+                witness.see(tensor)
                 backend.put(prepared.model, tensor.name, tensor, prepared.device)
                 advance(tensor.nbytes)
         files.check_unchanged()

@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from loadstone.arguments import parse_arguments
@@ -19,8 +20,10 @@ from loadstone.filling import fill, read_parameters
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
 from loadstone.planning.match import match
+from loadstone.planning.records import LoadPlan
 from loadstone.prepare import Prepared, identities_of, prepare, report_of
 from loadstone.pretrained import Pretrained
+from loadstone.proof import Witness
 from loadstone.report import LoadReport
 from loadstone.source import resolve
 from loadstone.target import Target
@@ -156,8 +159,7 @@ def load_into(
         partial=not strict,
     )
     # Where the configuration ties two parameters and this model holds two, each gets its own tensor.
-    tied = [pair for pair in plan.compare if _are_one(*(parameters[name] for name in pair))]
-    plan = dataclasses.replace(plan, compare=tuple(tied), may_differ=False)
+    plan = dataclasses.replace(plan, compare=_held_as_one(parameters, plan), may_differ=False)
     prepared = Prepared(
         snapshot=snapshot,
         identities=identities,
@@ -170,10 +172,12 @@ def load_into(
         device=backend.device(model.device),
     )
     given, _ = parse_arguments({"use_safetensors": use_safetensors})
-    read_parameters(prepared, given)
+    witness = Witness(backend, prepared.device, plan.assignments)
+    carried_out, _ = read_parameters(prepared, given, witness)
     for one in plan.in_state("tied"):
         if one.to in plan.assignments and not _are_one(parameters[one.name], parameters[one.to]):
             backend.tie(model, one.name, one.to)
+    witness.verify(model, carried_out.assignments, before=parameters)
     missing = [name for name in parameters if name not in plan.assignments]
     return missing, [stored.name for stored in plan.stored_in_state("unused")]
 
@@ -183,6 +187,18 @@ def _without_classes(config: Config) -> Config:
     config = copy.deepcopy(config)
     config.architectures = None
     return config
+
+
+def _held_as_one(parameters: Mapping[str, Parameter], plan: LoadPlan) -> tuple[tuple[str, str], ...]:
+    """Return the pairs that the model holds as one parameter, by whomever they were tied, and that are stored twice."""
+    first: dict[int, str] = {}
+    pairs = []
+    for assignment in plan.reads():
+        identity = parameters[assignment.name].identity
+        if identity is not None and (other := first.setdefault(identity, assignment.name)) != assignment.name:
+            owner_last = (other, assignment.name) in plan.compare
+            pairs.append((other, assignment.name) if owner_last else (assignment.name, other))
+    return tuple(pairs)
 
 
 def _are_one(parameter: Parameter, other: Parameter) -> bool:

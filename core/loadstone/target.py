@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from loadstone.architectures import Architecture, Head, architecture_of, find_head, head_for
+from loadstone.architectures import Architecture, Head, architecture_of, head_for
 from loadstone.backend import Backend, get_backend
 from loadstone.config import Config
 from loadstone.errors import ArchitectureError, ArgumentError, nearest
@@ -60,19 +60,26 @@ def choose_target(
     """
     if isinstance(model_class, type):
         own = model_class.backend_name  # type: ignore[attr-defined]
-        if backend is not None and backend != own:
+        if backend is not None and backend not in (own, f"{own}@{backend.partition('@')[2]}"):
             raise ArgumentError(
                 f"{model_class.__name__} is of the backend {own!r}",
                 expected=f"backend={own!r}, or none",
                 found=f"backend={backend!r}",
                 hint="load it with an Auto class, or with that backend's own",
             )
-        chosen = get_backend(own)
+        chosen = get_backend(backend or own)
         architecture, head = model_class.architecture_and_head()  # type: ignore[attr-defined]
         if architecture.model_type != config.model_type:
             raise ArchitectureError(
                 f"{model_class.__name__} cannot hold a checkpoint of model type {config.model_type!r}",
                 expected=repr(architecture.model_type),
+                hint="load it with an Auto class",
+            )
+        if "@" in chosen.asked and not issubclass(model_class, chosen.model_class(architecture, head)):
+            raise ArgumentError(
+                f"{model_class.__name__} is not the class of that backend",
+                expected=f"{chosen.model_class(architecture, head).__module__}",
+                found=model_class.__module__,
                 hint="load it with an Auto class",
             )
         return Target(backend=chosen, architecture=architecture, head=head, model_class=model_class)
@@ -91,9 +98,9 @@ def _named_head(architecture: Architecture, config: Config, class_name: str | No
     """Return the head of a class name, or else of the first class that the configuration names."""
     names = [class_name] if class_name else [*(config.architectures or []), architecture.heads[0].class_name]
     for name in names:
-        found = find_head(name)
-        if found is not None and found[0].model_type == architecture.model_type:
-            return found[1]
+        for head in architecture.heads:
+            if head.class_name == name:
+                return head
     raise ArchitectureError(
         f"{architecture.model_type!r} has no class {class_name}",
         expected=f"one of: {', '.join(head.class_name for head in architecture.heads)}",

@@ -12,7 +12,9 @@ from loadstone.architectures._registry import (
     architectures,
     find_head,
     head_for,
+    heads_named,
     model_types,
+    passed_over,
 )
 from loadstone.architectures._rope import RopeGrowth, RopeSpec, rope_spec
 from loadstone.architectures._spec import (
@@ -44,7 +46,9 @@ __all__ = [
     "find_head",
     "generalise",
     "head_for",
+    "heads_named",
     "matches",
     "model_types",
+    "passed_over",
     "rope_spec",
 ]
