@@ -262,20 +262,21 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
             raise ArgumentError("pass exactly one of input_ids and inputs_embeds")
         return table(input_ids) if inputs_embeds is None else inputs_embeds
 
-    def check_saves(self) -> None:
+    def check_saves(self, values: Mapping[str, Any] | None = None) -> None:
         """Raise an ArgumentError if there are arrays that checkpoints have no name for, or that are not here as a whole."""
-        held = dict(named_parameters(self))
-        if others := foreign_variables(self, held.values()):
+        if values is None:
+            held = dict(named_parameters(self))
+            if others := foreign_variables(self, held.values()):
+                raise ArgumentError(
+                    f"the model holds {len(others)} array(s) of layers that are not its own",
+                    problems=others,
+                    hint="take them out first, or save all with Orbax: nnx.state(model)",
+                )
+            values = {name: variable.get_raw_value() for name, variable in held.items()}
+        if odd := [name for name, value in values.items() if not _is_whole(value)]:
             raise ArgumentError(
-                f"the model holds {len(others)} array(s) of layers that are not its own",
-                problems=others,
-                hint="take them out first, or save all with Orbax: nnx.state(model)",
-            )
-        odd = {name: value for name, v in held.items() if not _is_whole(value := v.get_raw_value())}
-        if odd:
-            raise ArgumentError(
-                "values that are no arrays, or lie in other processes, cannot be saved as they are",
-                problems=[f"{name}: {type(value).__qualname__}" for name, value in odd.items()],
+                "values that are no arrays, or lie in other processes too, cannot be saved as they are",
+                problems=[f"{name}: {type(values[name]).__qualname__}" for name in odd],
                 hint="dequantise or gather them, and pass the arrays as state_dict=",
             )
 

@@ -114,8 +114,11 @@ class Ecosystem(Pretrained):
             if isinstance(module, Ecosystem):
                 module.gradient_checkpointing = gradient_checkpointing
 
-    def check_saves(self) -> None:
+    def check_saves(self, values: Mapping[str, Any] | None = None) -> None:
         """Raise an ArgumentError if PEFT has wrapped layers, or numbers do not lie in memory (`DTensor`, torchao's)."""
+        if values is not None:
+            check_plain(values)
+            return
         wrapped = [name for name, _ in self.named_modules() if name.endswith(".base_layer")]  # type: ignore[attr-defined]
         if wrapped:
             raise ArgumentError(

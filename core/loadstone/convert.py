@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy as copying
 import dataclasses
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ from loadstone.target import Target
 if TYPE_CHECKING:
     from loadstone.read.tensor import HostTensor
 
+logger = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ConversionReport(LoadReport):
@@ -34,17 +37,22 @@ class ConversionReport(LoadReport):
         source: The backend that the model came from.
         shared: Parameters that have one memory in both frameworks.
         copied: Parameter -> why it has a memory of its own.
+        attention: How attention is computed now, where the other framework does not have the model's way; "" else.
     """
 
     source: str
     shared: tuple[str, ...]
     copied: Mapping[str, str]
+    attention: str = ""
 
     def _title(self) -> str:
         assignments = self.plan.assignments
         shared = sum(nbytes(assignments[name].dtype, assignments[name].shape) for name in self.shared)
         sizes = f"{human_bytes(shared)} shared, {human_bytes(self.nbytes - shared)} copied"
-        return f"{self.model_class} ({self.backend}) from {self.source}\n  {sizes}, on {self.device}"
+        attention = f", attention: {self.attention}" if self.attention else ""
+        return (
+            f"{self.model_class} ({self.backend}) from {self.source}\n  {sizes}, on {self.device}{attention}"
+        )
 
     def _parameter_rows(self) -> Iterator[tuple[str, int, str, str, str]]:
         groups: dict[tuple[str, str], list[str]] = {("shared", ""): list(self.shared)}
@@ -137,7 +145,7 @@ def _decided(
         head=head,
         model_class=chosen.model_class(architecture, head),
     )
-    attention = attn_implementation or getattr(model, "attn_implementation", None)
+    attention, instead = _attention(model, target, attn_implementation)
     return _Move(
         model=model,
         source=source,
@@ -147,7 +155,24 @@ def _decided(
         made=built_like(model, source.parameters(model), target, policy, attention),
         device=chosen.device(device),
         copy=copy,
+        attention=instead,
     )
+
+
+def _attention(model: Pretrained, target: Target, asked: str | None) -> tuple[str | None, str]:
+    """Return how attention is computed in the other framework, and the same again where it is not the model's way."""
+    own = getattr(model, "attn_implementation", None)
+    known = getattr(target.model_class, "attentions", (own,))
+    if asked or own is None or own in known:
+        return asked or own, ""
+    logger.warning(
+        "%s computes attention as %r, the backend %r as %r: that is taken",
+        type(model).__name__,
+        own,
+        target.backend.name,
+        known[0],
+    )
+    return known[0], known[0]
 
 
 def _policy(model: Pretrained, stored: list[Parameter], dtype: object) -> DTypePolicy:
@@ -174,6 +199,7 @@ class _Move:
     made: Any
     device: Device
     copy: bool
+    attention: str
 
     def run(self) -> ConversionReport:
         """Move everything, and tell what became of it."""
@@ -273,6 +299,7 @@ class _Move:
             source=f"{type(self.model).__name__} ({self.source.name})",
             shared=tuple(parameter.name for parameter in self.stored if parameter.name not in copied),
             copied=copied,
+            attention=self.attention,
         )
 
 

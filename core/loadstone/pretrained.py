@@ -292,8 +292,12 @@ class Pretrained:
         wanted = self.config.return_dict if return_dict is None else return_dict
         return found if wanted else found.to_tuple()
 
-    def check_saves(self) -> None:
-        """Raise an ArgumentError if the model is in a state that no checkpoint of its class can hold."""
+    def check_saves(self, values: Mapping[str, Any] | None = None) -> None:
+        """Raise an ArgumentError if the model is in a state that no checkpoint of its class can hold.
+
+        Args:
+            values: What is to be saved in place of the model's own, under its parameters' names.
+        """
 
     def check_generates(self) -> None:
         """Raise an ArgumentError if the model has no head that `generate` can continue prompts with."""

@@ -128,7 +128,7 @@ def _typed(
     found: Mapping[str, Parameter], assignments: Mapping[str, Assignment], before: Mapping[str, Parameter]
 ) -> Iterator[str]:
     for name, parameter in found.items():
-        wanted = assignments.get(name)
+        wanted: Assignment | Parameter | None = assignments.get(name)
         if wanted is None or not wanted.dtype:  # kept, or the parameter that it is tied to says it
             wanted = before.get(name)
         if wanted is None:
