@@ -89,7 +89,7 @@ def host_memory() -> tuple[int, int]:
     return free * page, total * page
 
 
-def _blamed(method: Callable[..., Any]) -> Callable[..., Any]:
+def _blamed(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     """Make a contract call whose failure is told as its plugin's, whoever calls it."""
 
     @functools.wraps(method)
@@ -99,10 +99,10 @@ def _blamed(method: Callable[..., Any]) -> Callable[..., Any]:
         except LoadstoneError:
             raise
         except Exception as error:
-            claim = None if _lacks_memory(error) else _guilty(backend, method.__name__, arguments)
+            claim = None if _lacks_memory(error) else _guilty(backend, name, arguments)
             if claim is None:
                 raise
-            with plugins.blamed(claim, f"fails in {method.__name__}()", hint=REPORT):
+            with plugins.blamed(claim, f"fails in {name}()", hint=REPORT):
                 raise
 
     return call
@@ -160,7 +160,7 @@ class Backend(abc.ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name in CONTRACT & vars(cls).keys():
-            setattr(cls, name, _blamed(vars(cls)[name]))
+            setattr(cls, name, _blamed(name, vars(cls)[name]))
 
     @abc.abstractmethod
     def devices(self) -> tuple[Device, ...]:

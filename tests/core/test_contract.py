@@ -105,7 +105,8 @@ def test_each_method_of_the_contract_is_blamed_on_its_plugin():
     made = type("Made", (Backend,), dict.fromkeys(CONTRACT, fails))
     backend = made()
     backend.name = backend.asked = "torch"
-    arguments = {"build": [Backend], "model_class": [next(architectures())]}
+    ours = type("Model", (), {"__module__": "loadstone_torch.models.bert"})
+    arguments = {"build": [ours], "model_class": [next(architectures())]}
     for name in CONTRACT:
         with pytest.raises(PluginError) as caught:
             getattr(backend, name)(*arguments.get(name, []))
