@@ -161,9 +161,9 @@ def _decided(
 
 def _attention(model: Pretrained, target: Target, asked: str | None) -> tuple[str | None, str]:
     """Return how attention is computed in the other framework, and the same again where it is not the model's way."""
-    own = getattr(model, "attn_implementation", None)
-    known = getattr(target.model_class, "attentions", (own,))
-    if asked or own is None or own in known:
+    own: str | None = getattr(model, "attn_implementation", None)
+    known: tuple[str, ...] = getattr(target.model_class, "attentions", ())
+    if asked or own is None or own in known or not known:
         return asked or own, ""
     logger.warning(
         "%s computes attention as %r, the backend %r as %r: that is taken",

@@ -49,7 +49,7 @@ class Claim:
         value: The module it names.
         distribution: The distribution that declares it, with its version.
         prefix: Class-name prefix of a backend ("Flax"); "" for none.
-        priority: The backend of highest priority is the default.
+        priority: The backend of highest priority is the default, loadstone's own before others'.
         state: "unused", "loaded", "broken" or "disabled".
         traceback: What a broken module raised.
     """
