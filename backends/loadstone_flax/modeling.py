@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import flax.errors
@@ -291,6 +291,24 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
             raise ArgumentError("pass exactly one of input_ids and inputs_embeds")
         return table(input_ids) if inputs_embeds is None else inputs_embeds
 
+    def check_saves(self, values: Mapping[str, Any] | None = None) -> None:
+        """Raise an ArgumentError if there are arrays that checkpoints have no name for, or that are not here as a whole."""
+        if values is None:
+            held = dict(named_parameters(self))
+            if others := foreign_variables(self, held.values()):
+                raise ArgumentError(
+                    f"the model holds {len(others)} array(s) of layers that are not its own",
+                    problems=others,
+                    hint="take them out first, or save all with Orbax: nnx.state(model)",
+                )
+            values = {name: variable.get_raw_value() for name, variable in held.items()}
+        if odd := [name for name, value in values.items() if not _is_whole(value)]:
+            raise ArgumentError(
+                "values that are no arrays, or lie in other processes too, cannot be saved as they are",
+                problems=[f"{name}: {type(values[name]).__qualname__}" for name in odd],
+                hint="dequantise or gather them, and pass the arrays as state_dict=",
+            )
+
     def generate(
         self, input_ids: Any = None, *, params: Mapping[str, Array] | None = None, **arguments: Any
     ) -> Array:
@@ -301,6 +319,18 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
         """
         self.check_generates()
         return generate(self if params is None else self.with_params(params), input_ids, **arguments)
+
+
+def foreign_variables(model: nnx.Module, known: Iterable[nnx.Variable[Any]]) -> list[str]:
+    """Return the paths of what nnx would train or keep and checkpoints have no name for: variables of somebody's layers."""
+    named = {id(variable) for variable in known}
+    kinds = (nnx.Param, nnx.BatchStat)
+    found = ((path, node) for path, node in nnx.iter_graph(model) if isinstance(node, kinds))
+    return [".".join(map(str, path)) for path, node in found if id(node) not in named]
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, np.ndarray) or (isinstance(value, Array) and value.is_fully_addressable)
 
 
 @functools.partial(jax.jit, static_argnames=("choices", "settings"))

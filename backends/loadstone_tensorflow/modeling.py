@@ -266,9 +266,9 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
         """Return inputs that were given by position by their names."""
         return _by_name(type(self), x if isinstance(x, list | tuple) else (x,))
 
-    def check_saves(self) -> None:
+    def check_saves(self, values: Mapping[str, Any] | None = None) -> None:
         """Raise an ArgumentError if the model holds layers that are not of its class: no checkpoint has names for them."""
-        if others := foreign_weights(self):
+        if values is None and (others := foreign_weights(self)):
             raise ArgumentError(
                 f"the model holds {len(others)} weight(s) of layers that are not its own",
                 problems=others,

@@ -12,7 +12,7 @@ from torch import nn
 from loadstone.backend import Backend, Capabilities, Device, Parameter, host_memory
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
-from loadstone.errors import BackendError, PlacementError, nearest
+from loadstone.errors import ArgumentError, BackendError, PlacementError, nearest
 from loadstone.read.tensor import HostTensor
 from loadstone_torch.layers import BatchNorm, RotaryEmbedding, without_memory
 
@@ -89,7 +89,10 @@ class TorchBackend(Backend):
             for leaf, value in _persistent(module):
                 name, shape = path + leaf, value.shape
                 shape = shapes.setdefault(shape, tuple(shape))
-                found[name] = Parameter(name=name, shape=shape, dtype=NAMES[value.dtype], identity=id(value))
+                if value.dtype not in NAMES:
+                    check_plain({name: value})
+                dtype = NAMES[value.dtype]
+                found[name] = Parameter(name=name, shape=shape, dtype=dtype, identity=id(value))
         return found
 
     def put(self, model: nn.Module, name: str, tensor: HostTensor, device: Device) -> None:
@@ -168,7 +171,12 @@ class TorchBackend(Backend):
         return int(torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu"))
 
     def to_host(self, name: str, value: torch.Tensor) -> HostTensor:
-        """Return a tensor on the host: its own memory where it lies there in one piece."""
+        """Return a tensor on the host: its own memory where it lies there in one piece.
+
+        Raises:
+            ArgumentError: If it is of a kind whose numbers cannot be read (`DTensor`, torchao's).
+        """
+        check_plain({name: value})
         value = value.detach().cpu().contiguous()
         data = value.reshape(-1).view(torch.uint8).numpy()
         return HostTensor(name=name, dtype=NAMES[value.dtype], shape=tuple(value.shape), data=data)
@@ -179,6 +187,27 @@ def _default_device() -> torch.device:
     probe = nn.Module()
     probe.register_parameter("here", nn.Parameter(torch.empty(0)))
     return probe.here.device
+
+
+def check_plain(tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise an ArgumentError if the numbers of some tensors do not simply lie in memory."""
+    others = {name: value for name, value in tensors.items() if not _is_plain(value)}
+    if others:
+        raise ArgumentError(
+            "tensors whose numbers do not simply lie in memory cannot be saved as they are",
+            problems=[f"{name}: {_kind(value)}" for name, value in others.items()],
+            hint="pass plain tensors as state_dict=: gather sharded ones (DTensor: full_tensor()), "
+            "dequantise quantised ones (torchao: dequantize())",
+        )
+
+
+def _is_plain(value: torch.Tensor) -> bool:
+    own = type(value).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
+    return own and value.layout is torch.strided and value.dtype in NAMES and not value.is_meta
+
+
+def _kind(value: torch.Tensor) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}, {value.dtype}, {value.layout}, on {value.device}"
 
 
 def _persistent(module: nn.Module) -> list[tuple[str, torch.Tensor]]:

@@ -12,6 +12,7 @@ from loadstone.errors import ArgumentError
 from loadstone.kin import Kin
 from loadstone.pretrained import Described, Pretrained
 from loadstone.report import LoadReport
+from loadstone_torch.backend import check_plain
 from loadstone_torch.recompute import DEFAULTS, Layer
 
 
@@ -139,8 +140,11 @@ class Ecosystem(Kin, Pretrained):
             if isinstance(module, Ecosystem):
                 module.gradient_checkpointing = gradient_checkpointing
 
-    def check_saves(self) -> None:
-        """Raise an ArgumentError if PEFT has put layers of its own around the model's: their names are in no checkpoint."""
+    def check_saves(self, values: Mapping[str, Any] | None = None) -> None:
+        """Raise an ArgumentError if PEFT has wrapped layers, or numbers do not lie in memory (`DTensor`, torchao's)."""
+        if values is not None:
+            check_plain(values)
+            return
         wrapped = [name for name, _ in self.named_modules() if name.endswith(".base_layer")]  # type: ignore[attr-defined]
         if wrapped:
             raise ArgumentError(
@@ -148,6 +152,7 @@ class Ecosystem(Kin, Pretrained):
                 found=wrapped[0],
                 hint="save the adapter with PEFT, or merge it first: peft_model.merge_and_unload().save_pretrained(...)",
             )
+        check_plain({**dict(self.named_parameters()), **dict(self.named_buffers())})  # type: ignore[attr-defined]
 
     def enable_input_require_grads(self) -> None:
         """Let gradients flow to the embeddings' output, so that adapters train on a frozen model."""

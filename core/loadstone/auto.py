@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
-from loadstone.architectures import architecture_for, architectures
+from loadstone.architectures import Architecture, Head, architecture_for, architectures, passed_over
 from loadstone.backend import get_backend
 from loadstone.config import Config
 from loadstone.config_file import load_config
 from loadstone.create import from_config
 from loadstone.errors import ArgumentError, nearest
 from loadstone.load import from_pretrained
-from loadstone.plugins import claims_of, conflict, prefixes
+from loadstone.plugins import conflict, prefix_claims, prefixes
 
 Name = str | os.PathLike[str]
 
@@ -94,7 +95,10 @@ class AutoModel:
 
     @classmethod
     def _backend(cls, asked: str | None) -> str | None:
-        if cls.backend is not None and asked not in (None, cls.backend):
+        if (
+            cls.backend is not None
+            and (asked or cls.backend).partition("@")[0] != cls.backend.partition("@")[0]
+        ):
             raise ArgumentError(
                 f"{cls.__name__} loads into the backend {cls.backend!r}",
                 found=f"backend={asked!r}",
@@ -124,27 +128,46 @@ def lookup(name: str) -> Any:
         PluginError: If two backends claim its prefix.
         MissingFrameworkError: If the class belongs to a framework that is not installed.
     """
-    prefixed = [(prefix, backends) for prefix, backends in prefixes().items() if name.startswith(prefix)]
     # Each architecture is asked for everything before the next one is: ours come first, plugins are imported last.
     for architecture in architectures():
-        if architecture.config.__name__ == name:
-            return architecture.config
-        for prefix, backends in [*prefixed, ("", [])]:
-            for head in architecture.heads:
-                if name.removeprefix(prefix) == f"AutoModel{'For' * bool(head.task)}{head.task}":
-                    return auto_class(head.task, _only(prefix, backends), name)
-                if name.removeprefix(prefix) == head.class_name:
-                    return get_backend(_only(prefix, backends) or UNPREFIXED).model_class(architecture, head)
+        if found := _public(name, architecture):
+            return found()
+    left_out = list(passed_over())
+    for error, rivals in left_out:
+        if any(_public(name, architecture) for architecture in rivals):
+            raise error
+    about = "".join(f"; left out: {error.what}" for error, _ in left_out[:3])
     raise AttributeError(
-        f"module 'loadstone' has no attribute {name!r}; {nearest(name, public_names()) or ''}"
+        f"module 'loadstone' has no attribute {name!r}; {nearest(name, public_names()) or ''}{about}"
     )
+
+
+def _public(name: str, architecture: Architecture) -> Callable[[], Any] | None:
+    """Return what makes a public name of an architecture, or None if it has no such name."""
+    if architecture.config.__name__ == name:
+        return lambda: architecture.config
+    prefixed = [(prefix, backends) for prefix, backends in prefixes().items() if name.startswith(prefix)]
+    for prefix, backends in [*prefixed, ("", [])]:
+        for head in architecture.heads:
+            if name.removeprefix(prefix) == f"AutoModel{'For' * bool(head.task)}{head.task}":
+                return functools.partial(_auto_class, head.task, prefix, backends, name)
+            if name.removeprefix(prefix) == head.class_name:
+                return functools.partial(_model_class, architecture, head, prefix, backends)
+    return None
+
+
+def _auto_class(task: str, prefix: str, backends: list[str], name: str) -> type[AutoModel]:
+    return auto_class(task, _only(prefix, backends), name)
+
+
+def _model_class(architecture: Architecture, head: Head, prefix: str, backends: list[str]) -> type:
+    return get_backend(_only(prefix, backends) or UNPREFIXED).model_class(architecture, head)
 
 
 def _only(prefix: str, backends: list[str]) -> str | None:
     """Return the one backend that claims a prefix; None for no prefix."""
     if len(backends) > 1:
-        claims = claims_of("backend")
-        rivals = [claim for backend in backends for claim in claims[backend] if claim.prefix == prefix]
+        rivals = prefix_claims()[prefix]
         raise conflict(f"{len(rivals)} backends claim the class prefix {prefix!r}", rivals)
     return backends[0] if backends else None
 

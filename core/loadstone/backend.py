@@ -10,19 +10,28 @@ import abc
 import dataclasses
 import functools
 import importlib
+import logging
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone import plugins
 from loadstone.dtypes import canonical
-from loadstone.errors import ArchitectureError, ArgumentError, MissingFrameworkError
+from loadstone.errors import (
+    ArchitectureError,
+    ArgumentError,
+    LoadstoneError,
+    MissingFrameworkError,
+    PluginError,
+)
 
 if TYPE_CHECKING:
     from loadstone.architectures import Architecture, Head
     from loadstone.config import Config
     from loadstone.read.tensor import HostTensor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +98,63 @@ def host_memory() -> tuple[int, int]:
     return free * page, total * page
 
 
+def _blamed(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a contract call whose failure is told as its plugin's, whoever calls it."""
+
+    @functools.wraps(method)
+    def call(backend: Backend, *arguments: Any, **named: Any) -> Any:
+        try:
+            return method(backend, *arguments, **named)
+        except LoadstoneError:
+            raise
+        except Exception as error:
+            claim = None if _lacks_memory(error) else _guilty(backend, name, arguments)
+            if claim is None:
+                raise
+            with plugins.blamed(claim, f"fails in {name}()", hint=REPORT):
+                raise
+
+    return call
+
+
+REPORT = "report it to the author of the plugin, with the traceback"
+
+
+NO_MEMORY = ("MemoryError", "ResourceExhausted", "RESOURCE_EXHAUSTED", "out of memory", "allocate memory")
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Return whether there was no memory, as each framework says it: that is nobody's fault, and callers catch it."""
+    said = f"{type(error).__name__}: {error}"
+    return any(words in said for words in NO_MEMORY)
+
+
+def _guilty(backend: Backend, method: str, arguments: tuple[Any, ...]) -> plugins.Claim | None:
+    """Return the plugin to blame for a contract call: the backend's, or the one whose model class was made.
+
+    None: it was a class of the caller's own, or the backend is no plugin's.
+    """
+    if not getattr(backend, "asked", ""):
+        return None
+    claim, module = plugins.backend_claim(backend.asked), ""
+    if method == "build" and arguments:
+        module = arguments[0].__module__
+    elif method == "model_class" and arguments:
+        module = arguments[0].modules.get(backend.name, "")
+    package = module.partition(".")[0]
+    if package in ("", _package(claim)):
+        return claim
+    return next((one for one in plugins.claims() if _package(one) == package), None)
+
+
+def _package(claim: plugins.Claim) -> str:
+    return claim.value.partition(".")[0]
+
+
 class Backend(abc.ABC):
     """One framework. Instances hold no state: every call names the model it is about.
+
+    What a contract call raises that is no `LoadstoneError` reaches the caller as a `PluginError` that names the plugin.
 
     Attributes:
         name: The claim without `backend.`, e.g. "torch".
@@ -101,6 +165,11 @@ class Backend(abc.ABC):
     name: ClassVar[str]
     capabilities: ClassVar[Capabilities]
     asked: str
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in CONTRACT & vars(cls).keys():
+            setattr(cls, name, _blamed(name, vars(cls)[name]))
 
     @abc.abstractmethod
     def devices(self) -> tuple[Device, ...]:
@@ -212,7 +281,7 @@ class Backend(abc.ABC):
             ArchitectureError: If this backend has no such class.
         """
         record = plugins.backend_record(self.asked)
-        module_name = architecture.modules.get(self.name, f"{record.models}.{architecture.family}")
+        module_name = plugins.models_module(architecture, record)
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
@@ -237,6 +306,12 @@ class Backend(abc.ABC):
         return plugins.prefix_of(self.asked) + head.class_name
 
 
+CONTRACT = frozenset(
+    name for name in vars(Backend) if not name.startswith("_") and callable(vars(Backend)[name])
+)
+"""Names of the contract's methods."""
+
+
 def get_backend(name: str | None = None) -> Backend:
     """Return a backend by name, importing its framework; None is the default one.
 
@@ -244,7 +319,19 @@ def get_backend(name: str | None = None) -> Backend:
         PluginError: If no plugin, or more than one, claims the name, or the one that does is broken.
         MissingFrameworkError: If its framework is not installed.
     """
-    return _backend(name or plugins.default_backend())
+    return _backend(name or _default())
+
+
+def _default() -> str:
+    """Return the default backend: a third party's that nobody named is passed over where it cannot be made."""
+    for name in plugins.default_backends():
+        if plugins.is_named(name) or plugins.is_first_party(plugins.backend_claim(name)):
+            return name
+        try:
+            return _backend(name).asked
+        except PluginError as error:
+            logger.warning("passed over: %s", error)
+    return plugins.default_backend()
 
 
 @functools.cache
@@ -256,7 +343,12 @@ def _backend(name: str) -> Backend:
             expected=f"the module(s) {', '.join(record.requires)}",
             hint=record.install,
         )
-    with plugins.blamed(plugins.backend_claim(name), f"offers {record.backend!r}, which cannot be imported"):
-        backend: Backend = plugins.load_attribute(record.backend)()
+    claim = plugins.backend_claim(name)
+    with plugins.blamed(claim, f"offers {record.backend!r}, which cannot be imported"):
+        backend = plugins.load_attribute(record.backend)()
+    if not isinstance(backend, Backend):
+        raise plugins.wrong_offer(
+            claim, record.backend, expected="a subclass of loadstone.backend.Backend", found=backend
+        )
     backend.asked = name
     return backend

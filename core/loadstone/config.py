@@ -96,6 +96,7 @@ class Config:
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         cls._fields = _declared(cls)
+        _check_spellings(cls)
         for name in cls._fields:
             # Values live in the instance; a class attribute would hide them.
             if name in vars(cls):
@@ -454,6 +455,24 @@ def _declared(cls: type[Config]) -> dict[str, tuple[Any, object]]:
         if not name.startswith("_") and typing.get_origin(hint) is not ClassVar and name in vars(cls):
             fields[name] = (hint, vars(cls)[name])
     return fields
+
+
+def _check_spellings(cls: type[Config]) -> None:
+    """Raise a ConfigError where an alternative spelling is a key of its own, or stands for none."""
+    problems = [
+        f"{spelling!r} stands for {key!r}, and is a declared key itself"
+        if spelling in cls._fields
+        else f"{spelling!r} stands for {key!r}, which is not declared"
+        for spelling, key in cls.spellings.items()
+        if spelling in cls._fields or key not in cls._fields
+    ]
+    if problems:
+        raise ConfigError(
+            f"{cls.__name__}.spellings contradict its keys",
+            where=f"{cls.__module__}.{cls.__qualname__}",
+            problems=problems,
+            hint="leave out one of the two, the spelling or the key",
+        )
 
 
 def _own_hints(cls: type[Config]) -> dict[str, Any]:

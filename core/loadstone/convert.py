@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy as copying
 import dataclasses
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,17 +13,21 @@ from loadstone.backend import Backend, Device, Parameter, get_backend
 from loadstone.collector import paused_collector
 from loadstone.dtypes import CASTABLE, DTYPES, canonical, nbytes
 from loadstone.errors import ArgumentError, MatchError
+from loadstone.likeness import built_like
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
 from loadstone.planning.place import with_values
 from loadstone.planning.records import Assignment, LoadPlan, ParameterState
 from loadstone.pretrained import Pretrained
+from loadstone.proof import Witness
 from loadstone.report import LoadReport, human_bytes
 from loadstone.save import saved_config, stored_parameters
 from loadstone.target import Target
 
 if TYPE_CHECKING:
     from loadstone.read.tensor import HostTensor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,17 +38,22 @@ class ConversionReport(LoadReport):
         source: The backend that the model came from.
         shared: Parameters that have one memory in both frameworks.
         copied: Parameter -> why it has a memory of its own.
+        attention: How attention is computed now, where the other framework does not have the model's way; "" else.
     """
 
     source: str
     shared: tuple[str, ...]
     copied: Mapping[str, str]
+    attention: str = ""
 
     def _title(self) -> str:
         assignments = self.plan.assignments
         shared = sum(nbytes(assignments[name].dtype, assignments[name].shape) for name in self.shared)
         sizes = f"{human_bytes(shared)} shared, {human_bytes(self.nbytes - shared)} copied"
-        return f"{self.model_class} ({self.backend}) from {self.source}\n  {sizes}, on {self.device}"
+        attention = f", attention: {self.attention}" if self.attention else ""
+        return (
+            f"{self.model_class} ({self.backend}) from {self.source}\n  {sizes}, on {self.device}{attention}"
+        )
 
     def _parameter_rows(self) -> Iterator[tuple[str, int, str, str, str]]:
         groups: dict[tuple[str, str], list[str]] = {("shared", ""): list(self.shared)}
@@ -136,17 +146,34 @@ def _decided(
         head=head,
         model_class=chosen.model_class(architecture, head),
     )
-    attention = attn_implementation or getattr(model, "attn_implementation", None)
+    attention, instead = _attention(model, target, attn_implementation)
     return _Move(
         model=model,
         source=source,
         stored=stored,
         target=target,
         policy=policy,
-        made=_built(model, source.parameters(model), target, policy, attention),
+        made=built_like(model, source.parameters(model), target, policy, attention),
         device=with_values(chosen.device(device)),
         copy=copy,
+        attention=instead,
     )
+
+
+def _attention(model: Pretrained, target: Target, asked: str | None) -> tuple[str | None, str]:
+    """Return how attention is computed in the other framework, and the same again where it is not the model's way."""
+    own: str | None = getattr(model, "attn_implementation", None)
+    known: tuple[str, ...] = getattr(target.model_class, "attentions", ())
+    if asked or own is None or own in known or not known:
+        return asked or own, ""
+    logger.warning(
+        "%s computes attention as %r, the backend %r as %r: that is taken",
+        type(model).__name__,
+        own,
+        target.backend.name,
+        known[0],
+    )
+    return known[0], known[0]
 
 
 def _policy(model: Pretrained, stored: list[Parameter], dtype: object) -> DTypePolicy:
@@ -161,45 +188,6 @@ def _policy(model: Pretrained, stored: list[Parameter], dtype: object) -> DTypeP
     )
 
 
-def _built(
-    model: Pretrained,
-    parameters: Mapping[str, Parameter],
-    target: Target,
-    policy: DTypePolicy,
-    attn_implementation: str | None,
-) -> Any:
-    """Build a model without memory that has the parameters of `model`.
-
-    Nothing says which of its class's options (`add_pooling_layer=False`) it was built with, but its parameters do.
-    """
-    problems: list[str] = []
-    for options in ({}, *({name: False} for name in target.head.options)):
-        config = copying.deepcopy(model.config)
-        made = target.build(config, policy, attn_implementation=attn_implementation, options=options)
-        found = _differences(parameters, target.backend.parameters(made))
-        if not found:
-            return made
-        problems = problems or found
-    raise MatchError(
-        f"this {type(model).__name__} has other parameters than {target.model_class.__name__} has",
-        problems=problems,
-        hint="undo what was added to the model first: merge adapters (PEFT: merge_and_unload), unwrap compiled models",
-    )
-
-
-def _differences(old: Mapping[str, Parameter], new: Mapping[str, Parameter]) -> list[str]:
-    found = [f"{name}: only {side} has it" for side, name in _one_sided(old, new)]
-    shapes = ((name, old[name].shape, new[name].shape) for name in old if name in new)
-    return found + [
-        f"{name}: expected {theirs}, found {ours}" for name, ours, theirs in shapes if ours != theirs
-    ]
-
-
-def _one_sided(old: Mapping[str, Parameter], new: Mapping[str, Parameter]) -> Iterator[tuple[str, str]]:
-    yield from (("the model", name) for name in old if name not in new)
-    yield from (("the other class", name) for name in new if name not in old)
-
-
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Move:
     """A conversion that is decided: from where, what, to where."""
@@ -212,26 +200,34 @@ class _Move:
     made: Any
     device: Device
     copy: bool
+    attention: str
 
     def run(self) -> ConversionReport:
         """Move everything, and tell what became of it."""
-        declared = self.target.backend.parameters(self.made)
-        assignments: dict[str, Assignment] = {}
+        assignments = self._assigned()
+        witness = Witness(self.target.backend, self.device, assignments)
         copied: dict[str, str] = {}
-        for parameter in self.stored:
-            dtype = self._dtype(parameter, declared[parameter.name])
-            why = self._put(parameter, dtype)
+        for name, assignment in assignments.items():
+            why = self._put(name, assignment.dtype, witness)
             if why:
-                copied[parameter.name] = why
-            state: ParameterState = "loaded" if dtype == parameter.dtype else "cast"
-            assignments[parameter.name] = Assignment(
-                name=parameter.name, state=state, dtype=dtype, shape=parameter.shape, why=why
-            )
+                copied[name] = why
+                assignments[name] = dataclasses.replace(assignment, why=why)
         assignments |= self._tie()
         computed = self.target.backend.compute(self.made, self.device)
         self.target.backend.finish(self.made, training=bool(getattr(self.model, "training", False)))
+        witness.verify(self.made, assignments)
         self.made.generation_config = copying.deepcopy(self.model.generation_config)
         return self._report(assignments, copied, computed)
+
+    def _assigned(self) -> dict[str, Assignment]:
+        """Return the state of each parameter that is put."""
+        declared = self.target.backend.parameters(self.made)
+        found = {}
+        for parameter in self.stored:
+            name, dtype = parameter.name, self._dtype(parameter, declared[parameter.name])
+            state: ParameterState = "loaded" if dtype == parameter.dtype else "cast"
+            found[name] = Assignment(name=name, state=state, dtype=dtype, shape=parameter.shape)
+        return found
 
     def _dtype(self, parameter: Parameter, declared: Parameter) -> str:
         base_name = self.target.head.base_name(parameter.name)
@@ -245,14 +241,15 @@ class _Move:
             )
         return wanted
 
-    def _put(self, parameter: Parameter, dtype: str) -> str:
+    def _put(self, name: str, dtype: str, witness: Witness) -> str:
         """Put one parameter into the new model, and return why its memory is another there, or ""."""
-        backend, tensor = self.target.backend, self.source.read(self.model, parameter.name)
+        backend, tensor = self.target.backend, self.source.read(self.model, name)
         why = self._why_copied(tensor, dtype)
         own = self.copy or dtype != tensor.dtype  # where it is for another reason, the backends make the copy
         given = _copy(tensor, dtype) if own else _writable(tensor)
-        backend.put(self.made, parameter.name, given, self.device)
-        if not why and backend.read(self.made, parameter.name).address != tensor.address:
+        witness.see(given, stays=not why)
+        backend.put(self.made, name, given, self.device)
+        if not why and backend.read(self.made, name).address != tensor.address:
             return f"{backend.name} made a copy of its own"
         return why
 
@@ -303,6 +300,7 @@ class _Move:
             source=f"{type(self.model).__name__} ({self.source.name})",
             shared=tuple(parameter.name for parameter in self.stored if parameter.name not in copied),
             copied=copied,
+            attention=self.attention,
         )
 
 

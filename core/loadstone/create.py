@@ -14,6 +14,7 @@ from loadstone.memory import check_room, memory_told
 from loadstone.planning.dtype import DTypePolicy, dtype_policy
 from loadstone.planning.fresh import draw
 from loadstone.planning.records import Assignment
+from loadstone.proof import Witness
 from loadstone.seeds import choose_seed
 from loadstone.target import Target, choose_target
 
@@ -66,14 +67,17 @@ def from_config(
     model = target.build(config, policy, attn_implementation=attn_implementation, options=options)
     device = target.backend.device(None)
     fresh, tied = _all_fresh(target, config, policy, model)
+    assignments = {a.name: a for a in (*fresh, *tied)}
+    witness = Witness(target.backend, device, assignments)
     if not device.is_abstract:
         check_room(fresh, device)
-        put_fresh(target, config, model, fresh, seed=seed, rngs=rngs, device=device)
+        put_fresh(target, config, model, fresh, seed=seed, rngs=rngs, device=device, witness=witness)
     for assignment in tied:
         target.backend.tie(model, assignment.name, assignment.to)
     target.backend.compute(model, device)
     if not device.is_abstract:
         target.backend.finish(model, training=True)
+        witness.verify(model, assignments)
     return model
 
 
@@ -105,6 +109,7 @@ def put_fresh(
     seed: int | None,
     rngs: object,
     device: Device,
+    witness: Witness,
 ) -> None:
     """Draw parameters afresh and put them into the model; where there are none, no generator moves on."""
     if not assignments and rngs is None:
@@ -119,4 +124,5 @@ def put_fresh(
                 config=config,
                 seed=number,
             )
+        witness.see(tensor)
         target.backend.put(model, assignment.name, tensor, device)

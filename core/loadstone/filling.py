@@ -19,6 +19,7 @@ from loadstone.memory import check_room
 from loadstone.planning.records import Assignment, LoadPlan
 from loadstone.prepare import Prepared, report_of
 from loadstone.progress import byte_bar
+from loadstone.proof import Witness
 from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
 from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
 from loadstone.report import LoadReport
@@ -39,7 +40,8 @@ def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
 
 def _filled(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
     backend, model, device = prepared.target.backend, prepared.model, prepared.device
-    plan, traffic = read_parameters(prepared, given)
+    witness = Witness(backend, device, prepared.plan.assignments)
+    plan, traffic = read_parameters(prepared, given, witness)
     check_room(plan.assignments.values(), device)
     put_fresh(
         prepared.target,
@@ -49,11 +51,13 @@ def _filled(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
         seed=given.seed,
         rngs=given.rngs,
         device=device,
+        witness=witness,
     )
     for assignment in plan.in_state("tied"):
         backend.tie(model, assignment.name, assignment.to)
     computed = backend.compute(model, device)
     backend.finish(model, training=False)
+    witness.verify(model, plan.assignments)
     model.generation_config = _generation_config(prepared)
     report = report_of(dataclasses.replace(prepared, plan=plan))
     return model, dataclasses.replace(
@@ -61,8 +65,8 @@ def _filled(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
     )
 
 
-def read_parameters(prepared: Prepared, given: LoadArguments) -> tuple[LoadPlan, Traffic]:
-    """Put every stored tensor that the plan uses where it belongs.
+def read_parameters(prepared: Prepared, given: LoadArguments, witness: Witness) -> tuple[LoadPlan, Traffic]:
+    """Put every stored tensor that the plan uses where it belongs; `witness` sees each.
 
     Returns:
         The plan, its undecided ties settled, and the bytes moved.
@@ -82,6 +86,7 @@ def read_parameters(prepared: Prepared, given: LoadArguments) -> tuple[LoadPlan,
         # Closed, so that whatever ends the load ends the threads that read; the error holds this frame.
         with closing(tensors), byte_bar(total=total, what="Loading") as advance:  # of what arrives
             for tensor in tensors:
+                witness.see(tensor)
                 backend.put(prepared.model, tensor.name, tensor, prepared.device)
                 advance(tensor.nbytes)
         files.check_unchanged()

@@ -44,9 +44,7 @@ NUMBER = Kind("a number", _is_number)
 INTEGER = Kind("a whole number", _is_integer)
 COUNT = Kind("a whole number, 0 or above", lambda value: _is_integer(value, 0))
 POSITIVE = Kind("a whole number above 0", lambda value: _is_integer(value, 1))
-SEED = Kind(
-    "a whole number, 0 or above", lambda value: _is_number(value) and isinstance(value, int) and value >= 0
-)
+SEED = Kind("a whole number", lambda value: _is_number(value) and isinstance(value, int))
 FLAG = Kind("True or False", lambda value: isinstance(value, bool | int) and value in (0, 1))
 TOKENS = Kind(
     "a token id, or a list of them", lambda value: _is_integer(value) or _is_list(value, _is_integer)

@@ -36,6 +36,10 @@ class BackendRecord:
     backend: str
     models: str
 
+    def __post_init__(self) -> None:
+        if isinstance(self.requires, str):
+            raise TypeError(f"requires is a tuple of modules, found the text {self.requires!r}")
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ArchitectureRecord:

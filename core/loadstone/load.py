@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from loadstone.arguments import parse_arguments
@@ -20,9 +21,10 @@ from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
 from loadstone.planning.match import match
 from loadstone.planning.place import with_values
-from loadstone.planning.records import COUNTS_ANEW
+from loadstone.planning.records import COUNTS_ANEW, LoadPlan
 from loadstone.prepare import Prepared, prepare, report_of
 from loadstone.pretrained import Pretrained
+from loadstone.proof import Witness
 from loadstone.report import LoadReport
 from loadstone.source import resolve
 from loadstone.target import Target
@@ -153,12 +155,14 @@ def load_into(
     with watched.unchanged(None):
         prepared = _prepared_into(model, watched, strict=strict, use_safetensors=use_safetensors)
         given, _ = parse_arguments({"use_safetensors": use_safetensors})
-        read_parameters(prepared, given)
-    plan, backend = prepared.plan, prepared.target.backend
-    parameters = backend.parameters(model)
+        plan, backend = prepared.plan, prepared.target.backend
+        parameters = backend.parameters(model)
+        witness = Witness(backend, prepared.device, plan.assignments)
+        carried_out, _ = read_parameters(prepared, given, witness)
     for one in plan.in_state("tied"):
         if one.to in plan.assignments and not _are_one(parameters[one.name], parameters[one.to]):
             backend.tie(model, one.name, one.to)
+    witness.verify(model, carried_out.assignments, before=parameters)
     missing = [name for name in parameters if name not in plan.assignments]
     return missing, [stored.name for stored in plan.stored_in_state("unused")]
 
@@ -185,7 +189,7 @@ def _prepared_into(
         partial=not strict,
     )
     # Where the configuration ties two parameters and this model holds two, each gets its own tensor.
-    tied = [pair for pair in plan.compare if _are_one(*(parameters[name] for name in pair))]
+    compare = _held_as_one(parameters, plan)
     return Prepared(
         watched=watched,
         index=index,
@@ -193,7 +197,7 @@ def _prepared_into(
         target=Target(backend=backend, architecture=architecture, head=head, model_class=type(model)),
         policy=policy,
         model=model,
-        plan=dataclasses.replace(plan, compare=tuple(tied), may_differ=False),
+        plan=dataclasses.replace(plan, compare=compare, may_differ=False),
         device=with_values(backend.device(model.device)),
     )
 
@@ -203,6 +207,18 @@ def _without_classes(config: Config) -> Config:
     config = copy.deepcopy(config)
     config.architectures = None
     return config
+
+
+def _held_as_one(parameters: Mapping[str, Parameter], plan: LoadPlan) -> tuple[tuple[str, str], ...]:
+    """Return the pairs that the model holds as one parameter, by whomever they were tied, and that are stored twice."""
+    first: dict[int, str] = {}
+    pairs = []
+    for assignment in plan.reads():
+        identity = parameters[assignment.name].identity
+        if identity is not None and (other := first.setdefault(identity, assignment.name)) != assignment.name:
+            owner_last = (other, assignment.name) in plan.compare
+            pairs.append((other, assignment.name) if owner_last else (assignment.name, other))
+    return tuple(pairs)
 
 
 def _are_one(parameter: Parameter, other: Parameter) -> bool:

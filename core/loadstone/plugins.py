@@ -15,7 +15,7 @@ import os
 import traceback
 from collections.abc import Iterator
 from importlib.metadata import Distribution, EntryPoint
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
@@ -23,7 +23,16 @@ from loadstone import hookspecs
 from loadstone.errors import LoadstoneError, MissingFrameworkError, PluginError, logger_of, nearest
 from loadstone.hookspecs import ArchitectureRecord, BackendRecord
 
+if TYPE_CHECKING:
+    from loadstone.architectures import Architecture
+
 GROUP = "loadstone"
+FIRST_PARTY = "loadstone"
+"""The distribution that brings the backends of this project."""
+
+BACKEND = "LOADSTONE_BACKEND"
+"""Environment variable: the backend to use where none is named."""
+
 DISABLED = "LOADSTONE_DISABLE_PLUGINS"
 """Environment variable: names of distributions, with commas between them, whose plugins are as good as absent."""
 
@@ -39,7 +48,7 @@ class Claim:
         value: The module it names.
         distribution: The distribution that declares it, with its version.
         prefix: Class-name prefix of a backend ("Flax"); "" for none.
-        priority: The backend of highest priority is the default.
+        priority: The backend of highest priority is the default, loadstone's own before others'.
         state: "unused", "loaded", "broken" or "disabled".
         traceback: What a broken module raised.
     """
@@ -130,27 +139,40 @@ def _ask(kind: str, name: str) -> Claim:
             hint=nearest(wanted, known) or "see `loadstone plugins`",
         )
     if len(rivals) > 1:
-        raise conflict(
-            f"{len(rivals)} plugins claim the {kind} {wanted!r}", rivals, ask=f"{wanted}@{rivals[0].owner}"
-        )
+        raise conflict(f"{len(rivals)} plugins claim the {kind} {wanted!r}", rivals)
     _register(rivals[0])
     return rivals[0]
 
 
-def conflict(what: str, rivals: list[Claim], *, ask: str = "") -> PluginError:
+ASKS = {
+    "backend": "backend={!r} to an Auto class",
+    "architecture": "AutoConfig.for_model({!r}, ...) as config=",
+}
+"""Kind of claim -> how a caller says which of two is meant."""
+
+
+def conflict(what: str, rivals: list[Claim], *, ours: bool = False) -> PluginError:
     """Make the error for a name that several plugins claim.
 
     Args:
         what: Which name.
         rivals: Who claims it.
-        ask: The name under which the first of them can be had; "" if there is none.
+        ours: Whether loadstone itself has it too, without a claim.
     """
-    alone = f", or ask for {ask!r}" if ask else ""
+    kind, _, name = rivals[0].name.partition(".")
+    first = FIRST_PARTY if ours or any(map(is_first_party, rivals)) else rivals[0].owner
+    others = [claim.owner for claim in rivals if claim.owner != first]
+    asked = ASKS.get(kind, "{!r}").format(f"{name}@{first}")
     return PluginError(
         what,
         problems=[str(claim) for claim in rivals],
-        hint=f"uninstall one, or name its distribution in {DISABLED}={rivals[-1].owner}{alone}",
+        hint=f"uninstall one, name its distribution in {DISABLED}={others[-1] if others else first}, or pass {asked}",
     )
+
+
+def is_first_party(claim: Claim) -> bool:
+    """Return whether a claim is one of loadstone's own."""
+    return claim.owner == FIRST_PARTY
 
 
 def _register(claim: Claim) -> None:
@@ -170,7 +192,9 @@ def _register(claim: Claim) -> None:
 
 
 @contextlib.contextmanager
-def blamed(claim: Claim, what: str) -> Iterator[None]:
+def blamed(
+    claim: Claim, what: str, *, hint: str = "see `loadstone plugins` for its traceback"
+) -> Iterator[None]:
     """Turn what a plugin's code raises into an error that names the plugin, and remember it as broken.
 
     What it raises as a `LoadstoneError` says already what to do, and stays as it is.
@@ -185,7 +209,7 @@ def blamed(claim: Claim, what: str) -> Iterator[None]:
             f"the plugin behind {claim.name!r} {what}",
             where=f"{claim.value} of {claim.distribution}",
             found=f"{type(error).__name__}: {error}",
-            hint="see `loadstone plugins` for its traceback",
+            hint=hint,
         ) from error
 
 
@@ -212,11 +236,42 @@ def architecture_record(model_type: str) -> ArchitectureRecord:
     return cast(ArchitectureRecord, _record(claim, "loadstone_architectures", "model_type"))
 
 
-def architecture(model_type: str) -> Any:
+def architecture(model_type: str) -> Architecture:
     """Return the architecture that a plugin brings. Raises as `backend_record` does."""
+    from loadstone.architectures import Architecture
+
     record, claim = architecture_record(model_type), _ask("architecture", model_type)
     with blamed(claim, f"offers {record.architecture!r}, which cannot be imported"):
-        return load_attribute(record.architecture)
+        found = load_attribute(record.architecture)
+    if not isinstance(found, Architecture):
+        raise wrong_offer(
+            claim, record.architecture, expected="a loadstone.architectures.Architecture", found=found
+        )
+    if found.model_type != record.model_type:
+        raise wrong_offer(
+            claim,
+            record.architecture,
+            expected=f"the model type {record.model_type!r}",
+            found=found.model_type,
+        )
+    return found
+
+
+def wrong_offer(claim: Claim, path: str, *, expected: str, found: object) -> PluginError:
+    """Make the error for a record that names something else than it should, and remember its plugin as broken."""
+    claim.state = "broken"
+    shown = repr(found) if isinstance(found, str) else f"a {type(found).__name__}"
+    return PluginError(
+        f"the plugin behind {claim.name!r} offers {path!r}, which is something else",
+        where=f"{claim.value} of {claim.distribution}",
+        expected=expected,
+        found=shown,
+        hint="report it to the author of the plugin",
+    )
+
+
+RECORDS = {"loadstone_backends": BackendRecord, "loadstone_architectures": ArchitectureRecord}
+"""Hook -> what it offers."""
 
 
 def _record(claim: Claim, hook: str, key: str) -> object:
@@ -225,14 +280,15 @@ def _record(claim: Claim, hook: str, key: str) -> object:
     others = [plugin for plugin in _manager().get_plugins() if plugin is not module]
     with blamed(claim, f"fails in {hook}"):
         offers = _manager().subset_hook_caller(hook, others)()
-        records = {getattr(record, key): record for offered in offers for record in offered}
+        offered = [record for offer in offers for record in offer]
+        records = {getattr(record, key): record for record in offered if isinstance(record, RECORDS[hook])}
     name = claim.name.partition(".")[2]
     if name not in records:
         raise PluginError(
             f"a plugin claims {claim.name!r} and offers no such record",
             where=f"{claim.value} of {claim.distribution}",
             expected=f"a record with {key}={name!r} from {hook}",
-            found=", ".join(map(repr, records)) or "none",
+            found=", ".join(map(repr, records)) or ", ".join(type(one).__name__ for one in offered) or "none",
             hint="report it to the author of the plugin",
         )
     return records[name]
@@ -244,29 +300,75 @@ def load_attribute(path: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+def models_modules(architecture: Architecture, backend: str) -> list[str]:
+    """Return the modules that may hold an architecture's classes in a backend: one for each distribution that claims it.
+
+    Args:
+        architecture: It.
+        backend: "torch", ..., or "torch@distribution".
+    """
+    name, _, owner = backend.partition("@")
+    found = []
+    for claim in claims_of("backend").get(name, []):
+        if owner in ("", claim.owner):
+            with contextlib.suppress(PluginError):
+                record = backend_record(f"{name}@{claim.owner}")
+                found.append(models_module(architecture, record))
+    return list(dict.fromkeys(found))
+
+
+def models_module(architecture: Architecture, record: BackendRecord) -> str:
+    """Return the module that holds an architecture's classes in a backend."""
+    return architecture.modules.get(record.name, f"{record.models}.{architecture.family}")
+
+
 def is_installed(record: BackendRecord) -> bool:
     """Return whether the modules that a backend requires can be found; none is imported."""
     return all(importlib.util.find_spec(module) is not None for module in record.requires)
 
 
 def default_backend() -> str:
-    """Return the backend to use when none is named: `LOADSTONE_BACKEND`, else the installed one of highest priority.
+    """Return the backend to use when none is named: `LOADSTONE_BACKEND`, else the first that `default_backends` gives.
 
     Raises:
         MissingFrameworkError: If no backend's framework is installed.
     """
-    named = os.environ.get("LOADSTONE_BACKEND")
-    if named:
-        return named
-    offered = sorted(claims_of("backend").items(), key=lambda item: -max(claim.priority for claim in item[1]))
-    for name, rivals in offered:
-        if len(rivals) > 1 or _can_be_default(name):
-            return name
+    for name in default_backends():
+        return name
+    offered = ", ".join(claims_of("backend"))
     raise MissingFrameworkError(
         "no framework is installed that loadstone has a backend for",
-        expected=f"one of: {', '.join(name for name, _ in offered) or '(no backend is installed)'}",
+        expected=f"one of: {offered or '(no backend is installed)'}",
         hint="pip install 'loadstone[torch]'",
     )
+
+
+def default_backends() -> Iterator[str]:
+    """Yield the backends that may be the default, best first: the one that `LOADSTONE_BACKEND` names, or all installed.
+
+    A third party's priority counts among third parties: loadstone's own come first, unless the caller says otherwise.
+    """
+    if named := os.environ.get(BACKEND):
+        yield named
+        return
+    offered = sorted((claim for rivals in claims_of("backend").values() for claim in rivals), key=_rank)
+    for claim in offered:
+        name = claim.name.partition(".")[2]
+        rivals = len(claims_of("backend")[name]) > 1
+        asked = f"{name}@{claim.owner}" if rivals and is_first_party(claim) else name
+        if (rivals and asked == name) or _can_be_default(
+            asked
+        ):  # of two strangers the caller chooses, or is told
+            yield asked
+
+
+def _rank(claim: Claim) -> tuple[bool, int]:
+    return not is_first_party(claim), -claim.priority
+
+
+def is_named(backend: str) -> bool:
+    """Return whether `LOADSTONE_BACKEND` names a backend."""
+    return os.environ.get(BACKEND) == backend
 
 
 def _can_be_default(name: str) -> bool:
@@ -278,11 +380,24 @@ def _can_be_default(name: str) -> bool:
 
 
 def prefixes() -> dict[str, list[str]]:
-    """Return class-name prefix -> the backends that claim it, from metadata alone, e.g. {"Flax": ["flax"]}."""
+    """Return class-name prefix -> the backends that claim it, from metadata alone, e.g. {"Flax": ["flax"]}.
+
+    A prefix of ours stays ours, whoever claims it too.
+    """
     found: dict[str, list[str]] = {}
-    for name, rivals in claims_of("backend").items():
-        for prefix in {claim.prefix for claim in rivals} - {""}:
-            found.setdefault(prefix, []).append(name)
+    for prefix, rivals in prefix_claims().items():
+        first = [claim for claim in rivals if is_first_party(claim)] or rivals
+        found[prefix] = list(dict.fromkeys(claim.name.partition(".")[2] for claim in first))
+    return found
+
+
+def prefix_claims() -> dict[str, list[Claim]]:
+    """Return class-name prefix -> the claims that name it."""
+    found: dict[str, list[Claim]] = {}
+    for rivals in claims_of("backend").values():
+        for claim in rivals:
+            if claim.prefix:
+                found.setdefault(claim.prefix, []).append(claim)
     return found
 
 

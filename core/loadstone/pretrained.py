@@ -377,8 +377,12 @@ class Pretrained:
         wanted = self.config.return_dict if return_dict is None else return_dict
         return found if wanted else found.to_tuple()
 
-    def check_saves(self) -> None:
-        """Raise an ArgumentError if the model is in a state that no checkpoint of its class can hold."""
+    def check_saves(self, values: Mapping[str, Any] | None = None) -> None:
+        """Raise an ArgumentError if the model is in a state that no checkpoint of its class can hold.
+
+        Args:
+            values: What is to be saved in place of the model's own, under its parameters' names.
+        """
 
     @classmethod
     def can_generate(cls) -> bool:
@@ -418,12 +422,38 @@ def check_mask(shape: Sequence[int | None], tokens: Sequence[int | None]) -> Non
 
 @functools.cache
 def _described(cls: type[Pretrained]) -> tuple[Architecture, Head]:
-    from loadstone.architectures import find_head
+    from loadstone.architectures import heads_named
     from loadstone.plugins import prefix_of
 
     prefix = prefix_of(cls.backend_name)
     for ancestor in cls.__mro__:
-        found = find_head(ancestor.__name__.removeprefix(prefix))
-        if found is not None:
-            return found
-    raise ArchitectureError(f"no architecture has a class {cls.__name__}")
+        for architecture, head in heads_named(ancestor.__name__.removeprefix(prefix)):
+            if ancestor.__name__ == prefix + head.class_name and _is_held(
+                ancestor, architecture, cls.backend_name
+            ):
+                return architecture, head
+    raise ArchitectureError(
+        f"no architecture has a class {cls.__name__}",
+        where=cls.__module__,
+        hint="derive it from a class of the architecture, or name its module in `Architecture.modules`",
+    )
+
+
+def _is_held(cls: type, architecture: Architecture, backend: str) -> bool:
+    """Return whether a class is the one that the backend has for an architecture: a stranger's may bear its name."""
+    import importlib
+    import sys
+
+    from loadstone.plugins import models_modules
+
+    for module in models_modules(architecture, backend):
+        if cls.__module__ == module:
+            return True
+        if module not in sys.modules:
+            try:
+                importlib.import_module(module)
+            except ImportError:  # no such family there
+                continue
+        if getattr(sys.modules[module], cls.__name__, None) is cls:
+            return True
+    return False

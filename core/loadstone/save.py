@@ -17,6 +17,7 @@ from loadstone.config import Config
 from loadstone.dtypes import DTYPES, canonical, nbytes
 from loadstone.errors import ArgumentError, SourceError
 from loadstone.generation import GENERATION_CONFIG_NAME
+from loadstone.likeness import class_parameters, unloadable
 from loadstone.progress import byte_bar
 
 if TYPE_CHECKING:
@@ -50,20 +51,27 @@ def save_pretrained(
         The files written.
 
     Raises:
-        ArgumentError: If the size, the variant or the state dict cannot be used, or the model holds an adapter's layers.
+        ArgumentError: If the size, the variant or the state dict cannot be used, or the model holds what no checkpoint of
+            its class can: layers of an adapter, parameters tied by hand, tensors that do not lie in memory as numbers.
         SourceError: If the folder cannot be written, or the disk is full.
     """
-    model.check_saves()
+    model.check_saves(state_dict)
     folder = Path(save_directory)
     if folder.exists() and not folder.is_dir():
         raise SourceError(
             "a model is saved into a folder, and this is a file", where=folder, hint="name a folder"
         )
     backend = get_backend(model.backend_name)
-    parameters = stored_parameters(model, backend)
+    held = backend.parameters(model)
+    problem = unloadable(model, backend, held)
+    if problem is not None:
+        if state_dict is None:
+            raise problem
+        held = class_parameters(model, backend, held)
+    parameters = _stored(model, held)
     read: Callable[[str], HostTensor] = functools.partial(backend.read, model)
     if state_dict is not None:
-        values = _values(model, backend, parameters, state_dict)
+        values = _values(model, backend, held, parameters, state_dict)
         parameters = [dataclasses.replace(p, dtype=canonical(values[p.name].dtype)) for p in parameters]
         read = _reader_of(backend, values)
     texts = {}
@@ -85,8 +93,11 @@ def save_pretrained(
 
 def stored_parameters(model: Pretrained, backend: Backend) -> list[Parameter]:
     """Return the parameters that a checkpoint stores: each once, a tied one under the name it is tied to."""
+    return _stored(model, backend.parameters(model))
+
+
+def _stored(model: Pretrained, parameters: Mapping[str, Parameter]) -> list[Parameter]:
     ties = {tie.name for tie in model.architecture_and_head()[1].ties}
-    parameters = backend.parameters(model)
     owners: dict[object, str] = {}
     for name, parameter in parameters.items():
         key = _key(parameter)
@@ -110,25 +121,43 @@ def saved_config(model: Pretrained, parameters: list[Parameter]) -> Config:
 
 
 def _values(
-    model: Pretrained, backend: Backend, stored: list[Parameter], state_dict: Mapping[str, Any]
+    model: Pretrained,
+    backend: Backend,
+    known: Mapping[str, Parameter],
+    stored: list[Parameter],
+    state_dict: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the values of a state dict under the names that are stored.
 
     Raises:
-        ArgumentError: If its names or shapes are not those of the model's parameters.
+        ArgumentError: If its names or shapes are not those of the model's parameters, or two that are tied differ.
     """
-    known = backend.parameters(model)
     problems = [f"{name}: the model has no such parameter" for name in state_dict if name not in known]
-    problems += [
-        f"{name}: expected the shape {parameter.shape}, found {tuple(state_dict[name].shape)}"
-        for name, parameter in known.items()
-        if name in state_dict and tuple(state_dict[name].shape) != parameter.shape
-    ]
-    given = {_key(known[name]): value for name, value in state_dict.items() if name in known}
+    for name, parameter in known.items():
+        if name not in state_dict:
+            continue
+        shape, dtype = tuple(state_dict[name].shape), canonical(state_dict[name].dtype)
+        if shape != parameter.shape:
+            problems.append(f"{name}: expected the shape {parameter.shape}, found {shape}")
+        elif DTYPES[dtype].kind != DTYPES[parameter.dtype].kind:
+            problems.append(f"{name}: expected {parameter.dtype}, found {dtype}")
+    given: dict[object, Any] = {}
+    for name, value in state_dict.items():
+        if name in known:
+            other = given.setdefault(_key(known[name]), value)
+            if other is not value and not _equal(backend, name, value, other):
+                problems.append(f"{name}: differs from the parameter that it is tied to")
     problems += [f"{parameter.name}: missing" for parameter in stored if _key(parameter) not in given]
     if problems:
         raise ArgumentError(f"state_dict= does not fit {type(model).__name__}", problems=problems)
     return {parameter.name: given[_key(parameter)] for parameter in stored}
+
+
+def _equal(backend: Backend, name: str, value: Any, other: Any) -> bool:
+    one, two = backend.to_host(name, value), backend.to_host(name, other)
+    if (one.dtype, one.shape) != (two.dtype, two.shape):
+        return False
+    return one.address == two.address or bool((one.data == two.data).all())
 
 
 def _reader_of(backend: Backend, values: Mapping[str, Any]) -> Callable[[str], HostTensor]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from loadstone.architectures import Architecture, Head, architecture_of, find_head, head_for
+from loadstone.architectures import Architecture, Head, architecture_of, head_for
 from loadstone.backend import Backend, get_backend
 from loadstone.config import Config
 from loadstone.errors import ArchitectureError, ArgumentError, nearest
@@ -62,19 +62,26 @@ def choose_target(
     """
     if isinstance(model_class, type):
         own = model_class.backend_name  # type: ignore[attr-defined]
-        if backend is not None and backend != own:
+        if backend is not None and backend not in (own, f"{own}@{backend.partition('@')[2]}"):
             raise ArgumentError(
                 f"{model_class.__name__} is of the backend {own!r}",
                 expected=f"backend={own!r}, or none",
                 found=f"backend={backend!r}",
                 hint="load it with an Auto class, or with that backend's own",
             )
-        chosen = get_backend(own)
+        chosen = get_backend(backend or own)
         architecture, head = model_class.architecture_and_head()  # type: ignore[attr-defined]
         if architecture.model_type != config.model_type:
             raise ArchitectureError(
                 f"{model_class.__name__} cannot hold a checkpoint of model type {config.model_type!r}",
                 expected=repr(architecture.model_type),
+                hint="load it with an Auto class",
+            )
+        if "@" in chosen.asked and not issubclass(model_class, chosen.model_class(architecture, head)):
+            raise ArgumentError(
+                f"{model_class.__name__} is not the class of that backend",
+                expected=f"{chosen.model_class(architecture, head).__module__}",
+                found=model_class.__module__,
                 hint="load it with an Auto class",
             )
         return Target(backend=chosen, architecture=architecture, head=head, model_class=model_class)
@@ -100,9 +107,9 @@ def _saved_head(architecture: Architecture, config: Config) -> tuple[Head, tuple
     """Return the head of the first class that the configuration names, else the base model and why it is that."""
     names = config.architectures or []
     for name in names:
-        found = find_head(name)
-        if found is not None and found[0].model_type == architecture.model_type:
-            return found[1], ()
+        for head in architecture.heads:
+            if head.class_name == name:
+                return head, ()
     base = architecture.heads[0]
     why = f"{', '.join(names)} is no class of {architecture.model_type!r} here" if names else "there are none"
     return base, (f"this is the base model, {base.class_name}: of config.json's architectures, {why}",)
@@ -110,9 +117,9 @@ def _saved_head(architecture: Architecture, config: Config) -> tuple[Head, tuple
 
 def _named_head(architecture: Architecture, class_name: str) -> Head:
     """Return the head of a class name."""
-    found = find_head(class_name)
-    if found is not None and found[0].model_type == architecture.model_type:
-        return found[1]
+    for head in architecture.heads:
+        if head.class_name == class_name:
+            return head
     raise ArchitectureError(
         f"{architecture.model_type!r} has no class {class_name}",
         expected=f"one of: {', '.join(head.class_name for head in architecture.heads)}",

@@ -13,7 +13,8 @@ import pytest
 import loadstone
 from loadstone import hookspecs, plugins
 from loadstone.architectures import architectures
-from loadstone.backend import Backend
+from loadstone.backend import CONTRACT, Backend
+from loadstone.errors import ConfigError, PlacementError, PluginError
 
 CORE = Path(loadstone.__file__).parent
 OURS = ("torch", "flax", "tensorflow")
@@ -95,6 +96,39 @@ def test_no_backend_has_a_door_of_its_own(name):
     assert set(methods(backend_class(name))) <= set(methods(ABSTRACT))
 
 
+def test_each_method_of_the_contract_is_blamed_on_its_plugin():
+    assert set(methods(ABSTRACT)) == CONTRACT
+
+    def fails(self, *arguments, **named):
+        raise KeyError("somewhere in it")
+
+    made = type("Made", (Backend,), dict.fromkeys(CONTRACT, fails))
+    backend = made()
+    backend.name = backend.asked = "torch"
+    ours = type("Model", (), {"__module__": "loadstone_torch.models.bert"})
+    arguments = {"build": [ours], "model_class": [next(architectures())]}
+    for name in CONTRACT:
+        with pytest.raises(PluginError) as caught:
+            getattr(backend, name)(*arguments.get(name, []))
+        assert caught.value.what == f"the plugin behind 'backend.torch' fails in {name}()"
+        assert "loadstone_torch.plugin of loadstone " in caught.value.where
+        assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory."), PlacementError("none")]
+)
+def test_what_callers_catch_by_its_own_name_stays_as_it_is(error):
+    def fails(self, *arguments):
+        raise error
+
+    backend = type("Made", (Backend,), dict.fromkeys(CONTRACT, fails))()
+    backend.asked = "torch"
+    with pytest.raises(type(error)) as caught:
+        backend.put()
+    assert caught.value is error
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_each_backend_declares_its_name_and_capabilities(name):
     assigned = {
@@ -153,6 +187,30 @@ def test_a_family_has_every_class_that_its_architecture_describes(family):
 def test_class_names_are_unique():
     names = [head.class_name for architecture in architectures() for head in architecture.heads]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("spellings", "said"),
+    [
+        ({"hidden_size": "width"}, "'hidden_size' stands for 'width', and is a declared key itself"),
+        ({"use_cache": "width"}, "'use_cache' stands for 'width', and is a declared key itself"),
+        ({"d_model": "widht"}, "'d_model' stands for 'widht', which is not declared"),
+    ],
+)
+def test_a_spelling_that_contradicts_the_keys_is_an_error(spellings, said):
+    with pytest.raises(ConfigError) as caught:
+        type(
+            "OddConfig",
+            (loadstone.Config,),
+            {
+                "__annotations__": {"width": int, "hidden_size": int},
+                "__module__": __name__,
+                "width": 1,
+                "hidden_size": 2,
+                "spellings": {**loadstone.Config.spellings, **spellings},
+            },
+        )
+    assert said in caught.value.problems
 
 
 # Imports

@@ -41,7 +41,7 @@ IMPOSSIBLE: list[tuple[str, Any]] = [
     ("stop_strings", 3),
     ("stop_strings", [""]),
     ("early_stopping", "often"),
-    ("seed", -1),
+    ("seed", 1.5),
 ]
 
 

@@ -12,7 +12,9 @@ from loadstone.architectures._registry import (
     architectures,
     find_head,
     head_for,
+    heads_named,
     model_types,
+    passed_over,
 )
 from loadstone.architectures._rope import RopeGrowth, RopeSpec, rope_spec
 from loadstone.architectures._spec import (
@@ -48,9 +50,11 @@ __all__ = [
     "find_head",
     "generalise",
     "head_for",
+    "heads_named",
     "matches",
     "meant",
     "model_types",
+    "passed_over",
     "refuse_unfollowed",
     "resolve_spec",
     "rope_spec",

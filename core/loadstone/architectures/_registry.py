@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import itertools
 import pkgutil
 from collections.abc import Iterator
 
@@ -11,7 +13,7 @@ from loadstone import plugins
 from loadstone.architectures._records import Architecture, Head
 from loadstone.architectures._typos import meant
 from loadstone.config import Config
-from loadstone.errors import ArchitectureError, ConfigError, PluginError
+from loadstone.errors import ArchitectureError, ConfigError, LoadstoneError
 
 
 @functools.cache
@@ -31,20 +33,25 @@ def built_in() -> dict[str, Architecture]:
 def architecture_for(model_type: str) -> Architecture:
     """Return the architecture of a model type: one of ours, else a plugin's.
 
+    Args:
+        model_type: "bert", ..., or "bert@distribution" to choose between two claims.
+
     Raises:
         ConfigError: If there is none, with the nearest names.
         PluginError: If a plugin claims the model type and is broken, or two do, or one claims a built-in's.
     """
-    rivals = plugins.claims_of("architecture").get(model_type.partition("@")[0], [])
-    if model_type in built_in():
-        if rivals:
+    wanted, _, owner = model_type.partition("@")
+    rivals = plugins.claims_of("architecture").get(wanted, [])
+    if wanted in built_in() and owner in ("", plugins.FIRST_PARTY):
+        if rivals and not owner:
             raise plugins.conflict(
-                f"a plugin claims the architecture {model_type!r}, which loadstone brings itself", rivals
+                f"a plugin claims the architecture {model_type!r}, which loadstone brings itself",
+                rivals,
+                ours=True,
             )
-        return built_in()[model_type]
+        return built_in()[wanted]
     if rivals:
-        architecture: Architecture = plugins.architecture(model_type)
-        return architecture
+        return plugins.architecture(model_type)
     known = model_types()
     raise ConfigError(
         f"unknown model type {model_type!r}",
@@ -65,13 +72,50 @@ def architectures() -> Iterator[Architecture]:
     for model_type in plugins.claims_of("architecture"):
         try:
             yield architecture_for(model_type)
-        except PluginError:  # A broken plugin harms only those who ask for its own model type.
+        except LoadstoneError:  # A broken plugin harms only those who ask for its own model type.
             continue
 
 
+def passed_over() -> Iterator[tuple[LoadstoneError, list[Architecture]]]:
+    """Yield why `architectures` leaves a model type out, and those of its claimants that can be had by `@distribution`."""
+    for model_type, rivals in plugins.claims_of("architecture").items():
+        try:
+            architecture_for(model_type)
+        except LoadstoneError as error:
+            found = []
+            for claim in rivals:
+                with contextlib.suppress(LoadstoneError):
+                    found.append(plugins.architecture(f"{model_type}@{claim.owner}"))
+            yield error, found
+
+
 def architecture_of(config: Config) -> Architecture:
-    """Return the architecture that a configuration belongs to."""
-    return architecture_for(config.model_type)
+    """Return the architecture that a configuration belongs to: of two claims on its model type, the one of its class.
+
+    Raises:
+        ConfigError: If there is none.
+        PluginError: If it is not decided which of two it is, or the plugin is broken.
+    """
+    model_type = config.model_type
+    rivals = plugins.claims_of("architecture").get(model_type, [])
+    if model_type in built_in() and isinstance(config, built_in()[model_type].config):
+        return built_in()[model_type]
+    if len(rivals) > 1 or model_type in built_in():
+        for claim in rivals:
+            with contextlib.suppress(LoadstoneError):
+                found = plugins.architecture(f"{model_type}@{claim.owner}")
+                if type(config) is found.config:
+                    return found
+    return architecture_for(model_type)
+
+
+def heads_named(class_name: str) -> Iterator[tuple[Architecture, Head]]:
+    """Yield every architecture and head of an unprefixed class name, those of two claimants on a model type too."""
+    strangers = (architecture for _, found in passed_over() for architecture in found)
+    for architecture in itertools.chain(architectures(), strangers):
+        for head in architecture.heads:
+            if head.class_name == class_name:
+                yield architecture, head
 
 
 def find_head(class_name: str) -> tuple[Architecture, Head] | None:

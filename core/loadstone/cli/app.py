@@ -203,6 +203,12 @@ def plugins(
             "--load/--no-load", help="Try every plugin, or go by metadata alone. No framework is imported."
         ),
     ] = True,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict", help="Import the frameworks too, and exit 1 if something that is claimed is unusable."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show every plugin, and whether it works.
@@ -212,13 +218,16 @@ def plugins(
     from loadstone.architectures import model_types
     from loadstone.cli.examine import default_backend, examine
 
+    load = load or strict
     default, why = default_backend() if load else (None, "")
-    found = examine(load=load, default=default)
+    found = examine(load=load, default=default, build=strict)
     if as_json:
         facts = [one.to_dict() for one in found]
         _print_json({"plugins": facts, "default_backend": default, "model_types": model_types()})
     else:
         views.show_plugins(found, default, why)
+    if strict and any(one.problem and one.claim.state != "disabled" for one in found):
+        raise typer.Exit(1)
 
 
 def _print_json(data: Any) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from loadstone import plugins
 from loadstone.architectures import architecture_for
-from loadstone.errors import LoadstoneError
+from loadstone.backend import get_backend
+from loadstone.errors import LoadstoneError, MissingFrameworkError
 from loadstone.plugins import Claim
 
 
@@ -22,7 +22,8 @@ class Examined:
         framework: "installed" or "missing" for a backend whose plugin could be loaded, else None.
         install: The command that installs a backend's framework, where the plugin could be loaded.
         default: Whether this is the backend to which a call without `backend=` goes.
-        problem: Why it cannot be used; "" if nothing stands in its way.
+        problem: What stands in its way; "" if nothing does.
+        usable: Whether it does what it claims, as far as it was tried.
     """
 
     claim: Claim
@@ -30,22 +31,46 @@ class Examined:
     install: str | None = None
     default: bool = False
     problem: str = ""
+    usable: bool = True
+
+    @property
+    def state(self) -> str:
+        """What became of it: the claim's state, or "unusable" for one whose module is there and is of no use."""
+        return self.claim.state if self.usable or self.claim.state == "broken" else "unusable"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry point as plain data for JSON."""
         facts = {key: getattr(self, key) for key in ("framework", "install", "default", "problem")}
         claim = dataclasses.asdict(self.claim)
+        claim["state"] = self.state
         return {"claim": claim.pop("name"), "module": claim.pop("value"), **claim, **facts}
 
 
-def examine(*, load: bool, default: str | None = None) -> list[Examined]:
+def examine(*, load: bool, default: str | None = None, build: bool = False) -> list[Examined]:
     """Return every entry point of every installed distribution, in name order.
 
     Args:
-        load: Import each plugin's module; a backend's framework is never imported.
+        load: Import each plugin's module; a backend's framework is not imported.
         default: The backend to which a call without `backend=` goes.
+        build: Make each backend too, which imports its framework, those of high priority first.
     """
-    return [_examine(claim, load=load, default=default) for claim in plugins.claims()]
+    made = _made() if build else {}
+    return [_examine(claim, load=load, default=default, made=made) for claim in plugins.claims()]
+
+
+def _made() -> dict[str, str]:
+    """Return backend -> why it cannot be made, for those whose framework is installed and that fail nevertheless."""
+    problems = {}
+    backends = [claim for claims in plugins.claims_of("backend").values() for claim in claims]
+    for claim in sorted(backends, key=lambda claim: -claim.priority):
+        name = f"{claim.name.partition('.')[2]}@{claim.owner}"
+        try:
+            get_backend(name)
+        except MissingFrameworkError:
+            continue
+        except LoadstoneError as error:
+            problems[name] = _one_line(error)
+    return problems
 
 
 def default_backend() -> tuple[str | None, str]:
@@ -54,12 +79,12 @@ def default_backend() -> tuple[str | None, str]:
         name = plugins.default_backend()
     except LoadstoneError as error:
         return None, error.hint or error.what
-    return name, "named by LOADSTONE_BACKEND" if os.environ.get(
-        "LOADSTONE_BACKEND"
-    ) else "the installed one of highest priority"
+    if plugins.is_named(name):
+        return name, f"named by {plugins.BACKEND}"
+    return name, "the installed one of highest priority, loadstone's own first"
 
 
-def _examine(claim: Claim, *, load: bool, default: str | None) -> Examined:
+def _examine(claim: Claim, *, load: bool, default: str | None, made: Mapping[str, str]) -> Examined:
     if claim.state == "disabled":
         return Examined(claim=claim, problem=f"its distribution is named in {plugins.DISABLED}")
     if not load:
@@ -68,13 +93,33 @@ def _examine(claim: Claim, *, load: bool, default: str | None) -> Examined:
     ask = _KINDS.get(kind)
     if ask is None:
         known = ", ".join(f"{known}.NAME" for known in _KINDS)
-        return Examined(claim=claim, problem=f"nothing asks for such a claim: expected {known}")
+        return Examined(claim=claim, usable=False, problem=f"nothing asks for such a claim: expected {known}")
     try:
         facts = ask(f"{name}@{claim.owner}")
         ask(name)  # Once more without its owner, as users ask: that is where two claims on one name collide.
     except LoadstoneError as error:
-        return Examined(claim=claim, problem=_one_line(error))
-    return Examined(claim=claim, default=name == default and kind == "backend", **facts)
+        return Examined(claim=claim, usable=False, problem=_one_line(error))
+    own = f"{name}@{claim.owner}"
+    problem = made.get(own, "") if kind == "backend" else ""
+    return Examined(
+        claim=claim,
+        default=kind == "backend" and default in (name, own),
+        usable=not problem,
+        problem=problem or _lost_prefix(claim),
+        **facts,
+    )
+
+
+def _lost_prefix(claim: Claim) -> str:
+    """Return what becomes of a class prefix that another backend has, "" for one that is this backend's alone."""
+    holders = plugins.prefixes().get(claim.prefix, [])
+    if claim.prefix and claim.name.partition(".")[2] not in holders:
+        return (
+            f"the class prefix {claim.prefix!r} is the backend {holders[0]!r}'s: ask for this one by backend="
+        )
+    if len(holders) > 1:
+        return f"{len(holders)} backends claim the class prefix {claim.prefix!r}"
+    return ""
 
 
 def _ask_backend(name: str) -> dict[str, str]:

@@ -44,6 +44,7 @@ STATE_STYLES = {
     "note:": "yellow",
     "cast": "cyan",
     "broken": "red",
+    "unusable": "red",
     "damaged": "red",
     "absent": "red",
 }
@@ -282,7 +283,7 @@ def _plugin(one: Examined) -> Text:
         f"not installed: {one.install}" if one.framework == "missing" else one.framework or "",
     ]
     text = Text(overflow="fold")
-    text.append(claim.state, STATE_STYLES.get(claim.state, ""))
+    text.append(one.state, STATE_STYLES.get(one.state, ""))
     text.append("".join(f", {word}" for word in words if word))
     text.append(f"\n{plain(f'{claim.value} of {claim.distribution}')}", "dim")
     if one.problem:
