@@ -7,6 +7,7 @@ on a backend's name. A model is opaque to core: it is handed from one method to 
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -29,6 +30,7 @@ from loadstone.errors import (
 if TYPE_CHECKING:
     from loadstone.architectures import Architecture, Head
     from loadstone.config import Config
+    from loadstone.hookspecs import BackendRecord
     from loadstone.read.tensor import HostTensor
 
 logger = logging.getLogger(__name__)
@@ -281,7 +283,7 @@ class Backend(abc.ABC):
             ArchitectureError: If this backend has no such class.
         """
         record = plugins.backend_record(self.asked)
-        module_name = plugins.models_module(architecture, record)
+        module_name = models_module(architecture, record)
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
@@ -310,6 +312,28 @@ CONTRACT = frozenset(
     name for name in vars(Backend) if not name.startswith("_") and callable(vars(Backend)[name])
 )
 """Names of the contract's methods."""
+
+
+def models_modules(architecture: Architecture, backend: str) -> list[str]:
+    """Return the modules that may hold an architecture's classes in a backend: one for each distribution that claims it.
+
+    Args:
+        architecture: It.
+        backend: "torch", ..., or "torch@distribution".
+    """
+    name, _, owner = backend.partition("@")
+    found = []
+    for claim in plugins.claims_of("backend").get(name, []):
+        if owner in ("", claim.owner):
+            with contextlib.suppress(PluginError):
+                record = plugins.backend_record(f"{name}@{claim.owner}")
+                found.append(models_module(architecture, record))
+    return list(dict.fromkeys(found))
+
+
+def models_module(architecture: Architecture, record: BackendRecord) -> str:
+    """Return the module that holds an architecture's classes in a backend."""
+    return architecture.modules.get(record.name, f"{record.models}.{architecture.family}")
 
 
 def get_backend(name: str | None = None) -> Backend:

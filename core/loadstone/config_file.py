@@ -13,8 +13,7 @@ from loadstone.checkpoint.absent import adapter_alone
 from loadstone.checkpoint.switch import settle
 from loadstone.config import CONFIG_NAME, Config, parse_config_json
 from loadstone.custom_code import naming_code, note_of_code, own_code, with_hint
-from loadstone.errors import ConfigError, NoConfigError, logger_of
-from loadstone.memory import memory_told
+from loadstone.errors import ConfigError, NoConfigError, logger_of, memory_told
 from loadstone.source import Snapshot, resolve
 from loadstone.source.snapshot import summary
 from loadstone.watch import steadily, watch

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loadstone.backend import Backend, Device, Parameter, get_backend
 from loadstone.collector import paused_collector
 from loadstone.dtypes import CASTABLE, DTYPES, canonical, nbytes
-from loadstone.errors import ArgumentError, MatchError
+from loadstone.errors import ArgumentError, MatchError, human_bytes
 from loadstone.likeness import built_like
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
@@ -20,7 +20,7 @@ from loadstone.planning.place import with_values
 from loadstone.planning.records import Assignment, LoadPlan, ParameterState
 from loadstone.pretrained import Pretrained
 from loadstone.proof import Witness
-from loadstone.report import LoadReport, human_bytes
+from loadstone.report import LoadReport
 from loadstone.save import saved_config, stored_parameters
 from loadstone.target import Target
 

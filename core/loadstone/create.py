@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from loadstone.backend import Device
 from loadstone.config import Config
 from loadstone.dtypes import nbytes
-from loadstone.errors import ArgumentError, nearest
-from loadstone.memory import check_room, memory_told
+from loadstone.errors import ArgumentError, human_bytes, memory_told, nearest, out_of_memory
 from loadstone.planning.dtype import DTypePolicy, dtype_policy
 from loadstone.planning.fresh import draw
 from loadstone.planning.records import Assignment
@@ -126,3 +125,18 @@ def put_fresh(
             )
         witness.see(tensor)
         target.backend.put(model, assignment.name, tensor, device)
+
+
+def check_room(assignments: Iterable[Assignment], device: Device) -> None:
+    """Make sure that a device could hold the parameters that are to be drawn, were it empty.
+
+    Raises:
+        OutOfMemoryError: If it is smaller.
+    """
+    asked = sum(nbytes(one.dtype, one.shape) for one in assignments if one.state == "new")
+    if device.total and asked > device.total:
+        raise out_of_memory(
+            f"on {device.name} to draw the parameters that no checkpoint holds",
+            asked=asked,
+            found=f"{human_bytes(device.total)} in all",
+        )

@@ -6,9 +6,10 @@ expected, what was found, and what to do next.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 MAX_LINES = 15
 MAX_LINE = 600
@@ -174,6 +175,56 @@ def _spell_out(record: logging.LogRecord) -> bool:
         kept = (int, float, LoadstoneError)
         record.args = tuple(arg if isinstance(arg, kept) else plain(arg) for arg in record.args)
     return True
+
+
+def human_bytes(number: int) -> str:
+    """Return a number of bytes for people, in decimal units.
+
+    Example:
+        >>> human_bytes(2_200_000_000), human_bytes(17)
+        ('2.2 GB', '17 B')
+    """
+    size = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def out_of_memory(what: str, *, asked: int | None = None, found: str | None = None) -> OutOfMemoryError:
+    """Make the error for memory that the system does not give.
+
+    Args:
+        what: What it is for, e.g. "for a tensor".
+        asked: Bytes that were asked for, where that is known.
+        found: What there is, where that is known.
+    """
+    return OutOfMemoryError(
+        f"there is not enough memory {what}",
+        expected=None if asked is None else f"{human_bytes(asked)} ({asked:,} bytes)",
+        found=found or "the machine's memory, or a limit of this process such as `ulimit -v`, is used up",
+        hint="free memory, raise the limit, or take a smaller model or a smaller dtype=",
+    )
+
+
+@contextlib.contextmanager
+def memory_told(what: str, *, asked: int | None = None) -> Iterator[None]:
+    """Turn Python's MemoryError into one that says what the memory was for, and how much was asked.
+
+    Args:
+        what: As in `out_of_memory`.
+        asked: As there; without it, the error's own words are told.
+
+    Raises:
+        OutOfMemoryError: If memory runs out inside.
+    """
+    try:
+        yield
+    except OutOfMemoryError:
+        raise
+    except MemoryError as error:
+        raise out_of_memory(what, asked=asked, found=str(error) or None) from error
 
 
 def counted(number: int, noun: str) -> str:

@@ -11,11 +11,10 @@ from typing import Any
 from loadstone.arguments import LoadArguments
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.checkpoint.safetensors import check_with_library
-from loadstone.create import put_fresh
+from loadstone.create import check_room, put_fresh
 from loadstone.dtypes import nbytes
 from loadstone.errors import ChangedFileError, MatchError, logger_of
 from loadstone.generation import GENERATION_CONFIG_NAME, GenerationConfig
-from loadstone.memory import check_room
 from loadstone.planning.records import Assignment, LoadPlan
 from loadstone.prepare import Prepared, report_of
 from loadstone.progress import byte_bar

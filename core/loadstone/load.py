@@ -14,9 +14,8 @@ from loadstone.backend import Parameter, get_backend
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.collector import paused_collector
 from loadstone.config import Config
-from loadstone.errors import logger_of
+from loadstone.errors import logger_of, memory_told
 from loadstone.filling import fill, read_parameters
-from loadstone.memory import memory_told
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
 from loadstone.planning.match import match

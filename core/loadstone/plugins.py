@@ -15,16 +15,13 @@ import os
 import traceback
 from collections.abc import Iterator
 from importlib.metadata import Distribution, EntryPoint
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import pluggy
 
 from loadstone import hookspecs
 from loadstone.errors import LoadstoneError, MissingFrameworkError, PluginError, logger_of, nearest
 from loadstone.hookspecs import ArchitectureRecord, BackendRecord
-
-if TYPE_CHECKING:
-    from loadstone.architectures import Architecture
 
 GROUP = "loadstone"
 FIRST_PARTY = "loadstone"
@@ -232,29 +229,13 @@ def backend_claim(name: str) -> Claim:
 
 def architecture_record(model_type: str) -> ArchitectureRecord:
     """Return the record of an architecture that a plugin brings. Raises as `backend_record` does."""
-    claim = _ask("architecture", model_type)
+    claim = architecture_claim(model_type)
     return cast(ArchitectureRecord, _record(claim, "loadstone_architectures", "model_type"))
 
 
-def architecture(model_type: str) -> Architecture:
-    """Return the architecture that a plugin brings. Raises as `backend_record` does."""
-    from loadstone.architectures import Architecture
-
-    record, claim = architecture_record(model_type), _ask("architecture", model_type)
-    with blamed(claim, f"offers {record.architecture!r}, which cannot be imported"):
-        found = load_attribute(record.architecture)
-    if not isinstance(found, Architecture):
-        raise wrong_offer(
-            claim, record.architecture, expected="a loadstone.architectures.Architecture", found=found
-        )
-    if found.model_type != record.model_type:
-        raise wrong_offer(
-            claim,
-            record.architecture,
-            expected=f"the model type {record.model_type!r}",
-            found=found.model_type,
-        )
-    return found
+def architecture_claim(model_type: str) -> Claim:
+    """Return the claim behind an architecture. Raises as `backend_record` does."""
+    return _ask("architecture", model_type)
 
 
 def wrong_offer(claim: Claim, path: str, *, expected: str, found: object) -> PluginError:
@@ -298,28 +279,6 @@ def load_attribute(path: str) -> Any:
     """Return what a "module:attribute" string of a record names."""
     module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute)
-
-
-def models_modules(architecture: Architecture, backend: str) -> list[str]:
-    """Return the modules that may hold an architecture's classes in a backend: one for each distribution that claims it.
-
-    Args:
-        architecture: It.
-        backend: "torch", ..., or "torch@distribution".
-    """
-    name, _, owner = backend.partition("@")
-    found = []
-    for claim in claims_of("backend").get(name, []):
-        if owner in ("", claim.owner):
-            with contextlib.suppress(PluginError):
-                record = backend_record(f"{name}@{claim.owner}")
-                found.append(models_module(architecture, record))
-    return list(dict.fromkeys(found))
-
-
-def models_module(architecture: Architecture, record: BackendRecord) -> str:
-    """Return the module that holds an architecture's classes in a backend."""
-    return architecture.modules.get(record.name, f"{record.models}.{architecture.family}")
 
 
 def is_installed(record: BackendRecord) -> bool:

@@ -444,7 +444,7 @@ def _is_held(cls: type, architecture: Architecture, backend: str) -> bool:
     import importlib
     import sys
 
-    from loadstone.plugins import models_modules
+    from loadstone.backend import models_modules
 
     for module in models_modules(architecture, backend):
         if cls.__module__ == module:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from loadstone.dtypes import nbytes
-from loadstone.errors import plain
+from loadstone.errors import human_bytes, plain
 from loadstone.planning.fold import fold
 from loadstone.planning.records import Assignment, LoadPlan, Stored
 
@@ -156,18 +156,3 @@ def _note(assignment: Assignment) -> str:
 
 def _reason(stored: Stored) -> str:
     return f"of {stored.why}" if stored.state == "alias" else stored.why
-
-
-def human_bytes(number: int) -> str:
-    """Return a number of bytes for people, in decimal units.
-
-    Example:
-        >>> human_bytes(2_200_000_000), human_bytes(17)
-        ('2.2 GB', '17 B')
-    """
-    size = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

@@ -6,8 +6,9 @@ import json
 import pytest
 from made_up import BASE, CHANNELS, CLASSIFIER, LM, ToyConfig, index, plan, shapes_of
 
+from loadstone.errors import human_bytes
 from loadstone.planning.records import LoadPlan, Stored
-from loadstone.report import MAX_ROWS, LoadReport, human_bytes
+from loadstone.report import MAX_ROWS, LoadReport
 
 
 def report(found: LoadPlan, **facts) -> LoadReport:

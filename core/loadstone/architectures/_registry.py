@@ -51,7 +51,7 @@ def architecture_for(model_type: str) -> Architecture:
             )
         return built_in()[wanted]
     if rivals:
-        return plugins.architecture(model_type)
+        return _offered(model_type)
     known = model_types()
     raise ConfigError(
         f"unknown model type {model_type!r}",
@@ -59,6 +59,25 @@ def architecture_for(model_type: str) -> Architecture:
         hint=meant(model_type, known)
         or "load it with transformers, or install a plugin that adds the model type",
     )
+
+
+def _offered(model_type: str) -> Architecture:
+    """Return the architecture that a plugin brings. Raises as `architecture_for` does."""
+    record, claim = plugins.architecture_record(model_type), plugins.architecture_claim(model_type)
+    with plugins.blamed(claim, f"offers {record.architecture!r}, which cannot be imported"):
+        found = plugins.load_attribute(record.architecture)
+    if not isinstance(found, Architecture):
+        raise plugins.wrong_offer(
+            claim, record.architecture, expected="a loadstone.architectures.Architecture", found=found
+        )
+    if found.model_type != record.model_type:
+        raise plugins.wrong_offer(
+            claim,
+            record.architecture,
+            expected=f"the model type {record.model_type!r}",
+            found=found.model_type,
+        )
+    return found
 
 
 def model_types() -> tuple[str, ...]:
@@ -85,7 +104,7 @@ def passed_over() -> Iterator[tuple[LoadstoneError, list[Architecture]]]:
             found = []
             for claim in rivals:
                 with contextlib.suppress(LoadstoneError):
-                    found.append(plugins.architecture(f"{model_type}@{claim.owner}"))
+                    found.append(_offered(f"{model_type}@{claim.owner}"))
             yield error, found
 
 
@@ -103,7 +122,7 @@ def architecture_of(config: Config) -> Architecture:
     if len(rivals) > 1 or model_type in built_in():
         for claim in rivals:
             with contextlib.suppress(LoadstoneError):
-                found = plugins.architecture(f"{model_type}@{claim.owner}")
+                found = _offered(f"{model_type}@{claim.owner}")
                 if type(config) is found.config:
                     return found
     return architecture_for(model_type)

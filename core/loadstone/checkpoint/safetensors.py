@@ -103,7 +103,7 @@ def check_with_library(paths: Iterable[Path]) -> None:
     """
     from safetensors import SafetensorError, safe_open
 
-    from loadstone.memory import out_of_memory
+    from loadstone.errors import out_of_memory
 
     for path in paths:
         try:

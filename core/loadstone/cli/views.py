@@ -13,9 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from loadstone.errors import plain
+from loadstone.errors import human_bytes, plain
 from loadstone.planning.fold import fold
-from loadstone.report import human_bytes
 from loadstone.source.snapshot import summary
 
 if TYPE_CHECKING:

@@ -19,8 +19,7 @@ import numpy as np
 
 from loadstone.checkpoint.index import TensorInfo
 from loadstone.dtypes import DTYPES, nbytes
-from loadstone.errors import ChangedFileError
-from loadstone.memory import out_of_memory
+from loadstone.errors import ChangedFileError, out_of_memory
 from loadstone.read.cast import cast
 from loadstone.read.files import OpenFiles
 from loadstone.read.memory import OWN_PAGES, Bytes, aligned_empty, populate

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from loadstone.memory import out_of_memory
+from loadstone.errors import out_of_memory
 from loadstone.source.local_file import unreadable
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
