@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from loadstone.architectures import Architecture, Head, Tie
-from loadstone.architectures._registry import built_in
+from loadstone.architectures.registry import built_in
 from loadstone.config import Config
 
 VOCABULARY, CHANNELS = 19, 6

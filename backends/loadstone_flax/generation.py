@@ -12,9 +12,9 @@ import numpy as np
 from jax import Array
 
 from loadstone.backend import get_backend
-from loadstone.decoding import NextLogits, Prompts, Streamer, decode, read_prompts
+from loadstone.backend.seeds import choose_seed
 from loadstone.errors import ArgumentError
-from loadstone.seeds import choose_seed
+from loadstone.generate.decoding import NextLogits, Prompts, Streamer, decode, read_prompts
 from loadstone_flax.layers import full_precision
 
 
@@ -126,14 +126,14 @@ def generate(
         use_cache: Keep keys and values; False computes every token again at each step.
         streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
         rngs: An `nnx.Rngs` or a key of JAX's, in place of `seed`: it decides which tokens are drawn.
-        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generation.resolve_generation`; where
+        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generate.settings.resolve_generation`; where
             absent, generation_config.json decides.
 
     Returns:
         Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
 
     Raises:
-        ArgumentError: As `loadstone.decoding.read_prompts` tells.
+        ArgumentError: As `loadstone.generate.decoding.read_prompts` tells.
     """
     given = inputs if input_ids is None else input_ids
     if isinstance(given, jax.core.Tracer):

@@ -13,7 +13,7 @@ from jax import Array
 
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
-from loadstone.outputs import ModelOutput
+from loadstone.model.outputs import ModelOutput
 from loadstone_flax.layers import Dropout, Linear, submodule
 from loadstone_flax.losses import causal_lm_loss, cross_entropy, sequence_loss, span_loss, token_loss
 from loadstone_flax.modeling import PreTrainedModel

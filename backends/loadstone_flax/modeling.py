@@ -17,10 +17,10 @@ from jax import Array
 
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
-from loadstone.generation import GenerationConfig
-from loadstone.outputs import ModelOutput
-from loadstone.pretrained import Pretrained, check_mask
-from loadstone.report import LoadReport
+from loadstone.generate.settings import GenerationConfig
+from loadstone.load.report import LoadReport
+from loadstone.model.outputs import ModelOutput
+from loadstone.model.pretrained import Pretrained, check_mask
 from loadstone_flax.generation import Cache, generate
 from loadstone_flax.layers import (
     BatchNorm,

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from loadstone.decoding import NextLogits, Prompts, Streamer, decode, read_prompts
 from loadstone.errors import ArgumentError
-from loadstone.generation import resolve_generation
+from loadstone.generate.decoding import NextLogits, Prompts, Streamer, decode, read_prompts
+from loadstone.generate.settings import resolve_generation
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.layers import Size, sizes
 
@@ -107,14 +107,14 @@ def generate(
         inputs: The same as `input_ids`.
         use_cache: Keep keys and values; False computes every token again at each step.
         streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
-        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generation.resolve_generation`; where
+        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generate.settings.resolve_generation`; where
             absent, generation_config.json decides.
 
     Returns:
         Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
 
     Raises:
-        ArgumentError: As `loadstone.decoding.read_prompts` tells.
+        ArgumentError: As `loadstone.generate.decoding.read_prompts` tells.
     """
     given = inputs if input_ids is None else input_ids
     traced = given is not None and tf.is_symbolic_tensor(given)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
-from loadstone.outputs import ModelOutput
+from loadstone.model.outputs import ModelOutput
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.layers import Dropout, Linear, sizes
 from loadstone_tensorflow.losses import causal_lm_loss, class_loss, sequence_loss, span_loss, token_loss

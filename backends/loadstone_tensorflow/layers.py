@@ -15,7 +15,7 @@ import numpy as np
 
 from loadstone.architectures import RopeSpec
 from loadstone.errors import ArgumentError
-from loadstone.pretrained import check_mask
+from loadstone.model.pretrained import check_mask
 from loadstone_tensorflow.framework import keras, tf
 
 Tensor: TypeAlias = tf.Tensor

@@ -13,9 +13,9 @@ import optree
 
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
-from loadstone.generation import GenerationConfig
-from loadstone.outputs import ModelOutput
-from loadstone.pretrained import Pretrained
+from loadstone.generate.settings import GenerationConfig
+from loadstone.model.outputs import ModelOutput
+from loadstone.model.pretrained import Pretrained
 from loadstone_tensorflow.framework import keras, tf
 from loadstone_tensorflow.generation import Generator, generate
 from loadstone_tensorflow.layers import (

@@ -52,7 +52,7 @@ class _Watch(importlib.abc.MetaPathFinder):
 
 def offer(keras: ModuleType) -> None:
     """Register a stand-in for each class that has none yet and is not registered itself."""
-    from loadstone.architectures._registry import built_in
+    from loadstone.architectures.registry import built_in
     from loadstone.plugins import prefix_of
 
     if not hasattr(getattr(keras, "saving", None), "get_custom_objects"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from loadstone.errors import ArgumentError
-from loadstone.outputs import ModelOutput
+from loadstone.model.outputs import ModelOutput
 from loadstone_tensorflow.framework import keras, tf
 
 Tensor: TypeAlias = tf.Tensor

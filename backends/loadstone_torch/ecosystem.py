@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from loadstone.errors import ArgumentError
-from loadstone.kin import Kin
-from loadstone.pretrained import Described, Pretrained
-from loadstone.report import LoadReport
+from loadstone.load.report import LoadReport
+from loadstone.model.kin import Kin
+from loadstone.model.pretrained import Described, Pretrained
 from loadstone_torch.backend import check_plain
 from loadstone_torch.recompute import DEFAULTS, Layer
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from loadstone.decoding import NextLogits, Prompts, Streamer, decode, positions, read_prompts
 from loadstone.errors import ArgumentError
+from loadstone.generate.decoding import NextLogits, Prompts, Streamer, decode, positions, read_prompts
 
 
 class Cache:
@@ -73,14 +73,14 @@ def generate(
         inputs: The same as `input_ids`.
         use_cache: Keep keys and values; False computes every token again at each step.
         streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
-        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generation.resolve_generation`; where
+        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generate.settings.resolve_generation`; where
             absent, generation_config.json decides.
 
     Returns:
         Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
 
     Raises:
-        ArgumentError: As `loadstone.decoding.read_prompts` tells.
+        ArgumentError: As `loadstone.generate.decoding.read_prompts` tells.
     """
     given = inputs if input_ids is None else input_ids
     arguments = {name: _on_host(value) for name, value in arguments.items()}

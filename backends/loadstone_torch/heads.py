@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
-from loadstone.outputs import ModelOutput
+from loadstone.model.outputs import ModelOutput
 from loadstone_torch.layers import Linear
 from loadstone_torch.losses import causal_lm_loss, sequence_loss, span_loss, token_loss
 from loadstone_torch.modeling import PreTrainedModel

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from loadstone.architectures import RopeSpec
-from loadstone.pretrained import check_mask
+from loadstone.model.pretrained import check_mask
 
 
 def quick_gelu(x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.utils import _pytree as pytree
 
-from loadstone.outputs import ModelOutput
+from loadstone.model.outputs import ModelOutput
 from loadstone_torch.generation import Cache
 
 

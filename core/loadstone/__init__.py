@@ -23,11 +23,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "AutoConfig": "loadstone.auto",
     "Config": "loadstone.config",
-    "GenerationConfig": "loadstone.generation",
-    "LoadReport": "loadstone.report",
+    "GenerationConfig": "loadstone.generate.settings",
+    "LoadReport": "loadstone.load.report",
     "LoadstoneError": "loadstone.errors",
-    "plan": "loadstone.load",
-    "to_backend": "loadstone.convert",
+    "plan": "loadstone.load.story",
+    "to_backend": "loadstone.load.convert",
 }
 
 # Names that neighbours have and that are looked for here; where they are, and what they take of ours.

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, NoReturn
 from loadstone.architectures import Architecture, Head, architecture_for, architectures, passed_over
 from loadstone.backend import get_backend
 from loadstone.config import Config
-from loadstone.config_file import load_config
-from loadstone.create import from_config
 from loadstone.errors import ArgumentError, nearest
-from loadstone.load import from_pretrained
+from loadstone.load.configuration import load_config
+from loadstone.load.create import from_config
+from loadstone.load.story import from_pretrained
 from loadstone.plugins import conflict, prefix_claims, prefixes
 
 Name = str | os.PathLike[str]
@@ -76,7 +76,7 @@ class AutoModel:
     def from_pretrained(
         cls, pretrained_model_name_or_path: Name, *, backend: str | None = None, **arguments: Any
     ) -> Any:
-        """Load a checkpoint; `loadstone.load.from_pretrained` tells the arguments and errors.
+        """Load a checkpoint; `loadstone.load.story.from_pretrained` tells the arguments and errors.
 
         Example:
             ```python
@@ -90,7 +90,7 @@ class AutoModel:
 
     @classmethod
     def from_config(cls, config: Config, *, backend: str | None = None, **arguments: Any) -> Any:
-        """Return a model with fresh weights; `loadstone.create.from_config` tells the arguments and errors."""
+        """Return a model with fresh weights; `loadstone.load.create.from_config` tells the arguments and errors."""
         return from_config(config, task=cls.task, backend=cls._backend(backend), **arguments)
 
     @classmethod

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from loadstone.load import load_into
-from loadstone.pretrained import Pretrained
+from loadstone.load.story import load_into
+from loadstone.model.pretrained import Pretrained
 
 __all__ = ["load_sharded_checkpoint"]
 

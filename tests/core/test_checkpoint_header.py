@@ -8,8 +8,8 @@ from checkpoint_files import entry, raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadstone.checkpoint import safetensors
-from loadstone.checkpoint.safetensors import FIRST_READ, MAX_HEADER, MAX_TENSORS, read_header
+from loadstone.checkpoint.formats import safetensors
+from loadstone.checkpoint.formats.safetensors import FIRST_READ, MAX_HEADER, MAX_TENSORS, read_header
 from loadstone.dtypes import BY_CODE
 from loadstone.errors import CheckpointError
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from checkpoint_files import Loaded, arrays, entry, load, names_in, raw, save, write_foreign
 
-from loadstone.checkpoint import safetensors
 from loadstone.checkpoint.digest import verify
+from loadstone.checkpoint.formats import safetensors
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.errors import CheckpointError
 from loadstone.source import resolve

@@ -11,8 +11,7 @@ from command_line import apart
 from rich.console import Console
 
 import loadstone
-from loadstone import demo
-from loadstone.cli import views
+from loadstone.cli import demo, views
 
 DEMO = Path(loadstone.__file__).parent / "demo_checkpoint"
 

@@ -12,7 +12,7 @@ from checkpoint_files import REAL_ONES, arrays, save, shared, write_foreign
 
 import loadstone
 from loadstone.architectures import model_types
-from loadstone.checkpoint.safetensors import FIRST_READ
+from loadstone.checkpoint.formats.safetensors import FIRST_READ
 from loadstone.cli import views
 
 DEMO = Path(loadstone.__file__).parent / "demo_checkpoint"

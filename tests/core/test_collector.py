@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from loadstone.collector import paused_collector
+from loadstone.load.collector import paused_collector
 
 
 @pytest.fixture(autouse=True)

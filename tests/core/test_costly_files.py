@@ -26,8 +26,8 @@ from loadstone.errors import LoadstoneError
 from loadstone import AutoConfig
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.checkpoint.switch import settle
-from loadstone.generation import GenerationConfig
-from loadstone.inspection import inspect
+from loadstone.generate.settings import GenerationConfig
+from loadstone.cli.inspect import inspect
 from loadstone.source import resolve
 
 def measured(folder, call):

@@ -11,7 +11,7 @@ import pytest
 
 import loadstone
 from loadstone.errors import ArgumentError
-from loadstone.generation import GenerationConfig, resolve_generation
+from loadstone.generate.settings import GenerationConfig, resolve_generation
 
 IMPOSSIBLE: list[tuple[str, Any]] = [
     ("max_new_tokens", -1),

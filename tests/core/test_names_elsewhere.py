@@ -9,12 +9,12 @@ from checkpoint_files import arrays, save
 
 import loadstone
 from loadstone.architectures import meant, model_types
-from loadstone.arguments import ELSEWHERE, parse_arguments
 from loadstone.auto import AutoConfig
 from loadstone.checkpoint.absent import no_weights
-from loadstone.custom_code import own_code
+from loadstone.cli.inspect import inspect
 from loadstone.errors import ArgumentError, ConfigError
-from loadstone.inspection import inspect
+from loadstone.load.arguments import ELSEWHERE, parse_arguments
+from loadstone.load.custom_code import own_code
 
 BESIDES = {
     "AutoTokenizer": "from transformers import AutoTokenizer",

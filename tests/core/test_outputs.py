@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from loadstone.outputs import ModelOutput
+from loadstone.model.outputs import ModelOutput
 
 
 def test_an_attribute_that_is_set_is_the_item_and_the_other_way_round() -> None:

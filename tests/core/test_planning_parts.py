@@ -11,8 +11,8 @@ from made_up import BASE, LM, TOY, ToyConfig, plan, shapes_of
 from loadstone.architectures import generalise, matches
 from loadstone.backend import Device
 from loadstone.errors import PlacementError
+from loadstone.load.fresh import draw
 from loadstone.planning.fold import fold
-from loadstone.planning.fresh import draw
 from loadstone.planning.place import model_bytes, place
 from loadstone.planning.records import Assignment
 

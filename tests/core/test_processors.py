@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from loadstone.errors import ArgumentError
-from loadstone.generation import Generation
-from loadstone.processors import Processors, check_left
+from loadstone.generate.processors import Processors, check_left
+from loadstone.generate.settings import Generation
 
 LOGITS = np.array([[2.0, 1.5, -1.0, 0.5]], np.float16)
 

@@ -7,8 +7,8 @@ import pytest
 from made_up import BASE, CHANNELS, CLASSIFIER, LM, ToyConfig, index, plan, shapes_of
 
 from loadstone.errors import human_bytes
+from loadstone.load.report import MAX_ROWS, LoadReport
 from loadstone.planning.records import LoadPlan, Stored
-from loadstone.report import MAX_ROWS, LoadReport
 
 
 def report(found: LoadPlan, **facts) -> LoadReport:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from loadstone.decoding import Prompts, decode
 from loadstone.errors import ArgumentError
-from loadstone.generation import Generation, GenerationConfig, resolve_generation
-from loadstone.sampling import Sampler
+from loadstone.generate.decoding import Prompts, decode
+from loadstone.generate.sampling import Sampler
+from loadstone.generate.settings import Generation, GenerationConfig, resolve_generation
 
 LOGITS = np.log(np.array([[0.5, 0.25, 0.15, 0.1]], np.float32))
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from checkpoint_files import Loaded, arrays, load, names_in, save, write_foreign
 
-from loadstone.checkpoint import disk
-from loadstone.config_file import load_config
 from loadstone.errors import SourceError
+from loadstone.load.configuration import load_config
+from loadstone.save import disk
 
 OLD_CONFIG, NEW_CONFIG, THIRD_CONFIG = '{"is": "old"}', '{"is": "new"}', '{"is": "third"}'
 GENERATION = {"generation_config.json": '{"eos_token_id": 2}'}

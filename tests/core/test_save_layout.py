@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from loadstone.checkpoint.layout import StoredTensor, lay_out, parse_size
 from loadstone.checkpoint.open import open_checkpoint
-from loadstone.checkpoint.write import save_checkpoint
 from loadstone.dtypes import DTYPES, nbytes, to_numpy
 from loadstone.errors import ArgumentError, BackendError, SourceError
 from loadstone.read.tensor import HostTensor
+from loadstone.save.layout import StoredTensor, lay_out, parse_size
+from loadstone.save.write import save_checkpoint
 from loadstone.source import resolve
 
 CONFIG = '{"model_type": "llama"}'
@@ -103,7 +103,7 @@ def test_the_header_says_format_pt_and_keeps_what_it_held(tmp_path):
     with safe_open(tmp_path / "a" / "model.safetensors", framework="numpy") as opened:
         metadata = opened.metadata()
     assert metadata["format"] == "pt" and metadata["note"] == "kept"
-    assert len(metadata["loadstone.generation"]) == 32 and len(metadata["loadstone.sha256"]) == 64
+    assert len(metadata["loadstone.generate.settings"]) == 32 and len(metadata["loadstone.sha256"]) == 64
     assert open_checkpoint(resolve(tmp_path / "a")).metadata == {"format": "pt", "note": "kept"}
 
 

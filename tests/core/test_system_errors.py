@@ -15,6 +15,7 @@ from checkpoint_files import arrays, save
 from loadstone import AutoConfig
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.checkpoint.switch import settle
+from loadstone.cli.inspect import inspect
 from loadstone.errors import (
     ArgumentError,
     CheckpointError,
@@ -26,7 +27,6 @@ from loadstone.errors import (
     OutOfMemoryError,
     SourceError,
 )
-from loadstone.inspection import inspect
 from loadstone.planning import match
 from loadstone.read import engine
 from loadstone.read.engine import Request, Traffic, read_tensors
@@ -84,7 +84,7 @@ import numpy, safetensors, huggingface_hub.constants
 from loadstone import AutoConfig
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.errors import SourceError
-from loadstone.inspection import inspect
+from loadstone.cli.inspect import inspect
 from loadstone.source import resolve
 inspect({str(folder)!r})
 if os.getuid() == 0:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import loadstone.filling
-import loadstone.load
+import loadstone.load.install
+import loadstone.load.story
 from loadstone.errors import ChangedFileError, SourceError
 
 
@@ -70,7 +70,7 @@ def hooked(moment: str, damage: Callable[[], object]) -> Any:
         if not done:
             done.append(damage())
 
-    prepare, read_tensors = loadstone.load.prepare, loadstone.filling.read_tensors
+    prepare, read_tensors = loadstone.load.story.prepare, loadstone.load.install.read_tensors
 
     def then_damaged(*arguments: Any) -> Any:
         prepared = prepare(*arguments)
@@ -88,8 +88,8 @@ def hooked(moment: str, damage: Callable[[], object]) -> Any:
             once()
 
     if moment == "planned":
-        return mock.patch.object(loadstone.load, "prepare", then_damaged)
-    return mock.patch.object(loadstone.filling, "read_tensors", damaged_meanwhile)
+        return mock.patch.object(loadstone.load.story, "prepare", then_damaged)
+    return mock.patch.object(loadstone.load.install, "read_tensors", damaged_meanwhile)
 
 
 def attempt(backend: str, good: Path, folder: Path, case: list[Any]) -> str:
@@ -99,7 +99,9 @@ def attempt(backend: str, good: Path, folder: Path, case: list[Any]) -> str:
     file = max(folder.glob("*.safetensors"))
     try:
         with hooked(moment, lambda: DAMAGE[kind](file)):
-            loadstone.load.from_pretrained(folder, task="CausalLM", backend=backend, read=read, dtype=dtype)
+            loadstone.load.story.from_pretrained(
+                folder, task="CausalLM", backend=backend, read=read, dtype=dtype
+            )
     except (ChangedFileError, SourceError) as error:
         assert len(str(error).splitlines()) <= 15 and "next: " in str(error)
         return type(error).__name__

@@ -18,11 +18,10 @@ import numpy as np
 import pytest
 
 import loadstone
-import loadstone.prepare
+import loadstone.load.decide
 import loadstone.read.files
 from loadstone.backend import get_backend
 from loadstone.checkpoint import disk, switch, write
-from loadstone.checkpoint.layout import StoredTensor
 from loadstone.errors import (
     ArgumentError,
     ChangedFileError,
@@ -31,8 +30,9 @@ from loadstone.errors import (
     LoadstoneError,
     MatchError,
 )
-from loadstone.load import from_pretrained, plan
+from loadstone.load.story import from_pretrained, plan
 from loadstone.read.tensor import HostTensor
+from loadstone.save.layout import StoredTensor
 from tests.oracle.files import copied, edit_config, rewrite, tensors
 
 SIZES = {
@@ -204,13 +204,13 @@ class DecidedSuite:
 
     def test_a_folder_that_changes_without_end(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Once more is tried, not for ever."""
-        real, numbers = loadstone.prepare._decide, iter(range(2, 9))
+        real, numbers = loadstone.load.decide._decide, iter(range(2, 9))
 
         def saved_meanwhile(*arguments: Any) -> Any:
             save(folder, next(numbers))
             return real(*arguments)
 
-        monkeypatch.setattr(loadstone.prepare, "_decide", saved_meanwhile)
+        monkeypatch.setattr(loadstone.load.decide, "_decide", saved_meanwhile)
         for load in (self.load, lambda f: plan(f, backend=self.backend)):
             with pytest.raises(ChangedFileError, match="saved anew while it was being loaded"):
                 load(folder)
@@ -374,7 +374,7 @@ class DecidedSuite:
             counted.update(total=total, passed=0)
             yield lambda number: counted.update(passed=counted["passed"] + number)
 
-        monkeypatch.setattr("loadstone.filling.byte_bar", bar)
+        monkeypatch.setattr("loadstone.load.install.byte_bar", bar)
         for dtype in ("float32", "float16", "bfloat16"):
             self.load(folder, dtype=dtype)
             assert counted["passed"] == counted["total"] > 0, dtype

@@ -20,7 +20,7 @@ import loadstone
 from loadstone.architectures import find_head
 from loadstone.backend import get_backend
 from loadstone.errors import CheckpointError, ConfigError, LoadstoneError, MatchError
-from loadstone.load import from_pretrained
+from loadstone.load.story import from_pretrained
 from tests.oracle import load
 from tests.oracle.cases import CASES
 from tests.oracle.files import SIZES, WEIGHTS, copied, edit_config, rewrite, tensors
@@ -122,7 +122,7 @@ class FaultSuite:
         def fill(*arguments: Any) -> Any:
             raise AssertionError("tensors were about to be read")
 
-        monkeypatch.setattr("loadstone.load.fill", fill)
+        monkeypatch.setattr("loadstone.load.story.fill", fill)
         return monkeypatch
 
     def refused(
@@ -310,7 +310,9 @@ class FaultSuite:
         nothing_read.undo()
         with_biases = self.saved(tmp_path / "with", "llama", **{flag: True})
         without = self.saved(tmp_path / "without", "llama")
-        nothing_read.setattr("loadstone.load.fill", lambda *a: (_ for _ in ()).throw(AssertionError("read")))
+        nothing_read.setattr(
+            "loadstone.load.story.fill", lambda *a: (_ for _ in ()).throw(AssertionError("read"))
+        )
         edit_config(with_biases, **{flag: False})
         edit_config(without, **{flag: True})
         assert "bias: surplus, the configuration has no room for it" in self.refused(with_biases)

@@ -15,11 +15,11 @@ from safetensors.numpy import save_file
 
 import loadstone
 from loadstone.architectures import architecture_for
-from loadstone.architectures._registry import built_in
+from loadstone.architectures.registry import built_in
 from loadstone.backend import get_backend
 from loadstone.cli import main
 from loadstone.errors import ConfigError, LoadstoneError, MatchError, OutOfMemoryError
-from loadstone.load import from_pretrained, plan
+from loadstone.load.story import from_pretrained, plan
 from tests.oracle.files import SIZES, copied, edit_config
 
 TYPES = sorted(built_in())

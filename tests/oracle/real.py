@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 import loadstone
 from loadstone.backend import get_backend
-from loadstone.load import from_pretrained
+from loadstone.load.story import from_pretrained
 from tests.oracle import store
 from tests.oracle.compare import assert_close
 

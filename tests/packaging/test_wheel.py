@@ -132,7 +132,7 @@ def test_the_installed_wheel_finds_its_plugins(installed, tmp_path):
 
 
 def test_the_installed_wheel_finds_its_checkpoint(installed, tmp_path):
-    program = "from loadstone.demo import CHECKPOINT; print(CHECKPOINT)"
+    program = "from loadstone.cli.demo import CHECKPOINT; print(CHECKPOINT)"
     checkpoint = call(installed, "-I", "-c", program, cwd=tmp_path).strip()
     found = json.loads(
         call(installed, "-I", "-m", "loadstone", "inspect", checkpoint, "--verify", "--json", cwd=tmp_path)

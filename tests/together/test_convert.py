@@ -20,8 +20,8 @@ import tensorflow as tf
 
 import loadstone
 from loadstone.backend import get_backend
-from loadstone.convert import ConversionReport
 from loadstone.errors import ArgumentError, MatchError
+from loadstone.load.convert import ConversionReport
 from tests.oracle import load
 from tests.oracle.cases import CASES
 

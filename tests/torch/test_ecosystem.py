@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 import loadstone
 from loadstone.errors import ArgumentError
-from loadstone.outputs import ModelOutput
+from loadstone.model.outputs import ModelOutput
 from loadstone_torch.generation import Cache
 from loadstone_torch.heads import ForPooledClassification
 from tests.oracle import load

@@ -88,7 +88,7 @@ def test_names_are_spelt_out_in_warnings_reports_and_errors(folder, caplog):
     rewrite(folder, tensors(folder) | {EVIL: np.zeros(3, np.float32)})
     with caplog.at_level(logging.WARNING, "loadstone"):
         model = AutoModelForCausalLM.from_pretrained(folder)
-    texts = [*caplog.messages, str(model.load_report), str(loadstone.load.plan(folder))]
+    texts = [*caplog.messages, str(model.load_report), str(loadstone.load.story.plan(folder))]
     assert len(caplog.messages) == 1
     with pytest.raises(MatchError) as caught:
         AutoModelForCausalLM.from_pretrained(folder, strict=True)

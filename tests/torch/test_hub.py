@@ -150,14 +150,14 @@ def test_a_revision_that_moves_and_what_stays(hub, folders):
 
 def test_a_load_stays_at_its_commit_while_the_branch_moves(hub, folders, monkeypatch):
     first = hub.add_repo(NAME, folder=folders["sharded"])
-    original = loadstone.load.fill
+    original = loadstone.load.story.fill
 
     def moved_meanwhile(*arguments):
         shards = {path.name: path for path in folders["sharded"].glob("*.safetensors")}
         hub.commit(NAME, dict.fromkeys(shards, folders["second"] / WEIGHTS))
         return original(*arguments)
 
-    monkeypatch.setattr("loadstone.load.fill", moved_meanwhile)
+    monkeypatch.setattr("loadstone.load.story.fill", moved_meanwhile)
     model = AutoModelForCausalLM.from_pretrained(NAME)
     assert model.load_report.commit == first
     assert is_(model, folders["first"])
@@ -246,16 +246,16 @@ def test_another_file_than_the_one_whose_header_was_read(hub, folders, monkeypat
     good = (folders["first"] / WEIGHTS).read_bytes()
     renamed = good.replace(b"model.norm.weight", b"model.nurm.weight")
     assert len(renamed) == len(good) and renamed != good
-    original = loadstone.load.fill
+    original = loadstone.load.story.fill
 
     def changed_meanwhile(*arguments):
         hub.serve_instead(NAME, WEIGHTS, renamed)
         return original(*arguments)
 
-    monkeypatch.setattr("loadstone.load.fill", changed_meanwhile)
+    monkeypatch.setattr("loadstone.load.story.fill", changed_meanwhile)
     refused(ChangedFileError, "not those whose headers were read", "force_download=True")
     hub.heal()
-    monkeypatch.setattr("loadstone.load.fill", original)
+    monkeypatch.setattr("loadstone.load.story.fill", original)
     refused(MatchError, "model.nurm.weight")
     assert is_(AutoModelForCausalLM.from_pretrained(NAME, force_download=True), folders["first"])
 

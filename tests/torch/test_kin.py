@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 import loadstone
-from loadstone.outputs import ModelOutput
+from loadstone.model.outputs import ModelOutput
 from loadstone_torch.models.gpt2 import Projection
 
 IDS = torch.tensor([[5, 17, 42, 8, 3, 29]])

@@ -14,7 +14,7 @@ from jax import Array
 
 from loadstone.architectures.distilbert import DistilBertSpec
 from loadstone.config import Config
-from loadstone.outputs import ModelOutput
+from loadstone.model.outputs import ModelOutput
 from loadstone_flax.heads import (
     ForMultipleChoice,
     ForPooledClassification,

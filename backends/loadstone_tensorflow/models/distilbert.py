@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from loadstone.architectures.distilbert import DistilBertSpec
 from loadstone.config import Config
-from loadstone.outputs import ModelOutput
+from loadstone.model.outputs import ModelOutput
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.heads import (
     ForMultipleChoice,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from loadstone.architectures.distilbert import DistilBertSpec
 from loadstone.config import Config
-from loadstone.outputs import ModelOutput
+from loadstone.model.outputs import ModelOutput
 from loadstone_torch.heads import (
     ForMultipleChoice,
     ForPooledClassification,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from loadstone.architectures.gpt2 import GPT2Spec
 from loadstone.config import Config
-from loadstone.kin import Kin
+from loadstone.model.kin import Kin
 from loadstone_torch.generation import Cache, check_cache
 from loadstone_torch.heads import (
     ForCausalLM,

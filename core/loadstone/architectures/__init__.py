@@ -2,11 +2,11 @@
 
 A family's file defines its configuration classes, the function that resolves a configuration into a typed spec,
 and `ARCHITECTURES`, the records that the engine reads. Adding a family takes one file here and one in each
-backend's `models` folder; both are found by name. Modules whose name begins with `_` are the machinery.
+backend's `models` folder; both are found by name.
 """
 
-from loadstone.architectures._records import Architecture, Head, Tie, generalise, matches
-from loadstone.architectures._registry import (
+from loadstone.architectures.records import Architecture, Head, Tie, generalise, matches
+from loadstone.architectures.registry import (
     architecture_for,
     architecture_of,
     architectures,
@@ -16,8 +16,8 @@ from loadstone.architectures._registry import (
     model_types,
     passed_over,
 )
-from loadstone.architectures._rope import RopeGrowth, RopeSpec, rope_spec
-from loadstone.architectures._spec import (
+from loadstone.architectures.rope import RopeGrowth, RopeSpec, rope_spec
+from loadstone.architectures.specs import (
     ClassifierSpec,
     DecoderSpec,
     EncoderSpec,
@@ -28,8 +28,8 @@ from loadstone.architectures._spec import (
     resolve_spec,
     said_numbers,
 )
-from loadstone.architectures._typos import meant
-from loadstone.architectures._unfollowed import refuse_unfollowed
+from loadstone.architectures.typos import meant
+from loadstone.architectures.unfollowed import refuse_unfollowed
 
 __all__ = [
     "Architecture",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from loadstone.architectures._records import Architecture, Head, Tie
-from loadstone.architectures._spec import (
+from loadstone.architectures.records import Architecture, Head, Tie
+from loadstone.architectures.specs import (
     NEUTRAL,
     TIED_STATES,
     EncoderSpec,

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from loadstone.architectures._records import Architecture, Head, Tie
-from loadstone.architectures._spec import (
+from loadstone.architectures.records import Architecture, Head, Tie
+from loadstone.architectures.specs import (
     NEUTRAL,
     TIED_STATES,
     EncoderSpec,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from loadstone.architectures._records import Architecture, Head, Tie
-from loadstone.architectures._rope import rope_parameters, rope_spec
-from loadstone.architectures._spec import (
+from loadstone.architectures.records import Architecture, Head, Tie
+from loadstone.architectures.rope import rope_parameters, rope_spec
+from loadstone.architectures.specs import (
     NEUTRAL,
     NEUTRAL_CACHE,
     NEUTRAL_WINDOWS,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from loadstone.architectures._records import Architecture, Head, Tie
-from loadstone.architectures._spec import EncoderSpec
 from loadstone.architectures.bert import POOLER, SIZES, BertConfig, encoder_spec
+from loadstone.architectures.records import Architecture, Head, Tie
+from loadstone.architectures.specs import EncoderSpec
 from loadstone.config import Config
 
 

@@ -8,10 +8,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from loadstone.checkpoint.formats.safetensors import read_file_header
 from loadstone.checkpoint.index import TensorIndex
-from loadstone.checkpoint.layout import BLANK, SHA256
-from loadstone.checkpoint.safetensors import read_file_header
 from loadstone.checkpoint.switch import settle
+from loadstone.save.layout import BLANK, SHA256
 from loadstone.source import Snapshot, SourceFile
 from loadstone.source.local_file import unreadable
 

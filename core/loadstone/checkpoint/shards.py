@@ -8,11 +8,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from loadstone.checkpoint.formats.safetensors import shown
 from loadstone.checkpoint.index import TensorInfo
-from loadstone.checkpoint.layout import GENERATION
-from loadstone.checkpoint.safetensors import shown
+from loadstone.config.json_text import parse_json
 from loadstone.errors import CheckpointError, SourceError
-from loadstone.json_text import parse_json
+from loadstone.save.layout import GENERATION
 from loadstone.source import safe_name
 
 MAX_ENTRIES = 400_000

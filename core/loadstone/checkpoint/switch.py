@@ -33,13 +33,13 @@ import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from loadstone.checkpoint import disk
-from loadstone.checkpoint.layout import GENERATION
+from loadstone.checkpoint.formats.safetensors import read_file_header
 from loadstone.checkpoint.names import is_weights, weight_names
-from loadstone.checkpoint.safetensors import read_file_header
 from loadstone.checkpoint.shards import parse_shard_map
+from loadstone.config.json_text import parse_json
 from loadstone.errors import CheckpointError
-from loadstone.json_text import parse_json
+from loadstone.save import disk
+from loadstone.save.layout import GENERATION
 from loadstone.source import Snapshot, SourceFile
 from loadstone.source.local import open_folder
 

@@ -82,7 +82,7 @@ def demo(
 
     It ships with loadstone, and so needs no network. A table shows where each byte went.
     """
-    from loadstone.demo import ALL, run_demo
+    from loadstone.cli.demo import ALL, run_demo
 
     if path is None:
         # So small a model keeps PyTorch's threads waiting for one another.
@@ -119,7 +119,7 @@ def inspect(
     Every problem is named, and what can still be read is listed; it exits 1 if there is a problem. Of a repository
     only config.json and headers are fetched.
     """
-    from loadstone.inspection import inspect as inspect_checkpoint
+    from loadstone.cli.inspect import inspect as inspect_checkpoint
 
     found = inspect_checkpoint(
         checkpoint,
@@ -171,7 +171,7 @@ def plan(
 
     Nothing but config.json and headers is read, and of a repository nothing else is fetched.
     """
-    from loadstone.load import plan as plan_load
+    from loadstone.load.story import plan as plan_load
 
     report = plan_load(
         checkpoint,

@@ -19,11 +19,11 @@ from loadstone.source.snapshot import summary
 
 if TYPE_CHECKING:
     from loadstone.checkpoint.digest import Verification
+    from loadstone.cli.demo import Demo, Run, Written
     from loadstone.cli.examine import Examined
-    from loadstone.demo import Demo, Run, Written
+    from loadstone.cli.inspect import Inspection, Problem, TensorGroup
     from loadstone.errors import LoadstoneError
-    from loadstone.inspection import Inspection, Problem, TensorGroup
-    from loadstone.report import LoadReport
+    from loadstone.load.report import LoadReport
 
 PIPED_WIDTH = 200
 """Columns where the output is no terminal, so that nothing is folded that another program reads."""

@@ -1,0 +1,340 @@
+"""Specs: a configuration with every quirk resolved. The backends' modules read these and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from loadstone.architectures.rope import RopeSpec
+from loadstone.config import Config
+from loadstone.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from loadstone.architectures.records import Architecture
+
+MAX_LAYERS = 100_000
+"""The most layers that are believed; the deepest models have some hundreds."""
+
+MAX_SIZE = 10_000_000
+"""The largest size that is believed; the largest vocabularies have a few hundred thousand words."""
+
+# Keys that any of transformers' models reads and none of ours follows; see `Config.neutral`.
+NEUTRAL: dict[str, tuple[object, ...]] = {
+    "is_encoder_decoder": (False,),
+    "decoder": (),
+    "generator": (),
+    "text_encoder": (),
+}
+# Whether the last of the hidden states is the normalised one: what transformers' class does where the key is absent.
+TIED_STATES: dict[str, tuple[object, ...]] = {"tie_last_hidden_states": (True,)}
+UNTIED_STATES: dict[str, tuple[object, ...]] = {"tie_last_hidden_states": (False,)}
+# Keys by which transformers lays out a decoder's cache, which then forgets what the model still attends to.
+NEUTRAL_CACHE: dict[str, tuple[object, ...]] = {"attention_chunk_size": (), "kv_sharing_modes": ()}
+NEUTRAL_WINDOWS: dict[str, tuple[object, ...]] = {"sliding_window": (), "layer_types": ("full_attention",)}
+
+# Name in config.json -> the function's one name here.
+ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "mish": "mish",
+    "relu": "relu",
+    "relu2": "relu2",
+    "tanh": "tanh",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierSpec:
+    """What a classification head needs.
+
+    Attributes:
+        num_labels: Size of its last axis.
+        problem_type: "regression", "single_label_classification", "multi_label_classification", or None: decided
+            by the labels, as transformers does.
+        dropout: Probability before the head, in training.
+        pad_token_id: Sequences end before it, for heads that read the last token.
+    """
+
+    num_labels: int
+    problem_type: str | None
+    dropout: float
+    pad_token_id: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderSpec:
+    """A Llama-like decoder: pre-normalised blocks of rotary attention and a gated feed-forward.
+
+    Attributes:
+        head_dim: Channels of one head; `num_heads * head_dim` need not be `hidden_size`.
+        windows: Per layer, how many tokens back it attends, or None for all.
+        causal: Whether a token sees none after it. Else it sees all of the prompt, within a window on both sides.
+        attention_scale: Factor on the attention scores.
+        attention_bias: Whether the query, key and value projections have a bias.
+        output_bias: Whether the attention's output projection has one.
+        mlp_bias: Whether the feed-forward's projections have one.
+        pad_token_id: Row of the embedding that is zero when drawn afresh.
+        norm_offset: Norms multiply by one plus their weight, in float32.
+        sandwich_norms: Attention and feed-forward are normalised after as well as before.
+        qk_norm: Queries and keys are normalised per head.
+        embedding_scale: Factor on looked-up embeddings.
+        attention_softcap: Bounds scores smoothly: `cap * tanh(score / cap)`.
+        logit_softcap: The same for the logits of the language model.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    activation: str
+    norm_eps: float
+    rope: RopeSpec
+    windows: tuple[int | None, ...]
+    attention_scale: float
+    attention_bias: bool
+    output_bias: bool
+    mlp_bias: bool
+    attention_dropout: float
+    initializer_range: float
+    pad_token_id: int | None
+    classifier: ClassifierSpec
+    causal: bool = True
+    norm_offset: bool = False
+    sandwich_norms: bool = False
+    qk_norm: bool = False
+    embedding_scale: float = 1.0
+    attention_softcap: float | None = None
+    logit_softcap: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderSpec:
+    """A BERT-like encoder: post-normalised blocks over word, position and type embeddings.
+
+    Attributes:
+        pad_token_id: Row of the word embedding that is zero when drawn afresh.
+        hidden_dropout: Probability after embeddings and projections, in training.
+        type_vocab_size: Rows of the token type embedding; 0: there is none.
+        positions_skip_padding: Positions count the tokens that are not padding, from the padding token's id on.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    activation: str
+    norm_eps: float
+    max_positions: int
+    type_vocab_size: int
+    hidden_dropout: float
+    attention_dropout: float
+    initializer_range: float
+    pad_token_id: int | None
+    classifier: ClassifierSpec
+    positions_skip_padding: bool = False
+
+
+def classifier_spec(config: Config, *, dropout: float) -> ClassifierSpec:
+    """Resolve the part of a configuration that classification heads read.
+
+    Raises:
+        ConfigError: If sequences are to be of one class each, and there is only one.
+    """
+    if config.problem_type == "single_label_classification" and config.num_labels == 1:
+        raise ConfigError(
+            "one label is no choice",
+            where="problem_type, num_labels",
+            expected='two labels or more, or "regression"',
+            found="single_label_classification with num_labels=1",
+            hint="correct config.json, or pass num_labels= or problem_type=",
+        )
+    return ClassifierSpec(
+        num_labels=config.num_labels,
+        problem_type=config.problem_type,
+        dropout=dropout,
+        pad_token_id=config.pad_token_id,
+    )
+
+
+def activation(name: str) -> str:
+    """Return the one name of an activation function.
+
+    Raises:
+        ConfigError: If it is unknown.
+    """
+    if name not in ACTIVATIONS:
+        raise ConfigError(
+            f"unknown activation function {name!r}",
+            where="hidden_act",
+            expected=f"one of: {', '.join(ACTIVATIONS)}",
+            hint=nearest(name, ACTIVATIONS),
+        )
+    return ACTIVATIONS[name]
+
+
+def is_causal(config: Config) -> bool:
+    """Return whether a decoder's tokens see none after them.
+
+    Raises:
+        ConfigError: If `is_causal` is something else; of null transformers makes one thing or the other by its implementation
+            of attention and by whether anything is padding.
+    """
+    said = getattr(config, "is_causal", True)
+    if isinstance(said, bool):
+        return said
+    raise ConfigError(
+        "is_causal must be true or false",
+        where="is_causal",
+        expected="true: a token sees none after it; false: it sees all",
+        found=json.dumps(said, default=repr),
+        hint="say which in config.json; without the key, a decoder is causal",
+    )
+
+
+def refuse_causal(config: Config) -> None:
+    """Refuse an encoder that is told to be causal.
+
+    Raises:
+        ConfigError: If it is; transformers then masks, or does not, by its implementation of attention and the padding.
+    """
+    said = getattr(config, "is_causal", None)
+    if said not in (None, False):
+        raise ConfigError(
+            f"{type(config).__name__.removesuffix('Config')} with is_causal={said!r} is not supported",
+            where="is_causal",
+            expected="false, or no such key",
+            found=json.dumps(said, default=repr),
+            hint="take the key out of config.json: every token of an encoder sees all others",
+        )
+
+
+def check_rates(config: Config, *names: str) -> None:
+    """Check that fields hold probabilities, or nothing.
+
+    Raises:
+        ConfigError: If one does not; all are named at once.
+    """
+    _check_range(config, names, lambda value: 0 <= value <= 1, "a probability from 0 to 1")
+
+
+def check_between(config: Config, *names: str, above: float | None = None) -> None:
+    """Check that fields hold finite numbers of at least 0, or above `above`, or nothing.
+
+    Raises:
+        ConfigError: If one does not; all are named at once.
+    """
+    if above is None:
+        _check_range(config, names, lambda value: 0 <= value < math.inf, "a number of at least 0")
+    else:
+        _check_range(config, names, lambda value: above < value < math.inf, f"a number above {above:g}")
+
+
+def _check_range(config: Config, names: Iterable[str], fits: Callable[[float], bool], expected: str) -> None:
+    found = {name: getattr(config, name) for name in names}
+    wrong = [name for name, value in found.items() if value is not None and not fits(value)]
+    if wrong:
+        raise ConfigError(
+            "the configuration holds numbers that cannot be",
+            where=type(config).__name__,
+            problems=[f"{name}: expected {expected}, found {found[name]!r}" for name in wrong],
+            hint="correct config.json, or pass the right number as a keyword argument",
+        )
+
+
+def check_pad_token(config: Config) -> None:
+    """Check that the embedding has a row for the padding token; one below zero counts from its end, as in PyTorch.
+
+    Raises:
+        ConfigError: If it has none.
+    """
+    pad, rows = config.pad_token_id, config.vocab_size
+    if pad is not None and not -rows <= pad < rows:
+        raise ConfigError(
+            "the padding token is not in the vocabulary",
+            where="pad_token_id",
+            expected=f"null, or an id below vocab_size={rows}",
+            found=pad,
+            hint="correct config.json, or pass pad_token_id=",
+        )
+
+
+def check_sizes(config: Config, *names: str) -> None:
+    """Check that fields hold sizes that a model can have.
+
+    Raises:
+        ConfigError: If one does not; all are named at once.
+    """
+    found = {name: getattr(config, name) for name in names}
+    wrong = [name for name, size in found.items() if not 0 < size <= MAX_SIZE]
+    if wrong:
+        raise ConfigError(
+            "the configuration describes an impossible model",
+            where=type(config).__name__,
+            problems=[f"{name}: expected 1 to {MAX_SIZE:,}, found {found[name]!r}" for name in wrong],
+            hint="correct config.json, or pass the right size as a keyword argument",
+        )
+
+
+def said_numbers(config: Config, keys: Iterable[str]) -> Iterator[tuple[str, object, list[int]]]:
+    """Yield each key that a configuration knows, as it spells it, its value, and the positive numbers in that."""
+    for key in filter(type(config).knows, keys):
+        declared = config.spellings.get(key, key)
+        spelled = (name for name in config if config.spellings.get(name, name) == declared)
+        value = getattr(config, key)
+        listed = value if isinstance(value, list | tuple) else [value]
+        numbers = [number for number in listed if isinstance(number, int) and number > 0]
+        yield next(spelled, declared), value, numbers
+
+
+def resolve_spec(architecture: Architecture, config: Config) -> Any:
+    """Resolve a configuration into its architecture's spec, which holds something for each layer.
+
+    Raises:
+        ConfigError: If it says something impossible.
+    """
+    counts = said_numbers(config.get_text_config(), architecture.layers)
+    problems = [
+        f"{key}: expected at most {MAX_LAYERS:,} layers, found {value}"
+        for key, value, numbers in counts
+        if sum(numbers) > MAX_LAYERS
+    ]
+    if problems:
+        raise ConfigError(
+            "the configuration describes an impossible model",
+            where=type(config).__name__,
+            problems=problems,
+            hint="correct config.json, or pass the right number as a keyword argument",
+        )
+    return architecture.spec(config)
+
+
+def divides(config: Config, whole: str, parts: str) -> int:
+    """Return `config.whole // config.parts`.
+
+    Raises:
+        ConfigError: If the division leaves a rest, or there are no parts.
+    """
+    total, number = getattr(config, whole), getattr(config, parts)
+    if number < 1 or total % number:
+        raise ConfigError(
+            f"{whole} must be a multiple of {parts}",
+            where=type(config).__name__,
+            found=f"{whole}={total}, {parts}={number}",
+            hint="correct config.json, or pass the right number as a keyword argument",
+        )
+    return int(total // number)

@@ -1,0 +1,378 @@
+"""The contract between core and a backend: a dozen methods, the same for every framework.
+
+Core decides what goes where; a backend owns its framework's objects. Core branches on `capabilities` and never
+on a backend's name. A model is opaque to core: it is handed from one method to the next.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import dataclasses
+import functools
+import importlib
+import logging
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from loadstone import plugins
+from loadstone.dtypes import canonical
+from loadstone.errors import (
+    ArchitectureError,
+    ArgumentError,
+    LoadstoneError,
+    MissingFrameworkError,
+    PluginError,
+)
+
+if TYPE_CHECKING:
+    from loadstone.architectures import Architecture, Head
+    from loadstone.config import Config
+    from loadstone.plugins.hookspecs import BackendRecord
+    from loadstone.read.tensor import HostTensor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What core may ask of a backend.
+
+    Attributes:
+        alignment: Bytes to which the address of a host tensor must be aligned for the backend to alias it;
+            0: the size of its element suffices.
+        aliases: A put on the host device keeps the host tensor's memory and copies nothing.
+        dtypes: Canonical names of the dtypes that a parameter may have.
+        host_dtypes: Those of them that the framework would narrow: such a parameter stays a numpy array on the host,
+            and the report says so.
+    """
+
+    alignment: int
+    aliases: bool
+    dtypes: frozenset[str]
+    host_dtypes: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One parameter of a model: a leaf that a checkpoint may hold.
+
+    Attributes:
+        name: Its name in checkpoints.
+        shape: Sizes of its axes, as in checkpoints.
+        dtype: Canonical dtype that it has now.
+        identity: Equal for two names of one (tied) parameter, different for two parameters; None: tied to nothing.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    identity: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A place for parameters.
+
+    Attributes:
+        name: As the framework spells it, e.g. "cpu" or "cuda:0".
+        is_host: Whether it computes in the process's own memory.
+        free: Bytes that can be allocated now.
+        total: Bytes it has.
+        is_abstract: It holds shapes and dtypes and no values, as PyTorch's "meta" does.
+    """
+
+    name: str
+    is_host: bool
+    free: int
+    total: int
+    is_abstract: bool = False
+
+
+def host_memory() -> tuple[int, int]:
+    """Return the bytes of this machine's memory that are free and that there are; 0 where the system does not tell."""
+    names = ("SC_PAGE_SIZE", "SC_AVPHYS_PAGES", "SC_PHYS_PAGES")
+    if not all(name in getattr(os, "sysconf_names", {}) for name in names):
+        return 0, 0
+    page, free, total = map(os.sysconf, names)
+    return free * page, total * page
+
+
+def _blamed(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a contract call whose failure is told as its plugin's, whoever calls it."""
+
+    @functools.wraps(method)
+    def call(backend: Backend, *arguments: Any, **named: Any) -> Any:
+        try:
+            return method(backend, *arguments, **named)
+        except LoadstoneError:
+            raise
+        except Exception as error:
+            claim = None if _lacks_memory(error) else _guilty(backend, name, arguments)
+            if claim is None:
+                raise
+            with plugins.blamed(claim, f"fails in {name}()", hint=REPORT):
+                raise
+
+    return call
+
+
+REPORT = "report it to the author of the plugin, with the traceback"
+
+
+NO_MEMORY = ("MemoryError", "ResourceExhausted", "RESOURCE_EXHAUSTED", "out of memory", "allocate memory")
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Return whether there was no memory, as each framework says it: that is nobody's fault, and callers catch it."""
+    said = f"{type(error).__name__}: {error}"
+    return any(words in said for words in NO_MEMORY)
+
+
+def _guilty(backend: Backend, method: str, arguments: tuple[Any, ...]) -> plugins.Claim | None:
+    """Return the plugin to blame for a contract call: the backend's, or the one whose model class was made.
+
+    None: it was a class of the caller's own, or the backend is no plugin's.
+    """
+    if not getattr(backend, "asked", ""):
+        return None
+    claim, module = plugins.backend_claim(backend.asked), ""
+    if method == "build" and arguments:
+        module = arguments[0].__module__
+    elif method == "model_class" and arguments:
+        module = arguments[0].modules.get(backend.name, "")
+    package = module.partition(".")[0]
+    if package in ("", _package(claim)):
+        return claim
+    return next((one for one in plugins.claims() if _package(one) == package), None)
+
+
+def _package(claim: plugins.Claim) -> str:
+    return claim.value.partition(".")[0]
+
+
+class Backend(abc.ABC):
+    """One framework. Instances hold no state: every call names the model it is about.
+
+    What a contract call raises that is no `LoadstoneError` reaches the caller as a `PluginError` that names the plugin.
+
+    Attributes:
+        name: The claim without `backend.`, e.g. "torch".
+        capabilities: What core may ask of it.
+        asked: The name under which `get_backend` was asked for it: `name`, or "name@distribution".
+    """
+
+    name: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+    asked: str
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in CONTRACT & vars(cls).keys():
+            setattr(cls, name, _blamed(name, vars(cls)[name]))
+
+    @abc.abstractmethod
+    def devices(self) -> tuple[Device, ...]:
+        """Return the devices, accelerators first, the host last."""
+
+    @abc.abstractmethod
+    def device(self, requested: object) -> Device:
+        """Return the device that a caller named: a string or the framework's object.
+
+        None is the default one: where the framework itself would put a new parameter here and now.
+
+        Raises:
+            PlacementError: If there is no such device.
+        """
+
+    @abc.abstractmethod
+    def build(
+        self,
+        model_class: type,
+        config: Config,
+        *,
+        dtype: str,
+        attn_implementation: str | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return a model whose parameters have shapes and dtypes and no memory.
+
+        Args:
+            model_class: From `model_class`.
+            config: Kept by the model as `.config`.
+            dtype: Canonical float dtype of its parameters, except those that the architecture keeps in float32.
+            attn_implementation: The caller's choice, checked by the backend; None is the default.
+            options: Further keyword arguments of the class (`Head.options`).
+        """
+
+    @abc.abstractmethod
+    def parameters(self, model: Any) -> dict[str, Parameter]:
+        """Return name -> parameter for every leaf that a checkpoint may hold, in the model's order.
+
+        Two names of a tied parameter are two entries. State that is in no checkpoint is not listed.
+        """
+
+    @abc.abstractmethod
+    def put(self, model: Any, name: str, tensor: HostTensor, device: Device) -> None:
+        """Make `tensor` the value of the parameter `name`, on `device`.
+
+        On the host the memory is aliased where `capabilities` says so, and the tensor's dtype is kept. A parameter
+        that has memory already stays the same object, for the optimisers and ties that know it, unless the tensor's
+        shape is another: then the layer is resized, and ties are made anew by the caller.
+        """
+
+    @abc.abstractmethod
+    def tie(self, model: Any, name: str, to: str) -> None:
+        """Make `name` the same parameter as `to`."""
+
+    @abc.abstractmethod
+    def compute(self, model: Any, device: Device) -> tuple[str, ...]:
+        """Compute the state that is in no checkpoint (rope tables, position ids) and return its names."""
+
+    @abc.abstractmethod
+    def finish(self, model: Any, *, training: bool) -> None:
+        """Make sure that nothing without memory is left, buffers and seeds included, and set the mode.
+
+        Raises:
+            BackendError: If a parameter or a buffer has no memory yet.
+        """
+
+    @abc.abstractmethod
+    def read(self, model: Any, name: str) -> HostTensor:
+        """Return the value of a parameter on the host: its own memory where possible, else a copy."""
+
+    def to_host(self, name: str, value: Any) -> HostTensor:
+        """Return an array of the framework's on the host, under a parameter's name: its own memory where possible.
+
+        This serves arrays that numpy can read.
+        """
+        import numpy as np
+
+        from loadstone.read.tensor import HostTensor
+
+        array = np.asarray(value, order="C")
+        data = array.reshape(-1).view(np.uint8)
+        return HostTensor(name=name, dtype=canonical(array.dtype), shape=array.shape, data=data)
+
+    def draw_seed(self, rngs: object = None) -> int:
+        """Return the number from which a call draws that says no `seed=`.
+
+        A framework with a global generator takes it from there, so that what its users do to fix randomness decides;
+        without one, it differs from call to call.
+
+        Args:
+            rngs: A source of random numbers that the caller passed, where the framework's users pass such; None: nothing.
+
+        Raises:
+            ArgumentError: If this framework takes no such source.
+        """
+        if rngs is not None:
+            raise ArgumentError(
+                f"the backend {self.name!r} takes no rngs=",
+                found=type(rngs).__name__,
+                hint="pass seed=, a number",
+            )
+        return secrets.randbits(63)
+
+    def model_class(self, architecture: Architecture, head: Head) -> type:
+        """Return the class of one head of an architecture.
+
+        Raises:
+            ArchitectureError: If this backend has no such class.
+        """
+        record = plugins.backend_record(self.asked)
+        module_name = models_module(architecture, record)
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name != module_name:
+                raise
+            raise ArchitectureError(
+                f"{record.title} has no models of the family {architecture.family!r} yet",
+                expected=f"a module {module_name}",
+                hint="load it with another backend; docs/support.md lists what each has",
+            ) from error
+        found = getattr(module, self.class_name(head), None)
+        if found is None:
+            raise ArchitectureError(
+                f"{record.title} has no class {self.class_name(head)} yet",
+                where=module_name,
+                hint="load it with another backend; docs/support.md lists what each has",
+            )
+        return found  # type: ignore[no-any-return]
+
+    def class_name(self, head: Head) -> str:
+        """Return the name of a head's class in this backend, with its prefix."""
+        return plugins.prefix_of(self.asked) + head.class_name
+
+
+CONTRACT = frozenset(
+    name for name in vars(Backend) if not name.startswith("_") and callable(vars(Backend)[name])
+)
+"""Names of the contract's methods."""
+
+
+def models_modules(architecture: Architecture, backend: str) -> list[str]:
+    """Return the modules that may hold an architecture's classes in a backend: one for each distribution that claims it.
+
+    Args:
+        architecture: It.
+        backend: "torch", ..., or "torch@distribution".
+    """
+    name, _, owner = backend.partition("@")
+    found = []
+    for claim in plugins.claims_of("backend").get(name, []):
+        if owner in ("", claim.owner):
+            with contextlib.suppress(PluginError):
+                record = plugins.backend_record(f"{name}@{claim.owner}")
+                found.append(models_module(architecture, record))
+    return list(dict.fromkeys(found))
+
+
+def models_module(architecture: Architecture, record: BackendRecord) -> str:
+    """Return the module that holds an architecture's classes in a backend."""
+    return architecture.modules.get(record.name, f"{record.models}.{architecture.family}")
+
+
+def get_backend(name: str | None = None) -> Backend:
+    """Return a backend by name, importing its framework; None is the default one.
+
+    Raises:
+        PluginError: If no plugin, or more than one, claims the name, or the one that does is broken.
+        MissingFrameworkError: If its framework is not installed.
+    """
+    return _backend(name or _default())
+
+
+def _default() -> str:
+    """Return the default backend: a third party's that nobody named is passed over where it cannot be made."""
+    for name in plugins.default_backends():
+        if plugins.is_named(name) or plugins.is_first_party(plugins.backend_claim(name)):
+            return name
+        try:
+            return _backend(name).asked
+        except PluginError as error:
+            logger.warning("passed over: %s", error)
+    return plugins.default_backend()
+
+
+@functools.cache
+def _backend(name: str) -> Backend:
+    record = plugins.backend_record(name)
+    if not plugins.is_installed(record):
+        raise MissingFrameworkError(
+            f"{record.title} is not installed",
+            expected=f"the module(s) {', '.join(record.requires)}",
+            hint=record.install,
+        )
+    claim = plugins.backend_claim(name)
+    with plugins.blamed(claim, f"offers {record.backend!r}, which cannot be imported"):
+        backend = plugins.load_attribute(record.backend)()
+    if not isinstance(backend, Backend):
+        raise plugins.wrong_offer(
+            claim, record.backend, expected="a subclass of loadstone.backend.Backend", found=backend
+        )
+    backend.asked = name
+    return backend

@@ -1,0 +1,5 @@
+"""Configurations: config.json as a typed record that loses no key."""
+
+from loadstone.config.config import CONFIG_NAME, Config, derived, parse_config_json
+
+__all__ = ["CONFIG_NAME", "Config", "derived", "parse_config_json"]

@@ -1,0 +1,1 @@
+"""Writing text: settings, prompts, and the choice of the next token."""

@@ -1,0 +1,129 @@
+"""The arguments of `from_pretrained`: known ones checked, everything else a field of the configuration or an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from loadstone.architectures import Head
+from loadstone.backend.seeds import whole_number
+from loadstone.config import Config
+from loadstone.errors import ArgumentError, nearest
+
+# Known to transformers' users; what they ask for is always so, or has no meaning here.
+ACCEPTED = frozenset({"low_cpu_mem_usage", "from_pt", "weights_only", "resume_download"})
+# Known to transformers' users and not built yet.
+NOT_YET = frozenset({"max_memory", "offload_folder", "offload_buffers", "tp_plan", "quantization_config"})
+NOT_YET |= {"from_tf", "from_flax", "gguf_file", "state_dict", "proxies"}
+# Known to transformers' users under these names; what to do in their place.
+ELSEWHERE = {
+    "load_in_4bit": "quantising is not there yet; pass dtype='bfloat16' for half the memory of float32",
+    "load_in_8bit": "quantising is not there yet; pass dtype='bfloat16' for half the memory of float32",
+    "use_auth_token": "pass token=",
+    "use_flash_attention_2": "leave attn_implementation out for the fastest that is there",
+    "code_revision": "leave it out: no code of a checkpoint is run",
+    "adapter_kwargs": "add the adapter with PEFT's PeftModel.from_pretrained after loading",
+}
+READ_MODES = ("auto", "map", "copy")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LoadArguments:
+    """What a caller of `from_pretrained` may say beside the name; see there."""
+
+    config: Config | str | os.PathLike[str] | None = None
+    dtype: object = None
+    revision: str | None = None
+    subfolder: str = ""
+    variant: str | None = None
+    cache_dir: str | os.PathLike[str] | None = None
+    token: str | bool | None = None
+    force_download: bool = False
+    local_files_only: bool = False
+    use_safetensors: bool | None = None
+    device_map: object = None
+    key_mapping: Mapping[str, str] | None = None
+    strict: bool | None = None
+    read: str = "auto"
+    ignore_mismatched_sizes: bool = False
+    output_loading_info: bool = False
+    ignore_adapter: bool = False
+    model_type: str | None = None
+    trust_remote_code: bool | None = None
+    attn_implementation: str | None = None
+    seed: int | None = None
+    rngs: object = None
+
+    def source(self) -> dict[str, Any]:
+        """Return the arguments that say where files come from."""
+        names = ("revision", "subfolder", "cache_dir", "token", "force_download", "local_files_only")
+        return {name: getattr(self, name) for name in names}
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(LoadArguments))
+
+
+def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[str, Any]]:
+    """Split the caller's keyword arguments into those of the loader and the rest.
+
+    Raises:
+        ArgumentError: If `dtype` and `torch_dtype` disagree, an argument is not built yet or is another's, `model_type` is
+            no text, `read` is unknown, or `seed` is no whole number.
+    """
+    known = {name: value for name, value in arguments.items() if name in FIELDS}
+    rest = {name: value for name, value in arguments.items() if name not in FIELDS and name not in ACCEPTED}
+    for name in sorted(NOT_YET & rest.keys()):
+        if rest.pop(name) not in (None, False):
+            raise ArgumentError(f"{name}= is not there yet", hint="leave it out")
+    for name in sorted(ELSEWHERE.keys() & rest.keys()):
+        if rest.pop(name) not in (None, False):
+            raise ArgumentError(f"from_pretrained() has no {name}=", hint=ELSEWHERE[name])
+    old = rest.pop("torch_dtype", None)
+    if old is not None and known.get("dtype") not in (None, old):
+        raise ArgumentError(
+            "dtype and torch_dtype disagree",
+            found=f"{known['dtype']!r} and {old!r}",
+            hint="pass dtype= alone",
+        )
+    if old is not None:
+        known["dtype"] = old
+    found = LoadArguments(**known)
+    if not isinstance(found.model_type, str | None):
+        raise ArgumentError(
+            "model_type= is no text",
+            expected='the name of a model type, e.g. "bert"',
+            found=repr(found.model_type),
+            hint="leave it out where config.json says it",
+        )
+    if found.read not in READ_MODES:
+        raise ArgumentError(
+            f"unknown read mode {found.read!r}",
+            expected=f"one of: {', '.join(READ_MODES)}",
+            hint=nearest(str(found.read), READ_MODES) or "leave it out",
+        )
+    if found.seed is not None:
+        whole_number(found.seed)
+    return found, rest
+
+
+def split_rest(
+    rest: Mapping[str, Any], *, config: Config, head: Head
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split what the loader does not know into fields of the configuration and options of the model class.
+
+    Raises:
+        ArgumentError: If an argument is neither; it names the nearest that exist.
+    """
+    options = {name: value for name, value in rest.items() if name in head.options}
+    fields = {name: value for name, value in rest.items() if name not in options}
+    for name in fields:
+        if name not in config:
+            known = [*FIELDS, *ACCEPTED, *head.options, *type(config).known_names(), "torch_dtype", "backend"]
+            raise ArgumentError(
+                f"from_pretrained() knows no argument {name!r}",
+                expected=f"an argument of from_pretrained, or a field of {type(config).__name__}",
+                hint=nearest(name, known) or "see the documentation of loadstone.load.story.from_pretrained",
+            )
+    return fields, options

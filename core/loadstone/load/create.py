@@ -1,0 +1,142 @@
+"""Making models without a checkpoint, and drawing the parameters that a checkpoint lacks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from loadstone.backend import Device
+from loadstone.backend.seeds import choose_seed
+from loadstone.config import Config
+from loadstone.dtypes import nbytes
+from loadstone.errors import ArgumentError, human_bytes, memory_told, nearest, out_of_memory
+from loadstone.load.fresh import draw
+from loadstone.load.proof import Witness
+from loadstone.load.target import Target, choose_target
+from loadstone.planning.dtype import DTypePolicy, dtype_policy
+from loadstone.planning.records import Assignment
+
+
+@memory_told("to make a model")
+def from_config(
+    config: Config,
+    *,
+    task: str = "",
+    model_class: type | None = None,
+    backend: str | None = None,
+    dtype: object = None,
+    attn_implementation: str | None = None,
+    seed: int | None = None,
+    rngs: object = None,
+    **options: Any,
+) -> Any:
+    """Return a model with fresh weights, in training mode, on the framework's default device.
+
+    Where that device holds no values (PyTorch's "meta", accelerate's `init_empty_weights`), nothing is drawn and nothing
+    allocated.
+
+    Args:
+        config: It is copied.
+        task: As in `from_pretrained`.
+        model_class: As in `from_pretrained`.
+        backend: As in `from_pretrained`.
+        dtype: A dtype; None: the configuration's, else float32.
+        attn_implementation: "sdpa" or "eager".
+        seed: The same seed gives the same numbers in every backend; None: the framework's own generator decides
+            (`torch.manual_seed`, `tf.random.set_seed`), and where it has none, the numbers differ from call to call.
+        rngs: In Flax, an `nnx.Rngs` or a key of JAX's in place of a seed.
+        **options: Keyword arguments of the model class (`add_pooling_layer`).
+
+    Raises:
+        ArchitectureError: If there is no such class.
+        ArgumentError: If an option is unknown, or `seed` and `rngs` are both given.
+        PlacementError: If the device that the framework is set to is not there.
+        OutOfMemoryError: If there is less memory than the parameters need.
+    """
+    config = copy.deepcopy(config)
+    target = choose_target(config, task, model_class, backend)
+    unknown = [name for name in options if name not in target.head.options]
+    if unknown:
+        known = (*target.head.options, "dtype", "attn_implementation", "seed", "rngs", "backend")
+        raise ArgumentError(
+            f"from_config() knows no argument {unknown[0]!r}", hint=nearest(unknown[0], known)
+        )
+    policy = dtype_policy(dtype, config=config, index=None, architecture=target.architecture)
+    model = target.build(config, policy, attn_implementation=attn_implementation, options=options)
+    device = target.backend.device(None)
+    fresh, tied = _all_fresh(target, config, policy, model)
+    assignments = {a.name: a for a in (*fresh, *tied)}
+    witness = Witness(target.backend, device, assignments)
+    if not device.is_abstract:
+        check_room(fresh, device)
+        put_fresh(target, config, model, fresh, seed=seed, rngs=rngs, device=device, witness=witness)
+    for assignment in tied:
+        target.backend.tie(model, assignment.name, assignment.to)
+    target.backend.compute(model, device)
+    if not device.is_abstract:
+        target.backend.finish(model, training=True)
+        witness.verify(model, assignments)
+    return model
+
+
+def _all_fresh(
+    target: Target, config: Config, policy: DTypePolicy, model: Any
+) -> tuple[list[Assignment], list[Assignment]]:
+    """Return what becomes of each parameter of a model without a checkpoint: those to draw, and those that are tied."""
+    parameters = target.backend.parameters(model)
+    ties = target.head.ties_of(config)
+    fresh = []
+    for name, parameter in parameters.items():
+        if name not in ties:
+            dtype = policy.target(target.head.base_name(name), parameter.dtype, parameter.dtype)
+            fresh.append(
+                Assignment(name=name, state="new", dtype=dtype, shape=parameter.shape, why="no checkpoint")
+            )
+    tied = [
+        Assignment(name=name, state="tied", shape=parameters[name].shape, to=to) for name, to in ties.items()
+    ]
+    return fresh, tied
+
+
+def put_fresh(
+    target: Target,
+    config: Config,
+    model: Any,
+    assignments: Sequence[Assignment],
+    *,
+    seed: int | None,
+    rngs: object,
+    device: Device,
+    witness: Witness,
+) -> None:
+    """Draw parameters afresh and put them into the model; where there are none, no generator moves on."""
+    if not assignments and rngs is None:
+        return
+    number = choose_seed(target.backend, seed, rngs)
+    for assignment in assignments:
+        with memory_told(f"to draw {assignment.name}", asked=nbytes("float32", assignment.shape)):
+            tensor = draw(
+                assignment,
+                base_name=target.head.base_name(assignment.name),
+                architecture=target.architecture,
+                config=config,
+                seed=number,
+            )
+        witness.see(tensor)
+        target.backend.put(model, assignment.name, tensor, device)
+
+
+def check_room(assignments: Iterable[Assignment], device: Device) -> None:
+    """Make sure that a device could hold the parameters that are to be drawn, were it empty.
+
+    Raises:
+        OutOfMemoryError: If it is smaller.
+    """
+    asked = sum(nbytes(one.dtype, one.shape) for one in assignments if one.state == "new")
+    if device.total and asked > device.total:
+        raise out_of_memory(
+            f"on {device.name} to draw the parameters that no checkpoint holds",
+            asked=asked,
+            found=f"{human_bytes(device.total)} in all",
+        )

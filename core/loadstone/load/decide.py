@@ -1,0 +1,240 @@
+"""Deciding a load: from a name to a plan and a device, with nothing read but headers."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from loadstone.architectures import find_head
+from loadstone.backend import Device
+from loadstone.checkpoint.absent import adapter_beside, adapters
+from loadstone.checkpoint.index import TensorIndex
+from loadstone.checkpoint.open import find_weights, open_checkpoint
+from loadstone.checkpoint.switch import settle
+from loadstone.config import CONFIG_NAME, Config
+from loadstone.errors import ArgumentError, ConfigError
+from loadstone.load.arguments import LoadArguments, split_rest
+from loadstone.load.configuration import Asked, read_config
+from loadstone.load.custom_code import naming_code
+from loadstone.load.labels import settle_labels
+from loadstone.load.report import LoadReport
+from loadstone.load.target import Target, choose_target
+from loadstone.load.watch import Watched, steadily, watch
+from loadstone.planning.dtype import DTypePolicy, dtype_policy, narrowed
+from loadstone.planning.fold import fold
+from loadstone.planning.match import match
+from loadstone.planning.place import place, placed
+from loadstone.planning.records import LoadPlan
+from loadstone.planning.sizes import oversized, refuse_oversized
+from loadstone.source import Snapshot, resolve
+
+Name = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A load that is decided and of which nothing has been read.
+
+    Attributes:
+        watched: Where the files are, and what they were before they were read.
+        index: What they hold.
+        config: With the caller's changes.
+        target: The class.
+        policy: The dtypes.
+        model: The model, its parameters still without memory unless it existed before.
+        plan: Which tensor becomes which parameter.
+        device: Where it goes.
+        notes: What is to be told of the load beside its plan.
+        device_map: Module -> device, as the caller asked for it; None where nobody asked.
+    """
+
+    watched: Watched
+    index: TensorIndex
+    config: Config
+    target: Target
+    policy: DTypePolicy
+    model: Any
+    plan: LoadPlan
+    device: Device
+    notes: tuple[str, ...] = ()
+    device_map: Mapping[str, str] | None = None
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Where the files are."""
+        return self.watched.snapshot
+
+
+def prepare(
+    name: Name,
+    given: LoadArguments,
+    rest: Mapping[str, Any],
+    task: str | None,
+    model_class: type | str | None,
+    backend: str | None,
+) -> Prepared:
+    """Decide everything about a load: source -> config -> index -> model without memory -> plan -> device.
+
+    Everything that is decided is of one save: where another one comes meanwhile, it is decided once more.
+
+    Raises:
+        ChangedFileError: If the checkpoint is saved again and again meanwhile.
+    """
+
+    def decided() -> Prepared:
+        watched = watch(resolve(name, **given.source()))
+        with watched.unchanged(given.variant):
+            return _decide(watched, given, rest, task, model_class, backend)
+
+    return steadily(decided)
+
+
+def _decide(
+    watched: Watched,
+    given: LoadArguments,
+    rest: Mapping[str, Any],
+    task: str | None,
+    model_class: type | str | None,
+    backend: str | None,
+) -> Prepared:
+    snapshot, asked = watched.snapshot, Asked.by(given, _type_of(model_class))
+    file_config, told = _config(snapshot, given, asked)
+    with naming_code(file_config.auto_map if "auto_map" in file_config else None):
+        target = choose_target(file_config, task, model_class, backend)
+        fields, options = split_rest(rest, config=file_config, head=target.head)
+        config = copy.deepcopy(file_config)
+        config.update(fields)
+        config.name_or_path = str(snapshot.location)
+
+        index = open_checkpoint(snapshot, variant=given.variant, use_safetensors=given.use_safetensors)
+        adapter = adapter_beside(snapshot.files, where=snapshot.location)
+        if adapter is not None and not given.ignore_adapter:
+            raise adapter
+        policy = dtype_policy(given.dtype, config=config, index=index, architecture=target.architecture)
+        if policy.origin == "argument":
+            config.dtype = policy.build
+
+        refuse_oversized(
+            config,
+            index,
+            architecture=target.architecture,
+            ignore_mismatched_sizes=given.ignore_mismatched_sizes,
+            where=snapshot.location,
+        )
+
+        def built(config: Config) -> Any:
+            return target.build(
+                config, policy, attn_implementation=given.attn_implementation, options=options
+            )
+
+        labels = settle_labels(config, index, lambda config: target.backend.parameters(built(config)))
+        model = built(config)
+
+        def before_arguments() -> Collection[str]:
+            own = file_config if given.config is None else _config_beside(snapshot, target, asked)
+            if own is None or oversized(own, index, architecture=target.architecture):
+                return ()
+            return target.backend.parameters(target.build(own, policy))
+
+        plan = match(
+            target.backend.parameters(model),
+            index,
+            architecture=target.architecture,
+            head=target.head,
+            config=config,
+            policy=policy,
+            where=snapshot.location,
+            supported=target.backend.capabilities.dtypes,
+            key_mapping=given.key_mapping,
+            strict=given.strict,
+            ignore_mismatched_sizes=given.ignore_mismatched_sizes,
+            before_arguments=before_arguments if fields or options or given.config is not None else None,
+        )
+    device = place(plan, target.backend, given.device_map)
+    return Prepared(
+        watched=watched,
+        index=index,
+        config=config,
+        target=target,
+        policy=policy,
+        model=model,
+        plan=plan,
+        device=device,
+        notes=(*told, *target.notes, *labels, *_notes(snapshot, policy, plan)),
+        device_map=placed(device, given.device_map),
+    )
+
+
+def _type_of(model_class: type | str | None) -> str | None:
+    """Return the model type of a class or of its name, where there is one."""
+    if isinstance(model_class, type):
+        model_type: str = model_class.architecture_and_head()[0].model_type  # type: ignore[attr-defined]
+        return model_type
+    found = find_head(model_class) if model_class else None
+    return found[0].model_type if found else None
+
+
+def _config(snapshot: Snapshot, given: LoadArguments, asked: Asked) -> tuple[Config, tuple[str, ...]]:
+    """Return the configuration to load with, and what is to be told of it."""
+    if given.config is None:
+        if not snapshot.has(CONFIG_NAME):
+            find_weights(snapshot, variant=given.variant)  # where there are none either, its error says more
+        return read_config(snapshot, asked)
+    if not isinstance(given.config, Config):
+        return read_config(settle(resolve(given.config, **given.source())), asked)
+    if given.model_type not in (None, given.config.model_type):
+        raise ArgumentError(
+            "config and model_type disagree",
+            found=f"a {type(given.config).__name__} and model_type={given.model_type!r}",
+            hint="leave model_type out",
+        )
+    return copy.deepcopy(given.config), ()
+
+
+def _config_beside(snapshot: Snapshot, target: Target, asked: Asked) -> Config | None:
+    """Return the checkpoint's own configuration where the caller gave another, if it is usable."""
+    try:
+        config, _ = read_config(snapshot, asked)
+    except ConfigError:
+        return None
+    return config if config.model_type == target.architecture.model_type else None
+
+
+def _notes(snapshot: Snapshot, policy: DTypePolicy, plan: LoadPlan) -> Iterator[str]:
+    """Yield what a load leaves out, or does though nobody asked for it."""
+    if left := adapters(snapshot.files):
+        yield f"{', '.join(left)}: left out, the model is that of the whole weights alone"
+    narrow = narrowed(plan) if policy.origin == "checkpoint" else []
+    if narrow:
+        yield (
+            f"the configuration names no dtype, and the first float tensor is {policy.build}: stored wider, and"
+            f' narrowed to it: {", ".join(fold(narrow))}; dtype="stored" keeps each as it lies'
+        )
+
+
+def report_of(prepared: Prepared) -> LoadReport:
+    """Return the report of a load, as far as it is known before anything is read."""
+    return LoadReport(
+        model_class=prepared.target.model_class.__name__,
+        backend=prepared.target.backend.name,
+        location=prepared.snapshot.location,
+        commit=prepared.snapshot.commit,
+        device=prepared.device.name,
+        device_map=prepared.device_map,
+        dtype="stored" if prepared.policy.keeps else prepared.policy.build,
+        dtype_origin=prepared.policy.origin,
+        plan=prepared.plan,
+        metadata=prepared.index.metadata,
+        kept_on_host=_kept_on_host(prepared),
+        notes=prepared.notes,
+    )
+
+
+def _kept_on_host(prepared: Prepared) -> tuple[str, ...]:
+    dtypes = prepared.target.backend.capabilities.host_dtypes
+    if not dtypes:
+        return ()
+    return tuple(a.name for a in prepared.plan.assignments.values() if a.dtype in dtypes)

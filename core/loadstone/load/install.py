@@ -1,0 +1,162 @@
+"""Filling a model: read what the plan says, put it in place, finish the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from loadstone.checkpoint.formats.safetensors import check_with_library
+from loadstone.checkpoint.open import open_checkpoint
+from loadstone.dtypes import nbytes
+from loadstone.errors import ChangedFileError, MatchError, logger_of
+from loadstone.generate.settings import GENERATION_CONFIG_NAME, GenerationConfig
+from loadstone.load.arguments import LoadArguments
+from loadstone.load.create import check_room, put_fresh
+from loadstone.load.decide import Prepared, report_of
+from loadstone.load.proof import Witness
+from loadstone.load.report import LoadReport
+from loadstone.planning.records import Assignment, LoadPlan
+from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
+from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
+from loadstone.read.progress import byte_bar
+
+logger = logger_of(__name__)
+
+
+def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
+    """Load a model that has no memory yet, and finish it.
+
+    Raises:
+        ChangedFileError: If the checkpoint changed since its first file was read.
+        SourceError: If a file cannot be fetched.
+    """
+    with prepared.watched.unchanged(given.variant):
+        return _filled(prepared, given)
+
+
+def _filled(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
+    backend, model, device = prepared.target.backend, prepared.model, prepared.device
+    witness = Witness(backend, device, prepared.plan.assignments)
+    plan, traffic = read_parameters(prepared, given, witness)
+    check_room(plan.assignments.values(), device)
+    put_fresh(
+        prepared.target,
+        prepared.config,
+        model,
+        plan.in_state("new"),
+        seed=given.seed,
+        rngs=given.rngs,
+        device=device,
+        witness=witness,
+    )
+    for assignment in plan.in_state("tied"):
+        backend.tie(model, assignment.name, assignment.to)
+    computed = backend.compute(model, device)
+    backend.finish(model, training=False)
+    witness.verify(model, plan.assignments)
+    model.generation_config = _generation_config(prepared)
+    report = report_of(dataclasses.replace(prepared, plan=plan))
+    return model, dataclasses.replace(
+        report, computed=computed, bytes_read=traffic.read, bytes_mapped=traffic.mapped
+    )
+
+
+def read_parameters(prepared: Prepared, given: LoadArguments, witness: Witness) -> tuple[LoadPlan, Traffic]:
+    """Put every stored tensor that the plan uses where it belongs; `witness` sees each.
+
+    Returns:
+        The plan, its undecided ties settled, and the bytes moved.
+
+    Raises:
+        ChangedFileError: If a file changed since its header was read.
+        SourceError: If a file cannot be fetched.
+    """
+    backend = prepared.target.backend
+    paths = prepared.snapshot.fetch(prepared.index.files)
+    traffic = Traffic()
+    with OpenFiles(paths, _settled(prepared, given, paths)) as files:
+        plan = _settle_ties(prepared, files, traffic)
+        requests = _requests(dataclasses.replace(prepared, plan=plan), given, paths)
+        tensors = read_tensors(files, requests, alignment=backend.capabilities.alignment, traffic=traffic)
+        total = sum(nbytes(assignment.dtype, assignment.shape) for assignment in plan.reads())
+        # Closed, so that whatever ends the load ends the threads that read; the error holds this frame.
+        with closing(tensors), byte_bar(total=total, what="Loading") as advance:  # of what arrives
+            for tensor in tensors:
+                witness.see(tensor)
+                backend.put(prepared.model, tensor.name, tensor, prepared.device)
+                advance(tensor.nbytes)
+        files.check_unchanged()
+    return plan, traffic
+
+
+def _settled(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path]) -> Mapping[str, Identity]:
+    """Return the identities of the files; what was planned from far away is checked again where it now lies."""
+    known = prepared.watched.identities
+    if all(name in known for name in prepared.index.files):
+        return {name: known[name] for name in prepared.index.files}
+    identities = {name: identity(path) for name, path in paths.items()}
+    fetched = open_checkpoint(prepared.snapshot, variant=given.variant, use_safetensors=given.use_safetensors)
+    if fetched != prepared.index:
+        raise ChangedFileError(
+            "the fetched files are not those whose headers were read",
+            where=prepared.snapshot.location,
+            hint="load again with force_download=True",
+        )
+    check_with_library(paths.values())
+    return identities
+
+
+def _requests(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path]) -> Iterator[Request]:
+    may_map = {
+        name: given.read == "map" or (given.read == "auto" and is_mappable(path))
+        for name, path in paths.items()
+    }
+    # Other devices copy: from a mapping, that would end the process if the file became shorter meanwhile.
+    aliases = prepared.target.backend.capabilities.aliases and prepared.device.is_host
+    shared, taken = set(prepared.index.aliases.values()), set[str]()
+    for assignment in prepared.plan.reads():
+        info = assignment.source
+        assert info is not None
+        # Two parameters that are not tied must not share memory, even where one tensor is stored for both.
+        mappable = may_map[info.file] and aliases and info.name not in taken
+        if info.name in shared:
+            taken.add(info.name)
+        yield Request(name=assignment.name, info=info, dtype=assignment.dtype, mappable=mappable)
+
+
+def _settle_ties(prepared: Prepared, files: OpenFiles, traffic: Traffic) -> LoadPlan:
+    """Tie parameters that are stored twice with equal bytes; keep the others apart, with a warning."""
+    if not prepared.plan.compare:
+        return prepared.plan
+    assignments = dict(prepared.plan.assignments)
+    for name, to in prepared.plan.compare:
+        one, other = assignments[name].source, assignments[to].source
+        assert one is not None and other is not None
+        if same_bytes(files, one, other, traffic=traffic):
+            shape = assignments[name].shape
+            assignments[name] = Assignment(name=name, state="tied", shape=shape, to=to)
+        elif not prepared.plan.may_differ:
+            raise MatchError(
+                "the model has two parameters tied that the checkpoint stores with different values",
+                where=prepared.snapshot.location,
+                problems=[f"{one.file}: {one.name}", f"{other.file}: {other.name}"],
+                hint="load the checkpoint with from_pretrained, which keeps them apart",
+            )
+        else:
+            logger.warning(
+                "%s: the configuration ties %s and %s, the checkpoint stores them with different values: kept apart",
+                prepared.snapshot.location,
+                name,
+                to,
+            )
+    return dataclasses.replace(prepared.plan, assignments=assignments)
+
+
+def _generation_config(prepared: Prepared) -> GenerationConfig:
+    if not prepared.snapshot.has(GENERATION_CONFIG_NAME):
+        return GenerationConfig.from_model_config(prepared.config)
+    text = prepared.snapshot.read_text(GENERATION_CONFIG_NAME)
+    return GenerationConfig.from_json(text, where=f"{prepared.snapshot.location}/{GENERATION_CONFIG_NAME}")

@@ -1,0 +1,1 @@
+"""What every model has, in every framework: loading, saving, embeddings, outputs."""

@@ -1,0 +1,1 @@
+"""Saving: how files are laid out, written, switched, and pushed to the Hub."""

@@ -1,0 +1,179 @@
+"""Saving, told in order: what the model holds, its configuration, then one switch from the old files to the new."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loadstone.backend import Backend, Parameter, get_backend
+from loadstone.config import Config
+from loadstone.dtypes import DTYPES, canonical, nbytes
+from loadstone.errors import ArgumentError, SourceError
+from loadstone.generate.settings import GENERATION_CONFIG_NAME
+from loadstone.load.likeness import class_parameters, unloadable
+from loadstone.read.progress import byte_bar
+from loadstone.save.layout import StoredTensor
+from loadstone.save.write import save_checkpoint
+
+if TYPE_CHECKING:
+    from loadstone.model.pretrained import Pretrained
+    from loadstone.read.tensor import HostTensor
+
+
+def save_pretrained(
+    model: Pretrained,
+    save_directory: str | os.PathLike[str],
+    *,
+    max_shard_size: int | str = "5GB",
+    variant: str | None = None,
+    state_dict: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Save a model in the Hugging Face layout, from any backend the same files byte for byte.
+
+    Names are the checkpoint's own, tied parameters are stored once, and each tensor streams once from where it
+    lives. Killed at any point, the folder loads as the old checkpoint or as the new one; files that belong to no
+    checkpoint (a tokenizer) stay. Saving into the folder that the model is mapped from is safe.
+
+    Args:
+        model: A model of any backend.
+        save_directory: Where; made where absent.
+        max_shard_size: Bytes of tensors in a file, as a number or a text such as "5GB" or "500MB".
+        variant: Part of the weights' names: `model.<variant>.safetensors`.
+        state_dict: Values to save in place of the model's own, as its framework's arrays under its parameters' names; of
+            tied parameters one suffices.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ArgumentError: If the size, the variant or the state dict cannot be used, or the model holds what no checkpoint of
+            its class can: layers of an adapter, parameters tied by hand, tensors that do not lie in memory as numbers.
+        SourceError: If the folder cannot be written, or the disk is full.
+    """
+    model.check_saves(state_dict)
+    folder = Path(save_directory)
+    if folder.exists() and not folder.is_dir():
+        raise SourceError(
+            "a model is saved into a folder, and this is a file", where=folder, hint="name a folder"
+        )
+    backend = get_backend(model.backend_name)
+    held = backend.parameters(model)
+    problem = unloadable(model, backend, held)
+    if problem is not None:
+        if state_dict is None:
+            raise problem
+        held = class_parameters(model, backend, held)
+    parameters = _stored(model, held)
+    read: Callable[[str], HostTensor] = functools.partial(backend.read, model)
+    if state_dict is not None:
+        values = _values(model, backend, held, parameters, state_dict)
+        parameters = [dataclasses.replace(p, dtype=canonical(values[p.name].dtype)) for p in parameters]
+        read = _reader_of(backend, values)
+    texts = {}
+    if model.architecture_and_head()[1].task == "CausalLM":
+        texts[GENERATION_CONFIG_NAME] = model.generation_config.to_json_string()
+    total = sum(nbytes(parameter.dtype, parameter.shape) for parameter in parameters)
+    with byte_bar(total=total, what="Saving") as advance:
+        return save_checkpoint(
+            folder,
+            _tensors(parameters, read),
+            config_json=saved_config(model, parameters).to_json_string(),
+            other_files=texts,
+            metadata=model.load_report.metadata if model.load_report is not None else {},
+            max_shard_size=max_shard_size,
+            variant=variant,
+            progress=advance,
+        )
+
+
+def stored_parameters(model: Pretrained, backend: Backend) -> list[Parameter]:
+    """Return the parameters that a checkpoint stores: each once, a tied one under the name it is tied to."""
+    return _stored(model, backend.parameters(model))
+
+
+def _stored(model: Pretrained, parameters: Mapping[str, Parameter]) -> list[Parameter]:
+    ties = {tie.name for tie in model.architecture_and_head()[1].ties}
+    owners: dict[object, str] = {}
+    for name, parameter in parameters.items():
+        key = _key(parameter)
+        if key not in owners or owners[key] in ties:
+            owners[key] = name
+    kept = set(owners.values())
+    return [parameter for name, parameter in parameters.items() if name in kept]
+
+
+def saved_config(model: Pretrained, parameters: list[Parameter]) -> Config:
+    """Return the configuration to save: the class without a prefix, and the dtype in which most numbers lie."""
+    config = copy.deepcopy(model.config)
+    config.architectures = [model.architecture_and_head()[1].class_name]
+    sizes: dict[str, int] = {}
+    for parameter in parameters:
+        if DTYPES[parameter.dtype].kind == "float":
+            sizes[parameter.dtype] = sizes.get(parameter.dtype, 0) + nbytes(parameter.dtype, parameter.shape)
+    if sizes:
+        config.dtype = max(sizes, key=lambda dtype: sizes[dtype])
+    return config
+
+
+def _values(
+    model: Pretrained,
+    backend: Backend,
+    known: Mapping[str, Parameter],
+    stored: list[Parameter],
+    state_dict: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the values of a state dict under the names that are stored.
+
+    Raises:
+        ArgumentError: If its names or shapes are not those of the model's parameters, or two that are tied differ.
+    """
+    problems = [f"{name}: the model has no such parameter" for name in state_dict if name not in known]
+    for name, parameter in known.items():
+        if name not in state_dict:
+            continue
+        shape, dtype = tuple(state_dict[name].shape), canonical(state_dict[name].dtype)
+        if shape != parameter.shape:
+            problems.append(f"{name}: expected the shape {parameter.shape}, found {shape}")
+        elif DTYPES[dtype].kind != DTYPES[parameter.dtype].kind:
+            problems.append(f"{name}: expected {parameter.dtype}, found {dtype}")
+    given: dict[object, Any] = {}
+    for name, value in state_dict.items():
+        if name in known:
+            other = given.setdefault(_key(known[name]), value)
+            if other is not value and not _equal(backend, name, value, other):
+                problems.append(f"{name}: differs from the parameter that it is tied to")
+    problems += [f"{parameter.name}: missing" for parameter in stored if _key(parameter) not in given]
+    if problems:
+        raise ArgumentError(f"state_dict= does not fit {type(model).__name__}", problems=problems)
+    return {parameter.name: given[_key(parameter)] for parameter in stored}
+
+
+def _equal(backend: Backend, name: str, value: Any, other: Any) -> bool:
+    one, two = backend.to_host(name, value), backend.to_host(name, other)
+    if (one.dtype, one.shape) != (two.dtype, two.shape):
+        return False
+    return one.address == two.address or bool((one.data == two.data).all())
+
+
+def _reader_of(backend: Backend, values: Mapping[str, Any]) -> Callable[[str], HostTensor]:
+    return lambda name: backend.to_host(name, values[name])
+
+
+def _key(parameter: Parameter) -> object:
+    """Return what two names of one tied parameter have in common."""
+    return parameter.name if parameter.identity is None else parameter.identity
+
+
+def _tensors(parameters: list[Parameter], read: Callable[[str], HostTensor]) -> Iterator[StoredTensor]:
+    for parameter in parameters:
+        yield StoredTensor(
+            name=parameter.name,
+            dtype=parameter.dtype,
+            shape=parameter.shape,
+            read=functools.partial(read, parameter.name),
+        )
