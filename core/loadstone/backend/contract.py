@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import importlib
-import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -25,6 +24,7 @@ from loadstone.errors import (
     LoadstoneError,
     MissingFrameworkError,
     PluginError,
+    logger_of,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from loadstone.plugins.hookspecs import BackendRecord
     from loadstone.read.tensor import HostTensor
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

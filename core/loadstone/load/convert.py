@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy as copying
 import dataclasses
-import logging
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from loadstone.backend import Backend, Device, Parameter, get_backend
 from loadstone.dtypes import CASTABLE, DTYPES, canonical, nbytes
-from loadstone.errors import ArgumentError, MatchError, human_bytes
+from loadstone.errors import ArgumentError, MatchError, human_bytes, logger_of
 from loadstone.load.collector import paused_collector
 from loadstone.load.likeness import built_like
 from loadstone.load.proof import Witness
@@ -27,7 +26,7 @@ from loadstone.save.story import saved_config, stored_parameters
 if TYPE_CHECKING:
     from loadstone.read.tensor import HostTensor
 
-logger = logging.getLogger(__name__)
+logger = logger_of(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
