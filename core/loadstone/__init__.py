@@ -27,7 +27,7 @@ _HOMES = {
     "LoadReport": "loadstone.load.report",
     "LoadstoneError": "loadstone.errors",
     "plan": "loadstone.load.story",
-    "to_backend": "loadstone.load.convert",
+    "to_backend": "loadstone.model.convert",
 }
 
 # Names that neighbours have and that are looked for here; where they are, and what they take of ours.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from loadstone.backend import Model
 from loadstone.load.story import load_into
-from loadstone.model.pretrained import Pretrained
 
 __all__ = ["load_sharded_checkpoint"]
 
@@ -19,7 +19,7 @@ class IncompatibleKeys(NamedTuple):
 
 
 def load_sharded_checkpoint(
-    model: Pretrained, folder: str | os.PathLike[str], strict: bool = True, prefer_safe: bool = True
+    model: Model, folder: str | os.PathLike[str], strict: bool = True, prefer_safe: bool = True
 ) -> IncompatibleKeys:
     """Load a checkpoint into a model that exists, in place; its dtype and device stay.
 

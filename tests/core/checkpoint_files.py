@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from loadstone.checkpoint.open import open_checkpoint
-from loadstone.checkpoint.switch import settle
+from loadstone.checkpoint.settled import settle
 from loadstone.dtypes import DTYPES, to_numpy
 from loadstone.read.tensor import HostTensor
 from loadstone.save.layout import StoredTensor

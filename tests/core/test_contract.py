@@ -13,7 +13,7 @@ import pytest
 import loadstone
 from loadstone import hookspecs, plugins
 from loadstone.architectures import architectures
-from loadstone.backend import CONTRACT, Backend
+from loadstone.backend.contract import CONTRACT, Backend
 from loadstone.errors import ConfigError, PlacementError, PluginError
 
 CORE = Path(loadstone.__file__).parent

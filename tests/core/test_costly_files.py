@@ -25,7 +25,7 @@ import json, sys, time
 from loadstone.errors import LoadstoneError
 from loadstone import AutoConfig
 from loadstone.checkpoint.open import open_checkpoint
-from loadstone.checkpoint.switch import settle
+from loadstone.checkpoint.settled import settle
 from loadstone.generate.settings import GenerationConfig
 from loadstone.cli.inspect import inspect
 from loadstone.source import resolve

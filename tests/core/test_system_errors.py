@@ -14,7 +14,7 @@ from checkpoint_files import arrays, save
 
 from loadstone import AutoConfig
 from loadstone.checkpoint.open import open_checkpoint
-from loadstone.checkpoint.switch import settle
+from loadstone.checkpoint.settled import settle
 from loadstone.cli.inspect import inspect
 from loadstone.errors import (
     ArgumentError,

@@ -21,7 +21,7 @@ import tensorflow as tf
 import loadstone
 from loadstone.backend import get_backend
 from loadstone.errors import ArgumentError, MatchError
-from loadstone.load.convert import ConversionReport
+from loadstone.model.convert import ConversionReport
 from tests.oracle import load
 from tests.oracle.cases import CASES
 

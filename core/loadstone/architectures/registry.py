@@ -8,6 +8,7 @@ import importlib
 import itertools
 import pkgutil
 from collections.abc import Iterator
+from pathlib import Path
 
 from loadstone import plugins
 from loadstone.architectures.records import Architecture, Head
@@ -19,10 +20,8 @@ from loadstone.errors import ArchitectureError, ConfigError, LoadstoneError
 @functools.cache
 def built_in() -> dict[str, Architecture]:
     """Return model type -> architecture for the families in this package; a new file is found by being there."""
-    import loadstone.architectures as package
-
     found: dict[str, Architecture] = {}
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)], f"{__package__}."):
         # The modules that describe no family (records, specs, ...) hold no such list.
         for architecture in getattr(importlib.import_module(module.name), "ARCHITECTURES", ()):
             found[architecture.model_type] = architecture

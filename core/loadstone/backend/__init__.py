@@ -9,5 +9,15 @@ from loadstone.backend.contract import (
     host_memory,
     models_modules,
 )
+from loadstone.backend.model import Model
 
-__all__ = ["Backend", "Capabilities", "Device", "Parameter", "get_backend", "host_memory", "models_modules"]
+__all__ = [
+    "Backend",
+    "Capabilities",
+    "Device",
+    "Model",
+    "Parameter",
+    "get_backend",
+    "host_memory",
+    "models_modules",
+]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from loadstone.checkpoint.formats.safetensors import read_file_header
 from loadstone.checkpoint.index import TensorIndex
-from loadstone.checkpoint.switch import settle
-from loadstone.save.layout import BLANK, SHA256
+from loadstone.checkpoint.names import BLANK, SHA256
+from loadstone.checkpoint.settled import settle
 from loadstone.source import Snapshot, SourceFile
 from loadstone.source.local_file import unreadable
 

@@ -1,8 +1,17 @@
-"""The names that the files of weights have."""
+"""The names that the files of weights have, and the keys of what our saves note in them."""
 
 from __future__ import annotations
 
 import re
+
+GENERATION = "loadstone.generate.settings"
+"""Key of `__metadata__` and of an index's `metadata`: the save to which a file belongs, 32 hexadecimal digits."""
+
+SHA256 = "loadstone.sha256"
+"""Key of `__metadata__`: SHA-256 of the whole file, taken while the values of these two keys were all zeros."""
+
+BLANK = {GENERATION: "0" * 32, SHA256: "0" * 64}
+"""What stands in `__metadata__` until the file's sum and the generation are known."""
 
 _NUMBERS = re.compile(r"-\d{5,}-of-\d{5,}")
 

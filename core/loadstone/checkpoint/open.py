@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from loadstone.checkpoint.absent import no_weights
 from loadstone.checkpoint.formats.safetensors import Header, check_with_library, read_file_header
 from loadstone.checkpoint.index import TensorIndex
-from loadstone.checkpoint.names import weight_names
+from loadstone.checkpoint.names import BLANK, GENERATION, weight_names
+from loadstone.checkpoint.settled import settle
 from loadstone.checkpoint.shards import ShardMap, mismatches, parse_shard_map
-from loadstone.checkpoint.switch import settle
 from loadstone.errors import ArgumentError, CheckpointError, counted
-from loadstone.save.layout import BLANK, GENERATION
 from loadstone.source import Snapshot
 
 _THREADS = 8

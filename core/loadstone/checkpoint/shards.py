@@ -10,9 +10,9 @@ from typing import Any
 
 from loadstone.checkpoint.formats.safetensors import shown
 from loadstone.checkpoint.index import TensorInfo
+from loadstone.checkpoint.names import GENERATION
 from loadstone.config.json_text import parse_json
 from loadstone.errors import CheckpointError, SourceError
-from loadstone.save.layout import GENERATION
 from loadstone.source import safe_name
 
 MAX_ENTRIES = 400_000

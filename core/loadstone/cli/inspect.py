@@ -22,8 +22,8 @@ from loadstone.checkpoint.formats.safetensors import read_file_header
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.checkpoint.names import is_weights
 from loadstone.checkpoint.open import find_weights, open_checkpoint
+from loadstone.checkpoint.settled import settle
 from loadstone.checkpoint.shards import parse_shard_map
-from loadstone.checkpoint.switch import settle
 from loadstone.config import CONFIG_NAME, parse_config_json
 from loadstone.errors import CheckpointError, ConfigError, LoadstoneError, PluginError
 from loadstone.load.configuration import Asked, read_config

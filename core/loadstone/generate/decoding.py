@@ -17,7 +17,7 @@ from loadstone.generate.sampling import Sampler
 from loadstone.generate.settings import Generation, resolve_generation
 
 if TYPE_CHECKING:
-    from loadstone.model.pretrained import Pretrained
+    from loadstone.backend import Model
 
 logger = logger_of(__name__)
 
@@ -58,9 +58,7 @@ class Streamer(Protocol):
         """Learn that there is no more."""
 
 
-def read_prompts(
-    model: Pretrained, input_ids: Any, attention_mask: Any, arguments: Mapping[str, Any]
-) -> Prompts:
+def read_prompts(model: Model, input_ids: Any, attention_mask: Any, arguments: Mapping[str, Any]) -> Prompts:
     """Check what `generate` was given.
 
     Args:
@@ -130,7 +128,7 @@ def _without_types(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in arguments.items() if name != "token_type_ids"}
 
 
-def _types(model: Pretrained, ids: Array, arguments: Mapping[str, Any]) -> Array | None:
+def _types(model: Model, ids: Array, arguments: Mapping[str, Any]) -> Array | None:
     """Return the token types (B, T) of prompts, where a caller gave some and the model reads them."""
     if arguments.get("token_type_ids") is None:
         return None

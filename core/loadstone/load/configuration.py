@@ -9,7 +9,7 @@ from typing import Any
 
 from loadstone.architectures import Architecture, architecture_for, architecture_of, architectures
 from loadstone.checkpoint.absent import adapter_alone
-from loadstone.checkpoint.switch import settle
+from loadstone.checkpoint.settled import settle
 from loadstone.config import CONFIG_NAME, Config, parse_config_json
 from loadstone.errors import ConfigError, NoConfigError, logger_of, memory_told
 from loadstone.load.arguments import LoadArguments, parse_arguments, split_rest

@@ -13,7 +13,7 @@ from loadstone.backend import Device
 from loadstone.checkpoint.absent import adapter_beside, adapters
 from loadstone.checkpoint.index import TensorIndex
 from loadstone.checkpoint.open import find_weights, open_checkpoint
-from loadstone.checkpoint.switch import settle
+from loadstone.checkpoint.settled import settle
 from loadstone.config import CONFIG_NAME, Config
 from loadstone.errors import ArgumentError, ConfigError
 from loadstone.load.arguments import LoadArguments, split_rest

@@ -15,11 +15,11 @@ from loadstone.load.target import Target
 from loadstone.planning.dtype import DTypePolicy
 
 if TYPE_CHECKING:
-    from loadstone.model.pretrained import Pretrained
+    from loadstone.backend import Model
 
 
 def built_like(
-    model: Pretrained,
+    model: Model,
     parameters: Mapping[str, Parameter],
     target: Target,
     policy: DTypePolicy,
@@ -55,7 +55,7 @@ def built_like(
     )
 
 
-def unloadable(model: Pretrained, backend: Backend, held: Mapping[str, Parameter]) -> ArgumentError | None:
+def unloadable(model: Model, backend: Backend, held: Mapping[str, Parameter]) -> ArgumentError | None:
     """Return the error for a model that could be saved and not loaded again; None for one that could.
 
     Args:
@@ -93,9 +93,7 @@ def unloadable(model: Pretrained, backend: Backend, held: Mapping[str, Parameter
     return None
 
 
-def class_parameters(
-    model: Pretrained, backend: Backend, held: Mapping[str, Parameter]
-) -> dict[str, Parameter]:
+def class_parameters(model: Model, backend: Backend, held: Mapping[str, Parameter]) -> dict[str, Parameter]:
     """Return what a model's class has, tied as the configuration says, whatever the model itself holds."""
     target = _own_class(model, backend)
     try:
@@ -113,12 +111,12 @@ def class_parameters(
 _POLICY = DTypePolicy(build="float32", keeps="", float32=(), origin="model")
 
 
-def _own_class(model: Pretrained, backend: Backend) -> Target:
+def _own_class(model: Model, backend: Backend) -> Target:
     architecture, head = model.architecture_and_head()
     return Target(backend=backend, architecture=architecture, head=head, model_class=type(model))
 
 
-def _tied_by_hand(model: Pretrained, held: Mapping[str, Parameter]) -> list[tuple[str, str]]:
+def _tied_by_hand(model: Model, held: Mapping[str, Parameter]) -> list[tuple[str, str]]:
     """Return the pairs that are one parameter and that no tie of the configuration joins."""
     ties = model.architecture_and_head()[1].ties_of(model.config)
     first: dict[int, str] = {}
@@ -130,7 +128,7 @@ def _tied_by_hand(model: Pretrained, held: Mapping[str, Parameter]) -> list[tupl
     return found
 
 
-def _how_joined(model: Pretrained, name: str, other: str) -> str:
+def _how_joined(model: Model, name: str, other: str) -> str:
     for tie in model.architecture_and_head()[1].ties:
         if {tie.name, tie.to} == {name, other}:
             return f"{name} is {other}, which config.{tie.when} denies: set it to True"

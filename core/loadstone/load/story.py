@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from loadstone.backend import Parameter, get_backend
+from loadstone.backend import Model, Parameter, get_backend
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.config import Config
 from loadstone.errors import logger_of, memory_told
@@ -21,7 +21,6 @@ from loadstone.load.proof import Witness
 from loadstone.load.report import LoadReport
 from loadstone.load.target import Target
 from loadstone.load.watch import Watched, watch
-from loadstone.model.pretrained import Pretrained
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
 from loadstone.planning.match import match
@@ -131,7 +130,7 @@ def plan(
 
 @memory_told("to load the checkpoint")
 def load_into(
-    model: Pretrained, folder: Name, *, strict: bool, use_safetensors: bool | None = None
+    model: Model, folder: Name, *, strict: bool, use_safetensors: bool | None = None
 ) -> tuple[list[str], list[str]]:
     """Load a checkpoint into a model that exists; its parameters keep their dtype and device.
 
@@ -166,9 +165,7 @@ def load_into(
     return missing, [stored.name for stored in plan.stored_in_state("unused")]
 
 
-def _prepared_into(
-    model: Pretrained, watched: Watched, *, strict: bool, use_safetensors: bool | None
-) -> Prepared:
+def _prepared_into(model: Model, watched: Watched, *, strict: bool, use_safetensors: bool | None) -> Prepared:
     """Decide which tensors a model that exists takes from a checkpoint."""
     backend = get_backend(model.backend_name)
     architecture, head = model.architecture_and_head()

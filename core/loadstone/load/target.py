@@ -8,9 +8,11 @@ from typing import Any
 
 from loadstone.architectures import Architecture, Head, architecture_of, head_for
 from loadstone.backend import Backend, get_backend
+from loadstone.backend.model import lacking
 from loadstone.config import Config
-from loadstone.errors import ArchitectureError, ArgumentError, nearest
+from loadstone.errors import ArchitectureError, ArgumentError, BackendError, nearest
 from loadstone.planning.dtype import DTypePolicy
+from loadstone.plugins import backend_claim
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,11 @@ class Target:
         attn_implementation: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return a model of this class without memory."""
+        """Return a model of this class without memory.
+
+        Raises:
+            BackendError: If it is not what core can work with.
+        """
         model = self.backend.build(
             self.model_class,
             config,
@@ -47,6 +53,15 @@ class Target:
             attn_implementation=attn_implementation,
             options=options,
         )
+        if names := lacking(model):
+            claim = backend_claim(self.backend.asked)
+            raise BackendError(
+                f"{self.model_class.__name__} lacks what every model has",
+                where=f"{claim.value} of {claim.distribution}",
+                expected="all of loadstone.backend.Model",
+                problems=names,
+                hint="derive the class from loadstone.pretrained.Pretrained, or report it to the author of the plugin",
+            )
         if self.backend.asked != self.backend.name:
             model.backend_name = self.backend.asked  # so that saving finds the same one of two
         return model

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from loadstone.checkpoint.names import is_weights, weight_names
-from loadstone.checkpoint.switch import CONFIG, GENERATION_CONFIG, is_staging, settle
+from loadstone.checkpoint.settled import CONFIG, GENERATION_CONFIG, is_staging, settle
 from loadstone.errors import ChangedFileError, LoadstoneError, SourceError
 from loadstone.source import Snapshot, SourceFile
 from loadstone.source.local import FolderSnapshot

@@ -16,7 +16,7 @@ from loadstone.planning.place import with_values
 if TYPE_CHECKING:
     import numpy as np
 
-    from loadstone.model.pretrained import Pretrained
+    from loadstone.backend import Model
     from loadstone.read.tensor import HostTensor
 
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -26,7 +26,7 @@ NARROWING = 1e-9
 
 
 def resize_token_embeddings(
-    model: Pretrained, new_num_tokens: int, *, mean_resizing: bool = True, seed: int | None = None
+    model: Model, new_num_tokens: int, *, mean_resizing: bool = True, seed: int | None = None
 ) -> None:
     """Give a model's embedding and output layer another number of rows, in place, and its configuration too.
 
@@ -65,7 +65,7 @@ def resize_token_embeddings(
     model.config = model.base_model.config = config
 
 
-def _vocabulary(model: Pretrained, parameters: Mapping[str, Parameter]) -> list[list[str]]:
+def _vocabulary(model: Model, parameters: Mapping[str, Parameter]) -> list[list[str]]:
     """Return the parameters whose first axis is the vocabulary, all names of one together, its owner first.
 
     They are the embedding's and the output layer's, and whatever an architecture or the model ties to one of them.

@@ -26,15 +26,6 @@ ALIGNMENT = 64
 MAX_SHARD_TENSORS = 100_000
 """Tensors that we put into one file; its header then stays well below what the parser accepts."""
 
-GENERATION = "loadstone.generate.settings"
-"""Key of `__metadata__` and of an index's `metadata`: the save to which a file belongs, 32 hexadecimal digits."""
-
-SHA256 = "loadstone.sha256"
-"""Key of `__metadata__`: SHA-256 of the whole file, taken while the values of these two keys were all zeros."""
-
-BLANK = {GENERATION: "0" * 32, SHA256: "0" * 64}
-"""What stands in `__metadata__` until the file's sum and the generation are known."""
-
 _UNITS = {"": 1, "B": 1} | {f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", 1)}
 _UNITS |= {f"{prefix}IB": 1024**power for power, prefix in enumerate("KMGT", 1)}
 

@@ -18,11 +18,11 @@ from loadstone.source.hub_errors import Repository, plain_errors
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
-    from loadstone.model.pretrained import Pretrained
+    from loadstone.backend import Model
 
 
 def push_to_hub(
-    model: Pretrained,
+    model: Model,
     repo_id: str,
     *,
     token: str | bool | None = None,
@@ -106,8 +106,7 @@ def check_pushing(
         if name not in PUSHING:
             raise ArgumentError(
                 f"save_pretrained() knows no argument {name!r}",
-                hint=nearest(name, PUSHING)
-                or "see the documentation of loadstone.model.pretrained.Pretrained",
+                hint=nearest(name, PUSHING) or "see the documentation of loadstone.pretrained.Pretrained",
             )
         if not wanted:
             raise ArgumentError(

@@ -21,12 +21,12 @@ from loadstone.save.layout import StoredTensor
 from loadstone.save.write import save_checkpoint
 
 if TYPE_CHECKING:
-    from loadstone.model.pretrained import Pretrained
+    from loadstone.backend import Model
     from loadstone.read.tensor import HostTensor
 
 
 def save_pretrained(
-    model: Pretrained,
+    model: Model,
     save_directory: str | os.PathLike[str],
     *,
     max_shard_size: int | str = "5GB",
@@ -91,12 +91,12 @@ def save_pretrained(
         )
 
 
-def stored_parameters(model: Pretrained, backend: Backend) -> list[Parameter]:
+def stored_parameters(model: Model, backend: Backend) -> list[Parameter]:
     """Return the parameters that a checkpoint stores: each once, a tied one under the name it is tied to."""
     return _stored(model, backend.parameters(model))
 
 
-def _stored(model: Pretrained, parameters: Mapping[str, Parameter]) -> list[Parameter]:
+def _stored(model: Model, parameters: Mapping[str, Parameter]) -> list[Parameter]:
     ties = {tie.name for tie in model.architecture_and_head()[1].ties}
     owners: dict[object, str] = {}
     for name, parameter in parameters.items():
@@ -107,7 +107,7 @@ def _stored(model: Pretrained, parameters: Mapping[str, Parameter]) -> list[Para
     return [parameter for name, parameter in parameters.items() if name in kept]
 
 
-def saved_config(model: Pretrained, parameters: list[Parameter]) -> Config:
+def saved_config(model: Model, parameters: list[Parameter]) -> Config:
     """Return the configuration to save: the class without a prefix, and the dtype in which most numbers lie."""
     config = copy.deepcopy(model.config)
     config.architectures = [model.architecture_and_head()[1].class_name]
@@ -121,7 +121,7 @@ def saved_config(model: Pretrained, parameters: list[Parameter]) -> Config:
 
 
 def _values(
-    model: Pretrained,
+    model: Model,
     backend: Backend,
     known: Mapping[str, Parameter],
     stored: list[Parameter],

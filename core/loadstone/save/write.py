@@ -1,6 +1,6 @@
 """Saving: each tensor streams once from where it lives into new files, which then take the old ones' place.
 
-What a kill at any point leaves behind, and why it loads, is told in `loadstone.checkpoint.switch`.
+What a kill at any point leaves behind, and why it loads, is told in `loadstone.checkpoint.settled`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadstone.checkpoint.names import is_weights, weight_names
-from loadstone.checkpoint.switch import (
-    CONFIG,
-    JOURNAL,
-    Switch,
-    complete,
-    discard,
-    has_switched,
-    new_staging,
-    recover,
-)
+from loadstone.checkpoint.names import BLANK, GENERATION, SHA256, is_weights, weight_names
+from loadstone.checkpoint.settled import CONFIG, JOURNAL, Switch
 from loadstone.errors import ArgumentError, BackendError, LoadstoneError, SourceError
 from loadstone.save import disk
-from loadstone.save.layout import BLANK, GENERATION, SHA256, Shard, StoredTensor, lay_out
+from loadstone.save.layout import Shard, StoredTensor, lay_out
+from loadstone.save.switch import complete, discard, has_switched, new_staging, recover
 from loadstone.source import safe_name
 
 if TYPE_CHECKING:

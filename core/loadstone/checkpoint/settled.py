@@ -27,21 +27,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from loadstone.checkpoint.formats.safetensors import read_file_header
-from loadstone.checkpoint.names import is_weights, weight_names
+from loadstone.checkpoint.names import GENERATION, is_weights, weight_names
 from loadstone.checkpoint.shards import parse_shard_map
 from loadstone.config.json_text import parse_json
 from loadstone.errors import CheckpointError
-from loadstone.save import disk
-from loadstone.save.layout import GENERATION
 from loadstone.source import Snapshot, SourceFile
-from loadstone.source.local import open_folder
 
 JOURNAL = "switch.json"
 CONFIG = "config.json"
@@ -50,7 +45,7 @@ GENERATION_CONFIG = "generation_config.json"
 MAX_JOURNAL = 100_000
 """Names that a journal may hold."""
 
-_STAGING = re.compile(r"loadstone-save-[0-9a-f]{16}")
+STAGING = re.compile(r"loadstone-save-[0-9a-f]{16}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,16 +118,16 @@ def settle(snapshot: Snapshot) -> Snapshot:
         SourceError: If a file that has to be looked at cannot be read.
     """
     for staging in {name.split("/")[0] for name in snapshot.files if name.endswith(f"/{JOURNAL}")}:
-        switch = _pending(snapshot, staging)
+        switch = pending(snapshot, staging)
         if switch is not None:
             return _finished(snapshot, staging, switch)
     return snapshot
 
 
-def _pending(snapshot: Snapshot, staging: str) -> Switch | None:
+def pending(snapshot: Snapshot, staging: str) -> Switch | None:
     """Return the switch of a staging folder if it has happened and is not tidied up yet."""
     journal = f"{staging}/{JOURNAL}"
-    if not _STAGING.fullmatch(staging) or not snapshot.has(journal):
+    if not STAGING.fullmatch(staging) or not snapshot.has(journal):
         return None
     switch = Switch.from_json(snapshot.read_text(journal))
     if switch is None or _generation(snapshot, switch.entry) != switch.generation:
@@ -172,59 +167,4 @@ def _finished(snapshot: Snapshot, staging: str, switch: Switch) -> SettledSnapsh
 
 def is_staging(name: str) -> bool:
     """Return whether a name is that of a staging folder, or of something in one."""
-    return _STAGING.fullmatch(name.split("/")[0]) is not None
-
-
-def new_staging(folder: Path) -> Path:
-    """Make an empty staging folder."""
-    staging = folder / f"loadstone-save-{secrets.token_hex(8)}"
-    disk.make_folder(staging)
-    return staging
-
-
-def complete(folder: Path, staging: Path, switch: Switch) -> None:
-    """Switch, if that has not happened, and tidy up. Every file and the journal must have reached the disk."""
-    staged = set(os.listdir(staging))
-    if switch.entry in staged:
-        disk.rename(staging / switch.entry, folder / switch.entry)
-    disk.sync_folder(folder)
-    for name in weight_names(switch.variant):
-        if switch.replaces(name):
-            disk.remove(folder / name)
-    for name in switch.files:
-        if name in staged and name != switch.entry:
-            disk.rename(staging / name, folder / name)
-    for name in sorted(filter(switch.replaces, os.listdir(folder))):
-        disk.remove(folder / name)
-    disk.sync_folder(folder)
-    discard(staging)
-
-
-def recover(folder: Path) -> None:
-    """Finish what an earlier save into a folder left half-done, and remove what one that failed left behind."""
-    with os.scandir(folder) as entries:
-        left = [e.name for e in entries if _STAGING.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
-    if not left:
-        return
-    snapshot = open_folder(folder, location=str(folder))
-    for name in left:
-        switch = _pending(snapshot, name)
-        if switch is not None:
-            complete(folder, folder / name, switch)
-        else:
-            discard(folder / name)
-
-
-def has_switched(staging: Path, entry: str) -> bool:
-    """Return whether the entry of a staging folder whose journal is written has left it."""
-    return (staging / JOURNAL).exists() and not (staging / entry).exists()
-
-
-def discard(staging: Path) -> None:
-    """Remove a staging folder, its journal first, so that it never counts when half gone."""
-    disk.remove(staging / JOURNAL)
-    with os.scandir(staging) as entries:
-        files = [Path(entry.path) for entry in entries if not entry.is_dir(follow_symlinks=False)]
-    for file in sorted(files):
-        disk.remove(file)
-    disk.remove_folder(staging)
+    return STAGING.fullmatch(name.split("/")[0]) is not None

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from loadstone.backend import Backend, Device, Parameter, get_backend
+from loadstone.backend import Backend, Device, Model, Parameter, get_backend
 from loadstone.dtypes import CASTABLE, DTYPES, canonical, nbytes
 from loadstone.errors import ArgumentError, MatchError, human_bytes, logger_of
 from loadstone.load.collector import paused_collector
@@ -16,7 +16,6 @@ from loadstone.load.likeness import built_like
 from loadstone.load.proof import Witness
 from loadstone.load.report import LoadReport
 from loadstone.load.target import Target
-from loadstone.model.pretrained import Pretrained
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
 from loadstone.planning.place import with_values
@@ -68,7 +67,7 @@ class ConversionReport(LoadReport):
 
 
 def to_backend(
-    model: Pretrained,
+    model: Model,
     backend: str,
     *,
     dtype: object = None,
@@ -126,7 +125,7 @@ def to_backend(
 
 
 def _decided(
-    model: Pretrained,
+    model: Model,
     backend: str,
     dtype: object,
     device: object,
@@ -159,7 +158,7 @@ def _decided(
     )
 
 
-def _attention(model: Pretrained, target: Target, asked: str | None) -> tuple[str | None, str]:
+def _attention(model: Model, target: Target, asked: str | None) -> tuple[str | None, str]:
     """Return how attention is computed in the other framework, and the same again where it is not the model's way."""
     own: str | None = getattr(model, "attn_implementation", None)
     known: tuple[str, ...] = getattr(target.model_class, "attentions", ())
@@ -175,7 +174,7 @@ def _attention(model: Pretrained, target: Target, asked: str | None) -> tuple[st
     return known[0], known[0]
 
 
-def _policy(model: Pretrained, stored: list[Parameter], dtype: object) -> DTypePolicy:
+def _policy(model: Model, stored: list[Parameter], dtype: object) -> DTypePolicy:
     build = saved_config(model, stored).dtype or "float32" if dtype is None else canonical(dtype)
     if DTYPES[build].kind != "float":
         raise ArgumentError("a model cannot be cast to this dtype", expected="a float dtype", found=build)
@@ -191,7 +190,7 @@ def _policy(model: Pretrained, stored: list[Parameter], dtype: object) -> DTypeP
 class _Move:
     """A conversion that is decided: from where, what, to where."""
 
-    model: Pretrained
+    model: Model
     source: Backend
     stored: list[Parameter]
     target: Target
