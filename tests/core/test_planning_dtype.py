@@ -106,7 +106,7 @@ def test_floats_are_cast_to_what_was_asked_for(stored, asked):
         assert assignment.dtype == expected, (
             "what the architecture keeps in float32 stays so, integers stay integers"
         )
-        assert (assignment.state == "loaded") == (assignment.source.dtype == expected)
+        assert (assignment.state == "loaded") == (assignment.recipe.sources[0].dtype == expected)
 
 
 @pytest.mark.parametrize("stored", [*STORED, "float8_e4m3fn"])

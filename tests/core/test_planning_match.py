@@ -51,7 +51,7 @@ def test_a_checkpoint_of_the_class_itself_is_loaded_whole(head):
     found = plan(head, shapes_of(head), config=config(tie_word_embeddings=False))
     assert set(states(found).values()) == {"loaded"}
     assert set(stored_states(found).values()) == {"used"}
-    assert all(a.source.name == a.name for a in found.assignments.values())
+    assert all(a.recipe.sources[0].name == a.name for a in found.assignments.values())
 
 
 @pytest.mark.parametrize("saved", HEADS, ids=lambda head: head.class_name)
@@ -64,7 +64,7 @@ def test_any_class_of_a_family_loads_into_any_other(head, saved):
     for name in base_shapes():
         here = name if head is BASE else prefix + name
         assert found.assignments[here].state == "loaded"
-        assert found.assignments[here].source.name == (name if saved is BASE else before + name)
+        assert found.assignments[here].recipe.sources[0].name == (name if saved is BASE else before + name)
     new = {name for name, state in states(found).items() if state == "new"}
     promised = {name for group in head.new for name in group}
     assert new <= promised
@@ -130,16 +130,16 @@ def test_every_parameter_and_every_tensor_ends_in_one_state(data, head, saved, t
     model = shapes_of(head)
     assert list(found.assignments) == list(model)
     assert found.stored.keys() == shapes.keys()
-    sources = {a.source.name for a in found.reads()}
+    sources = {a.recipe.sources[0].name for a in found.reads()}
     assert sources == {name for name, state in stored_states(found).items() if state == "used"}
     for name, assignment in found.assignments.items():
-        assert (assignment.source is not None) == (assignment.state in ("loaded", "cast"))
+        assert (assignment.recipe is not None) == (assignment.state in ("loaded", "cast"))
         assert bool(assignment.to) == (assignment.state == "tied")
         assert bool(assignment.dtype) == (assignment.state != "tied")
         assert assignment.shape == model[name]
-        if assignment.source is not None:
-            assert assignment.source.shape == model[name]
-            assert (assignment.source.dtype == assignment.dtype) == (assignment.state == "loaded")
+        if assignment.recipe is not None:
+            assert assignment.recipe.sources[0].shape == model[name]
+            assert (assignment.recipe.sources[0].dtype == assignment.dtype) == (assignment.state == "loaded")
 
 
 PARTS = ("proj", "router")
@@ -218,7 +218,7 @@ def test_the_hint_of_a_foreign_checkpoint_names_the_class_it_was_saved_from():
 def test_renamed_endings():
     stored = without(shapes_of(LM), "model.norm.weight") | {"model.norm.gamma": (CHANNELS,)}
     found = plan(LM, stored)
-    assert found.assignments["model.norm.weight"].source.name == "model.norm.gamma"
+    assert found.assignments["model.norm.weight"].recipe.sources[0].name == "model.norm.gamma"
 
 
 def test_an_ending_is_renamed_at_dots_only():
@@ -233,21 +233,21 @@ def test_a_base_checkpoint_may_hold_a_head_beside_it():
 
 def test_a_stray_name_without_the_prefix_is_not_the_base_models():
     found = plan(LM, shapes_of(LM) | {"norm.weight": (CHANNELS,)}, strict=False)
-    assert found.assignments["model.norm.weight"].source.name == "model.norm.weight"
+    assert found.assignments["model.norm.weight"].recipe.sources[0].name == "model.norm.weight"
     assert found.stored["norm.weight"].state == "unused"
 
 
 def test_key_mapping_is_applied_before_anything_else():
     stored = {f"decoder.block.{name}": shape for name, shape in shapes_of(BASE).items()}
     found = plan(LM, stored, key_mapping={r"^decoder\.block\.": "", "never": "x"})
-    assert found.assignments["model.norm.weight"].source.name == "decoder.block.norm.weight"
+    assert found.assignments["model.norm.weight"].recipe.sources[0].name == "decoder.block.norm.weight"
     assert found.stored["decoder.block.pooler.weight"].state == "ignored"
 
 
 def test_of_several_patterns_the_first_that_fits_is_applied():
     stored = without(shapes_of(BASE), "norm.weight") | {"ln.w": (CHANNELS,)}
     mapping = {r"^ln\.(w)$": r"norm.\1eight", "^ln": "nothing", "^norm.weight": "nothing"}
-    assert plan(BASE, stored, key_mapping=mapping).assignments["norm.weight"].source.name == "ln.w"
+    assert plan(BASE, stored, key_mapping=mapping).assignments["norm.weight"].recipe.sources[0].name == "ln.w"
     refused(BASE, stored, "norm.weight: missing", key_mapping=dict(reversed(mapping.items())))
 
 
@@ -275,7 +275,7 @@ def test_a_tie_of_which_one_is_stored(stored, source):
     found = plan(LM, stored, config=config(**TIED, architectures=["ToyForCausalLM"]))
     head, embedding = found.assignments["head.weight"], found.assignments["model.embed.weight"]
     assert (head.state, head.to) == ("tied", "model.embed.weight")
-    assert (embedding.state, embedding.source.name) == ("loaded", source)
+    assert (embedding.state, embedding.recipe.sources[0].name) == ("loaded", source)
     assert found.stored[source].state == "used"
     assert found.compare == ()
 
@@ -319,7 +319,7 @@ def test_an_alias_stands_for_its_tensor():
     stored = index(ONLY_HEAD, aliases={"model.embed.weight": "head.weight"})
     for values in (TIED, DENIED):
         found = plan(LM, stored, config=config(**values, architectures=["ToyForCausalLM"]))
-        assert found.assignments["model.embed.weight"].source.name == "head.weight"
+        assert found.assignments["model.embed.weight"].recipe.sources[0].name == "head.weight"
         assert states(found)["head.weight"] == ("tied" if values is TIED else "loaded")
         assert (found.stored["model.embed.weight"].state, found.stored["model.embed.weight"].why) == (
             "alias",
@@ -333,7 +333,7 @@ def test_an_alias_stands_for_its_tensor():
 def test_an_alias_makes_a_stranger_used(strict):
     stored = without(shapes_of(BASE), "embed.weight") | {"shared": (7, 4)}
     found = plan(BASE, index(stored, aliases={"embed.weight": "shared"}), strict=strict)
-    assert found.assignments["embed.weight"].source.name == "shared"
+    assert found.assignments["embed.weight"].recipe.sources[0].name == "shared"
     assert found.stored["shared"].state == "used"
 
 

@@ -13,12 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loadstone.checkpoint.index import TensorInfo
+from loadstone.checkpoint.recipe import Cast, Concatenate, Recipe, Slice, Stack, Transpose, whole
 from loadstone.dtypes import CASTABLE, DTYPES, nbytes, to_numpy
 from loadstone.errors import ChangedFileError
-from loadstone.read import engine
+from loadstone.read import engine, runs
 from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
 from loadstone.read.files import OpenFiles, identity
 from loadstone.read.memory import ALIGNMENT
+from loadstone.read.steps import assemble
 
 FLOATS = sorted(CASTABLE)
 OTHERS = ("int64", "uint8", "bool", "float8_e4m3fn", "complex64")
@@ -44,7 +46,9 @@ def requests(draw) -> list[Request]:
         )
         ends[file] = info.end
         wanted = draw(st.sampled_from(FLOATS)) if dtype in FLOATS else dtype
-        drawn.append(Request(name=f"p.{number}", info=info, dtype=wanted, mappable=draw(st.booleans())))
+        drawn.append(
+            Request(name=f"p.{number}", recipe=whole(info, wanted), shape=shape, mappable=draw(st.booleans()))
+        )
     return draw(st.permutations(drawn))
 
 
@@ -57,6 +61,12 @@ def opened(folder: Path, contents: dict[str, bytes]) -> Iterator[OpenFiles]:
         yield files
 
 
+def info_of(request: Request) -> TensorInfo:
+    """Return the one stored tensor that is asked for whole."""
+    assert request.recipe.whole is not None
+    return request.recipe.whole
+
+
 def random_bytes(size: int, seed: int = 0) -> bytes:
     return np.random.default_rng(seed).bytes(size)
 
@@ -65,19 +75,19 @@ def contents_for(wanted: list[Request]) -> dict[str, bytes]:
     """Return files just long enough for the tensors."""
     sizes = dict.fromkeys("abc", 1)
     for request in wanted:
-        sizes[request.info.file] = max(sizes[request.info.file], request.info.end)
+        sizes[info_of(request).file] = max(sizes[info_of(request).file], info_of(request).end)
     return {name: random_bytes(size, seed) for seed, (name, size) in enumerate(sizes.items())}
 
 
 def plainly_read(contents: dict[str, bytes], request: Request) -> np.ndarray:
-    info = request.info
+    info = info_of(request)
     values = np.frombuffer(contents[info.file][info.offset : info.end], to_numpy(info.dtype))
     with np.errstate(all="ignore"):
         return values.astype(to_numpy(request.dtype)).reshape(info.shape)
 
 
 def is_mapped(request: Request, alignment: int) -> bool:
-    info = request.info
+    info = info_of(request)
     aligned = info.offset % (alignment or DTYPES[info.dtype].itemsize) == 0
     return request.mappable and request.dtype == info.dtype and aligned and info.nbytes > 0
 
@@ -107,11 +117,11 @@ def test_every_tensor_is_what_a_plain_reader_finds(tmp_path, monkeypatch, wanted
     assert tensors.keys() == {request.name for request in wanted}
     for request in wanted:
         tensor, expected = tensors[request.name], plainly_read(contents, request)
-        assert_equal(tensor.numpy(), expected, cast=request.dtype != request.info.dtype)
+        assert_equal(tensor.numpy(), expected, cast=request.dtype != info_of(request).dtype)
         assert tensor.mapped == is_mapped(request, alignment)
         assert tensor.mapped or not tensor.nbytes or tensor.address % ALIGNMENT == 0
-    mapped = sum(request.info.nbytes for request in wanted if is_mapped(request, alignment))
-    assert (traffic.mapped, traffic.read) == (mapped, sum(r.info.nbytes for r in wanted) - mapped)
+    mapped = sum(info_of(request).nbytes for request in wanted if is_mapped(request, alignment))
+    assert (traffic.mapped, traffic.read) == (mapped, sum(info_of(r).nbytes for r in wanted) - mapped)
 
 
 def one_tensor(
@@ -119,7 +129,13 @@ def one_tensor(
 ) -> Request:
     elements = size // DTYPES[dtype].itemsize
     info = TensorInfo(name=file, dtype=dtype, shape=(elements,), file=file, offset=offset, nbytes=size)
-    return Request(**{"name": f"{file}+{offset}", "info": info, "dtype": dtype, "mappable": False} | wanted)
+    given = {
+        "name": f"{file}+{offset}",
+        "recipe": whole(info, dtype),
+        "shape": (elements,),
+        "mappable": False,
+    }
+    return Request(**given | wanted)
 
 
 def bytes_asked_for() -> int:
@@ -165,8 +181,8 @@ def test_writing_to_a_mapped_tensor_is_private(tmp_path):
 
 
 def test_two_tensors_from_one_place_do_not_share_what_is_read(tmp_path):
-    info = one_tensor(4096).info
-    wanted = [Request(name=name, info=info, dtype="uint8", mappable=False) for name in "xy"]
+    info = info_of(one_tensor(4096))
+    wanted = [Request(name=name, recipe=whole(info, "uint8"), shape=(4096,), mappable=False) for name in "xy"]
     with opened(tmp_path, {"a": random_bytes(4096)}) as files:
         one, other = read_tensors(files, wanted, alignment=0, traffic=Traffic())
     assert not np.shares_memory(one.data, other.data)
@@ -178,7 +194,7 @@ def test_bytes_keep_their_bits_beside_a_tensor_that_is_cast(tmp_path):
         one_tensor(64, dtype="bfloat16"),
         one_tensor(64, dtype="bfloat16", offset=64),
     ]
-    wanted[1] = dataclasses.replace(wanted[1], dtype="float32")
+    wanted[1] = dataclasses.replace(wanted[1], recipe=whole(info_of(wanted[1]), "float32"))
     with opened(tmp_path, {"a": nans}) as files:
         kept, _ = read_tensors(files, wanted, alignment=0, traffic=Traffic())
     assert kept.data.tobytes() == nans[:64]
@@ -187,7 +203,7 @@ def test_bytes_keep_their_bits_beside_a_tensor_that_is_cast(tmp_path):
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_a_file_that_ends_early_is_an_error(tmp_path, dtype):
     wanted = [one_tensor(1 << 20, dtype="bfloat16", offset=64)]
-    wanted = [dataclasses.replace(wanted[0], dtype=dtype)]
+    wanted = [dataclasses.replace(wanted[0], recipe=whole(info_of(wanted[0]), dtype))]
     with opened(tmp_path, {"a": random_bytes((1 << 20) + 64)}) as files:
         with files.descriptor("a"):  # which stays open
             os.truncate(tmp_path / "a", 1 << 19)
@@ -210,7 +226,7 @@ def test_same_bytes(tmp_path, monkeypatch, changed):
     if changed is not None:
         content[changed] ^= 1
     contents["b"] = bytes(content)
-    one, other = (one_tensor(len(content), file=file).info for file in "ab")
+    one, other = (info_of(one_tensor(len(content), file=file)) for file in "ab")
     with opened(tmp_path, contents) as files:
         traffic = Traffic()
         assert same_bytes(files, one, other, traffic=traffic) == (changed is None)
@@ -218,15 +234,90 @@ def test_same_bytes(tmp_path, monkeypatch, changed):
 
 
 def test_equal_bytes_of_another_dtype_or_shape_are_not_the_same(tmp_path):
-    info = one_tensor(64).info
+    info = info_of(one_tensor(64))
     with opened(tmp_path, {"a": bytes(64)}) as files:
         for other in ({"dtype": "bool"}, {"shape": (8, 8)}):
             assert not same_bytes(files, info, dataclasses.replace(info, **other), traffic=Traffic())
 
 
 def test_comparing_a_file_that_ends_early_is_an_error(tmp_path):
-    info = one_tensor(1 << 16).info
+    info = info_of(one_tensor(1 << 16))
     with opened(tmp_path, {"a": bytes(1 << 16)}) as files:
         os.truncate(tmp_path / "a", 1 << 15)
         with pytest.raises(ChangedFileError):
             same_bytes(files, info, info, traffic=Traffic())
+
+
+# Tensors that are made of parts
+
+
+@st.composite
+def recipes(draw) -> tuple[dict[str, bytes], Recipe]:
+    """Draw a few tensors of one shape that lie in two files, and what is made of blocks of them."""
+    shape = draw(st.lists(st.integers(1, 7), min_size=1, max_size=3).map(tuple))
+    dtype, wanted = draw(st.sampled_from([("float32",) * 2, ("float32", "float64"), ("int16",) * 2]))
+    ends, sources = {"a": 3, "b": 0}, []
+    for number in range(draw(st.integers(1, 3))):
+        file = draw(st.sampled_from("ab"))
+        info = TensorInfo(
+            name=f"s.{number}",
+            dtype=dtype,
+            shape=shape,
+            file=file,
+            offset=ends[file],
+            nbytes=nbytes(dtype, shape),
+        )
+        ends[file] = info.end + draw(st.sampled_from([0, 0, 5]))
+        sources.append(info)
+    steps = []
+    for axis, size in enumerate(shape):
+        start = draw(st.integers(0, size - 1))
+        steps += [Slice(axis, start, draw(st.integers(start + 1, size)))] * draw(st.booleans())
+    if draw(st.booleans()):
+        steps.append(Transpose(tuple(draw(st.permutations(range(len(shape)))))))
+    if len(sources) > 1 or draw(st.booleans()):
+        axis = draw(st.integers(0, len(shape) - 1))
+        steps.append(draw(st.sampled_from([Stack(axis), Concatenate(axis)])))
+    steps += [Cast(wanted)] * (wanted != dtype)
+    contents = {name: random_bytes(max(1, end), seed) for seed, (name, end) in enumerate(ends.items())}
+    return contents, Recipe(sources=tuple(sources), steps=tuple(steps))
+
+
+def plainly_made(contents: dict[str, bytes], recipe: Recipe) -> np.ndarray:
+    arrays = [
+        np.frombuffer(contents[info.file][info.offset : info.end], to_numpy(info.dtype)).reshape(info.shape)
+        for info in recipe.sources
+    ]
+    target = np.empty(recipe.shape, arrays[0].dtype)
+    assemble(target, recipe.parts, arrays.__getitem__)
+    with np.errstate(all="ignore"):
+        return target.astype(to_numpy(recipe.dtype))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@given(made=recipes(), piece=st.sampled_from([16, 64, 1 << 20]), mappable=st.booleans())
+def test_parts_are_put_together_as_numpy_does_it(tmp_path, monkeypatch, made, piece, mappable):
+    contents, recipe = made
+    request = Request(name="p", recipe=recipe, shape=recipe.shape, mappable=mappable)
+    traffic = Traffic()
+    with monkeypatch.context() as patched, opened(tmp_path, contents) as files:
+        patched.setattr(engine, "PIECE", piece)
+        patched.setattr(runs, "GAP", 0)
+        [tensor] = read_tensors(files, [request], alignment=0, traffic=traffic)
+        found = tensor.numpy().copy()
+    assert_equal(found, plainly_made(contents, recipe), cast=any(isinstance(s, Cast) for s in recipe.steps))
+    assert traffic.read + traffic.mapped == recipe.nbytes  # and not a byte that nobody asked for
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_of_a_part_no_more_is_read_than_it_holds(tmp_path, axis):
+    size = 1 << 12
+    info = TensorInfo(name="s", dtype="uint8", shape=(size, 3 * size), file="a", offset=0, nbytes=3 * size**2)
+    recipe = Recipe(sources=(info,), steps=(Slice(axis, 5, 205),))
+    with opened(tmp_path, {"a": bytes(3 * size**2)}) as files:
+        before = bytes_asked_for()
+        wanted = Request(name="p", recipe=recipe, shape=recipe.shape, mappable=False)
+        [tensor] = read_tensors(files, [wanted], alignment=0, traffic=Traffic())
+        asked = bytes_asked_for() - before
+    assert tensor.nbytes == recipe.nbytes == 200 * (3 * size, size)[axis]
+    assert tensor.nbytes <= asked < tensor.nbytes + 8192  # and the counters' own text

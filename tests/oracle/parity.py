@@ -199,9 +199,9 @@ class ParitySuite:
         expected = stored_tensors(load.folder(case))
         assert set(report.names("used")) == set(expected)
         for name, assignment in report.plan.assignments.items():
-            source = assignment.source or report.plan.assignments[assignment.to].source
+            source = assignment.recipe or report.plan.assignments[assignment.to].recipe
             held = backend.read(model, name)
-            assert held.numpy().tobytes() == expected[source.name].tobytes(), name
+            assert held.numpy().tobytes() == expected[source.sources[0].name].tobytes(), name
 
 
 @functools.lru_cache(maxsize=12)

@@ -92,7 +92,7 @@ class RealSuite:
     def test_tied_head_stored_under_the_other_name(self: Any) -> None:
         model = self.load(CHECKPOINTS / STORIES[0], "CausalLM")
         plan = model.load_report.plan
-        assert plan.assignments["model.embed_tokens.weight"].source.name == "lm_head.weight"
+        assert plan.assignments["model.embed_tokens.weight"].recipe.sources[0].name == "lm_head.weight"
         assert plan.assignments["lm_head.weight"].to == "model.embed_tokens.weight"
         backend = get_backend(self.backend)
         parameters = backend.parameters(model)

@@ -5,6 +5,7 @@ and `ARCHITECTURES`, the records that the engine reads. Adding a family takes on
 backend's `models` folder; both are found by name.
 """
 
+from loadstone.architectures.arrangements import Arrangement, Split
 from loadstone.architectures.records import Architecture, Head, Tie, generalise, matches
 from loadstone.architectures.registry import (
     architecture_for,
@@ -33,12 +34,14 @@ from loadstone.architectures.unfollowed import refuse_unfollowed
 
 __all__ = [
     "Architecture",
+    "Arrangement",
     "ClassifierSpec",
     "DecoderSpec",
     "EncoderSpec",
     "Head",
     "RopeGrowth",
     "RopeSpec",
+    "Split",
     "Tie",
     "activation",
     "architecture_for",

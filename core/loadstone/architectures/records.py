@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from loadstone.architectures.arrangements import Arrangement
 from loadstone.config import Config
 
 
@@ -82,7 +83,7 @@ class Architecture:
         drawn: Names -> how a fresh parameter is drawn ("ones", "zeros", "fan_out"), where it is not the rule: zeros for a
             `bias`, ones for any other vector, else a normal distribution of width `initializer_range`.
         counters: Base-model names of numbers that count training, and start at zero where they are not stored.
-        shardable: Base-model names -> the axis along which they may be cut over devices.
+        arranged: Parameters that checkpoints hold in another arrangement (a stack of experts).
         modules: Backend name -> module that holds the classes, where it is not the backend's own.
         layers: Configuration keys that count layers, each of which has a parameter or more of its own; a list counts
             those of each stage.
@@ -102,7 +103,7 @@ class Architecture:
     keep_float32: tuple[str, ...] = ()
     drawn: Mapping[str, str] = dataclasses.field(default_factory=dict)
     counters: tuple[str, ...] = ()
-    shardable: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    arranged: tuple[Arrangement, ...] = ()
     modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
     layers: tuple[str, ...] = ("num_hidden_layers",)
     sizes: tuple[str, ...] = ()

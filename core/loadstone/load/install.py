@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loadstone.checkpoint.formats.safetensors import check_with_library
+from loadstone.checkpoint.index import TensorInfo
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.dtypes import nbytes
 from loadstone.errors import ChangedFileError, MatchError, logger_of
@@ -118,13 +119,13 @@ def _requests(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path
     aliases = prepared.target.backend.capabilities.aliases and prepared.device.is_host
     shared, taken = set(prepared.index.aliases.values()), set[str]()
     for assignment in prepared.plan.reads():
-        info = assignment.source
-        assert info is not None
+        recipe = assignment.recipe
+        assert recipe is not None
+        names = {info.name for info in recipe.sources}
         # Two parameters that are not tied must not share memory, even where one tensor is stored for both.
-        mappable = may_map[info.file] and aliases and info.name not in taken
-        if info.name in shared:
-            taken.add(info.name)
-        yield Request(name=assignment.name, info=info, dtype=assignment.dtype, mappable=mappable)
+        mappable = aliases and may_map[recipe.sources[0].file] and taken.isdisjoint(names)
+        taken |= names & shared
+        yield Request(name=assignment.name, recipe=recipe, shape=assignment.shape, mappable=mappable)
 
 
 def _settle_ties(prepared: Prepared, files: OpenFiles, traffic: Traffic) -> LoadPlan:
@@ -133,8 +134,7 @@ def _settle_ties(prepared: Prepared, files: OpenFiles, traffic: Traffic) -> Load
         return prepared.plan
     assignments = dict(prepared.plan.assignments)
     for name, to in prepared.plan.compare:
-        one, other = assignments[name].source, assignments[to].source
-        assert one is not None and other is not None
+        one, other = (_stored_whole(assignments[tied]) for tied in (name, to))
         if same_bytes(files, one, other, traffic=traffic):
             shape = assignments[name].shape
             assignments[name] = Assignment(name=name, state="tied", shape=shape, to=to)
@@ -153,6 +153,12 @@ def _settle_ties(prepared: Prepared, files: OpenFiles, traffic: Traffic) -> Load
                 to,
             )
     return dataclasses.replace(prepared.plan, assignments=assignments)
+
+
+def _stored_whole(assignment: Assignment) -> TensorInfo:
+    """Return the stored tensor of a parameter that is compared with another; it is one, and taken as it is."""
+    assert assignment.recipe is not None and assignment.recipe.whole is not None
+    return assignment.recipe.whole
 
 
 def _generation_config(prepared: Prepared) -> GenerationConfig:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from loadstone.dtypes import nbytes
-from loadstone.errors import human_bytes, plain
+from loadstone.errors import counted, human_bytes, plain
 from loadstone.planning.fold import fold
 from loadstone.planning.records import Assignment, LoadPlan, Stored
 
@@ -141,7 +141,9 @@ def _size(assignment: Assignment) -> int:
 
 
 def _origin(assignment: Assignment) -> str | None:
-    return assignment.source.name if assignment.source is not None else assignment.to or None
+    if assignment.recipe is None:
+        return assignment.to or None
+    return ", ".join(info.name for info in assignment.recipe.sources)
 
 
 def _note(assignment: Assignment) -> str:
@@ -149,9 +151,15 @@ def _note(assignment: Assignment) -> str:
         return f" = {assignment.to}"
     if assignment.state == "new":
         return f" ({assignment.why})"
-    if assignment.state == "cast" and assignment.source is not None:
-        return f" (stored as {assignment.source.dtype})"
-    return ""
+    if assignment.recipe is None:
+        return ""
+    sources = assignment.recipe.sources
+    notes = [f"stored as {sources[0].dtype}"] if assignment.state == "cast" else []
+    if assignment.recipe.whole is None:
+        notes.append(
+            f"of {counted(len(sources), 'tensor')}" if len(sources) > 1 else f"a part of {sources[0].name}"
+        )
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def _reason(stored: Stored) -> str:

@@ -96,5 +96,6 @@ def _first_float(index: TensorIndex | None) -> str:
 
 def narrowed(plan: LoadPlan) -> list[str]:
     """Return the parameters whose stored tensor holds numbers that their own dtype does not."""
-    casts = [a for a in plan.in_state("cast") if a.source is not None and DTYPES[a.dtype].kind == "float"]
-    return [a.name for a in casts if a.source and DTYPES[a.source.dtype].bits >= DTYPES[a.dtype].bits]
+    casts = [(a, a.recipe.sources[0].dtype) for a in plan.in_state("cast") if a.recipe is not None]
+    floats = [(a, stored) for a, stored in casts if DTYPES[a.dtype].kind == "float"]
+    return [a.name for a, stored in floats if DTYPES[stored].bits >= DTYPES[a.dtype].bits]

@@ -13,9 +13,11 @@ from collections.abc import Callable, Collection, Mapping
 from loadstone.architectures import Architecture, Head, find_head, matches
 from loadstone.backend import Parameter
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
+from loadstone.checkpoint.recipe import Cast, Recipe, whole
 from loadstone.config import Config
 from loadstone.dtypes import CASTABLE, DTYPES
 from loadstone.errors import ArgumentError, MatchError, counted, nearest
+from loadstone.planning.arranged import arranged
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold, split_blocks
 from loadstone.planning.names import NameMap
@@ -64,7 +66,10 @@ def match(
     """
     names = NameMap(architecture, head, _mapped(index, key_mapping), parameters)
     problems = Problems()
-    matcher = _Matcher(parameters, index, names, problems, head, config, policy, supported, architecture)
+    recipes = arranged(architecture, parameters, index, names, problems)
+    matcher = _Matcher(
+        parameters, index, names, problems, head, config, policy, supported, architecture, recipes
+    )
     matcher.refuse_quantised(config)
     found = matcher.find()
     assignments, compare = matcher.assign(found, ignore_mismatched_sizes=ignore_mismatched_sizes)
@@ -148,11 +153,13 @@ class _Matcher:
         policy: DTypePolicy,
         supported: Collection[str] | None,
         architecture: Architecture,
+        arranged: Mapping[str, Recipe],
     ) -> None:
         self.architecture = architecture
         self.parameters, self.index, self.names = parameters, index, names
         self.problems, self.head, self.config, self.policy = problems, head, config, policy
         self.supported, self.counters = supported, architecture.counters
+        self.arranged = arranged
         self.missing: list[str] = []
         self.rivals: set[str] = set()
 
@@ -200,6 +207,9 @@ class _Matcher:
                 assignments[name] = Assignment(name=name, state="tied", shape=parameter.shape, to=ties[name])
                 continue
             info = found.get(stored_under.get(name, name))
+            if name in self.arranged:
+                assignments[name] = self._of_several(parameter, self.arranged[name])
+                continue
             assignment = self._one(parameter, info, may_be_new, ignore_mismatched_sizes)
             assignments[assignment.name] = assignment
         return assignments, compare
@@ -209,7 +219,11 @@ class _Matcher:
         saved = self._saved_classes()
         if self.head.class_name in saved:
             return {}
-        groups = [group for group in self.head.new if not any(name in found for name in group)]
+        groups = [
+            group
+            for group in self.head.new
+            if not any(name in found or name in self.arranged for name in group)
+        ]
         # Where nothing says that another class was saved, a denied tie means that its other half was lost.
         lost = set() if saved else {tie.name for tie in self.head.ties if not tie.holds(self.config)}
         return {name: "task head" for group in groups if lost.isdisjoint(group) for name in group}
@@ -242,7 +256,17 @@ class _Matcher:
         state: ParameterState = "loaded" if target == info.dtype else "cast"
         if info.name == name:
             name = info.name  # the report keeps one string of two equal ones
-        return Assignment(name=name, state=state, dtype=target, shape=info.shape, source=info)
+        return Assignment(name=name, state=state, dtype=target, shape=info.shape, recipe=whole(info, target))
+
+    def _of_several(self, parameter: Parameter, recipe: Recipe) -> Assignment:
+        stored, name = recipe.dtype, parameter.name
+        target = self.policy.target(self.names.base(name), stored, parameter.dtype)
+        for info in recipe.sources:
+            self._check_dtype(info, target, parameter.dtype)
+        cast = () if target == stored else (Cast(target),)
+        recipe = Recipe(sources=recipe.sources, steps=recipe.steps + cast)
+        state: ParameterState = "cast" if cast else "loaded"
+        return Assignment(name=name, state=state, dtype=target, shape=parameter.shape, recipe=recipe)
 
     def _fresh(self, parameter: Parameter, *, why: str) -> Assignment:
         dtype = self.policy.target(self.names.base(parameter.name), self.policy.build, parameter.dtype)
@@ -297,7 +321,7 @@ class _Matcher:
         self, found: Mapping[str, TensorInfo], assignments: Mapping[str, Assignment], surplus: Surplus
     ) -> dict[str, Stored]:
         """Return every stored tensor's state."""
-        used = {a.source.name for a in assignments.values() if a.source is not None}
+        used = {info.name for a in assignments.values() if a.recipe is not None for info in a.recipe.sources}
         redrawn = {info.name for info in found.values()} - used
         used |= self.rivals
         stored: dict[str, Stored] = {}
@@ -322,7 +346,7 @@ class _Matcher:
 
     def of_another_model(self, found: Mapping[str, TensorInfo]) -> str | None:
         """Return the next step for a checkpoint that has next to nothing of the model."""
-        if len(found) >= len(self.parameters) / 4:
+        if len(found) + len(self.arranged) >= len(self.parameters) / 4:
             return None
         saved = [name for name in self._saved_classes() if name != self.head.class_name]
         known = [name for name in saved if find_head(name) is not None]

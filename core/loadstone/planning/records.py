@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from loadstone.checkpoint.index import TensorInfo
+from loadstone.checkpoint.recipe import Recipe
 
-ParameterState = Literal["loaded", "cast", "tied", "new", "computed"]
+ParameterState = Literal["loaded", "cast", "tied", "new"]
 StoredState = Literal["used", "alias", "ignored", "unused"]
 
 COUNTS_ANEW = "not stored, counts from 0"
@@ -21,11 +21,10 @@ class Assignment:
 
     Attributes:
         name: The parameter.
-        state: "loaded" as it is stored, "cast" from another dtype, "tied" to another parameter, drawn as "new", or
-            "computed".
-        dtype: Canonical dtype that it will have; "" where it is tied or computed.
+        state: "loaded" as it is stored, "cast" from another dtype, "tied" to another parameter, or drawn as "new".
+        dtype: Canonical dtype that it will have; "" where it is tied.
         shape: Sizes of its axes.
-        source: The stored tensor that it comes from, where loaded or cast.
+        recipe: How it is made from stored tensors, where loaded or cast from a file.
         to: The parameter that it is tied to.
         why: What allows a new parameter.
         refused: Shape of the stored tensor in whose place it is new; None where there is none.
@@ -35,7 +34,7 @@ class Assignment:
     state: ParameterState
     dtype: str = ""
     shape: tuple[int, ...] = ()
-    source: TensorInfo | None = None
+    recipe: Recipe | None = None
     to: str = ""
     why: str = ""
     refused: tuple[int, ...] | None = None
@@ -75,7 +74,7 @@ class LoadPlan:
 
     def reads(self) -> Iterator[Assignment]:
         """Yield the assignments whose bytes come from a file."""
-        return (assignment for assignment in self.assignments.values() if assignment.source is not None)
+        return (assignment for assignment in self.assignments.values() if assignment.recipe is not None)
 
     def in_state(self, state: ParameterState) -> list[Assignment]:
         """Return the assignments in one state."""

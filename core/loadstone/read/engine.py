@@ -13,20 +13,21 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
 from loadstone.checkpoint.index import TensorInfo
-from loadstone.dtypes import DTYPES, nbytes
+from loadstone.checkpoint.recipe import Part, Recipe
+from loadstone.dtypes import DTYPES, nbytes, to_numpy
 from loadstone.errors import ChangedFileError, out_of_memory
 from loadstone.read.cast import cast
 from loadstone.read.files import OpenFiles
 from loadstone.read.memory import OWN_PAGES, Bytes, aligned_empty, populate
+from loadstone.read.runs import Runs, contiguous, runs
+from loadstone.read.steps import Array, region
 from loadstone.read.tensor import HostTensor
 from loadstone.source.local_file import unreadable
-
-ReadMode = Literal["auto", "map", "copy"]
 
 PIECE = 8 << 20
 """Bytes of a file that one request reads."""
@@ -40,15 +41,20 @@ class Request:
 
     Attributes:
         name: The parameter it is for.
-        info: Where it lies.
-        dtype: Canonical dtype to have.
+        recipe: What it is made from; of its sources those bytes are read that it needs, and no others.
+        shape: Sizes of its axes.
         mappable: Its memory may be a mapping of its file.
     """
 
     name: str
-    info: TensorInfo
-    dtype: str
+    recipe: Recipe
+    shape: tuple[int, ...]
     mappable: bool
+
+    @property
+    def dtype(self) -> str:
+        """Canonical dtype to have."""
+        return self.recipe.dtype
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -59,27 +65,81 @@ class Traffic:
     mapped: int = 0
 
 
-@dataclasses.dataclass(slots=True, eq=False)
 class _Target:
-    """A tensor under way: its memory, and how many pieces are still to come."""
+    """A tensor under way, and its memory."""
 
-    request: Request
-    data: Bytes
-    pieces: int = 0
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        size = nbytes(request.dtype, request.shape)
+        # Large addresses are taken before the first byte is read: a thread that writes to new pages waits for one that
+        # takes addresses. Nothing lies there until it is written.
+        self._data = aligned_empty(size) if size >= OWN_PAGES else None
+
+    @property
+    def data(self) -> Bytes:
+        """Its bytes; small memory is taken when it is first asked for, by the thread that deals out the work."""
+        if self._data is None:
+            self._data = aligned_empty(nbytes(self.request.dtype, self.request.shape))
+        return self._data
+
+    def array(self) -> Array:
+        """Return its memory as an array of its dtype and shape."""
+        return self.data.view(to_numpy(self.request.dtype)).reshape(self.request.shape)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Piece:
-    """A run of bytes of one tensor: offset and size in its file, and where its first element goes."""
+@dataclasses.dataclass(slots=True, eq=False)
+class _Block:
+    """A part of a tensor, and where its bytes lie.
+
+    Attributes:
+        target: The tensor.
+        info: The source.
+        part: Which numbers of the source, and where they go.
+        place: Offset in the file and number of bytes, where they lie in one piece; else None.
+        into: Bytes from the start of the tensor's memory to the first, where they go into one piece in the same order;
+            else None.
+        last: No other part of the tensor comes after it.
+    """
 
     target: _Target
-    offset: int
-    size: int
+    info: TensorInfo
+    part: Part | None
+    place: tuple[int, int] | None
+    into: int | None
+    last: bool = False
 
     @property
     def casts(self) -> bool:
-        """Whether its bytes change on the way."""
-        return self.target.request.dtype != self.target.request.info.dtype
+        """Whether its numbers change on the way."""
+        return self.target.request.dtype != self.info.dtype
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Piece:
+    """Bytes of one block that are read together.
+
+    Attributes:
+        block: The block.
+        offset: Bytes from the start of the file to the first.
+        size: Bytes that the staging buffer must hold.
+        runs: Where they lie, unless they go straight from one piece of the file into one of the tensor's memory.
+        last: The tensor is complete with it.
+    """
+
+    block: _Block
+    offset: int
+    size: int
+    runs: Runs | None
+    last: bool
+
+    def follows(self, other: _Piece) -> bool:
+        """Return whether it starts where another one ends, so that both can be read at once."""
+        straight = self.runs is None and other.runs is None
+        return (
+            straight
+            and self.block.info.file == other.block.info.file
+            and other.offset + other.size == self.offset
+        )
 
 
 def threads() -> int:
@@ -108,10 +168,8 @@ def read_tensors(
         if view is None:
             to_read.append(request)
         else:
-            traffic.mapped += request.info.nbytes
+            traffic.mapped += view.nbytes
             yield _host(request, view, mapped=True)
-    order = {name: position for position, name in enumerate(dict.fromkeys(r.info.file for r in to_read))}
-    to_read.sort(key=lambda request: (order[request.info.file], request.info.offset))
     yield from _read(files, to_read, traffic)
 
 
@@ -144,17 +202,36 @@ def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic:
 
 
 def _map(files: OpenFiles, request: Request, alignment: int) -> Bytes | None:
-    info = request.info
-    if not request.mappable or request.dtype != info.dtype or not info.nbytes:
+    if not request.mappable or len(request.recipe.sources) != 1:
         return None
-    if info.offset % (alignment or max(1, DTYPES[info.dtype].bits // 8)):  # a mapping starts at a page
+    (info,) = request.recipe.sources
+    found = _in_one_piece(request.recipe, request.shape)
+    if request.dtype != info.dtype or found is None or not found[1]:
         return None
-    return files.mapped(info.file)[info.offset : info.end]
+    offset, size = found
+    if offset % (alignment or max(1, DTYPES[info.dtype].bits // 8)):  # a mapping starts at a page
+        return None
+    return files.mapped(info.file)[offset : offset + size]
+
+
+def _in_one_piece(recipe: Recipe, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Return the offset in the file and the bytes of what a recipe takes of its one source, in the order that it lies in."""
+    whole = recipe.whole
+    if whole is not None:
+        return whole.offset, whole.nbytes
+    found = recipe.parts
+    if len(found) != 1 or not found[0].in_order or found[0].extent != shape:
+        return None
+    return _place(recipe.sources[0], found[0])
+
+
+def _place(info: TensorInfo, part: Part) -> tuple[int, int] | None:
+    found = contiguous(info.shape, part.window, DTYPES[info.dtype].bits)
+    return (info.offset + found[0], found[1]) if found is not None else None
 
 
 def _host(request: Request, data: Bytes, *, mapped: bool) -> HostTensor:
-    shape = request.info.shape
-    return HostTensor(name=request.name, dtype=request.dtype, shape=shape, data=data, mapped=mapped)
+    return HostTensor(name=request.name, dtype=request.dtype, shape=request.shape, data=data, mapped=mapped)
 
 
 def _read(files: OpenFiles, requests: Sequence[Request], traffic: Traffic) -> Iterator[HostTensor]:
@@ -190,26 +267,46 @@ def _finish(done: tuple[Future[int], Sequence[_Piece]], traffic: Traffic) -> Ite
     future, job = done
     traffic.read += future.result()
     for piece in job:
-        piece.target.pieces -= 1
-        if not piece.target.pieces:
-            yield _host(piece.target.request, piece.target.data, mapped=False)
+        if piece.last:
+            target = piece.block.target
+            yield _host(target.request, target.data, mapped=False)
+
+
+def _blocks(requests: Sequence[Request]) -> deque[_Block]:
+    """Return the parts of all tensors, in file order."""
+    found = [block for request in requests for block in _blocks_of(_Target(request))]
+    files = {
+        name: position for position, name in enumerate(dict.fromkeys(block.info.file for block in found))
+    }
+    found.sort(
+        key=lambda block: (files[block.info.file], block.place[0] if block.place else block.info.offset)
+    )
+    for block in {block.target: block for block in found}.values():
+        block.last = True
+    return deque(found)
+
+
+def _blocks_of(target: _Target) -> Iterator[_Block]:
+    recipe, shape = target.request.recipe, target.request.shape
+    whole = recipe.whole
+    if whole is not None:
+        yield _Block(target, whole, None, (whole.offset, whole.nbytes), 0)
+        return
+    for part in recipe.parts:
+        info = recipe.sources[part.source]
+        goes = tuple((at, at + size) for at, size in zip(part.at, part.extent, strict=True))
+        into = contiguous(shape, goes, DTYPES[recipe.dtype].bits) if part.in_order else None
+        yield _Block(target, info, part, _place(info, part), None if into is None else into[0])
 
 
 def _jobs(requests: Sequence[Request]) -> Iterator[list[_Piece]]:
     """Cut tensors into pieces of at most `PIECE` bytes, and put small neighbours into one job."""
-    sizes = [nbytes(request.dtype, request.info.shape) for request in requests]
-    # All addresses are taken before the first byte is read: a thread that writes to new pages waits for one that takes
-    # addresses. Nothing lies there until it is written.
-    own_pages = deque(aligned_empty(size) for size in sizes if size >= OWN_PAGES)
     job: list[_Piece] = []
     size = 0
-    for request, needed in zip(requests, sizes, strict=True):
-        info = request.info
-        target = _Target(request, own_pages.popleft() if needed >= OWN_PAGES else aligned_empty(needed))
-        target.pieces = max(1, -(-info.nbytes // PIECE))
-        for start in range(0, max(1, info.nbytes), PIECE):
-            piece = _Piece(target, info.offset + start, min(PIECE, info.nbytes - start))
-            if job and (size + piece.size > PIECE or not _continues(job[-1], piece)):
+    blocks = _blocks(requests)
+    while blocks:  # none is held longer than it is under way: what a device has copied is free again
+        for piece in _pieces(blocks.popleft()):
+            if job and (size + piece.size > PIECE or not piece.follows(job[-1])):
                 yield job
                 job, size = [], 0
             job.append(piece)
@@ -218,44 +315,87 @@ def _jobs(requests: Sequence[Request]) -> Iterator[list[_Piece]]:
         yield job
 
 
-def _continues(before: _Piece, piece: _Piece) -> bool:
-    """Return whether a piece starts where the one before it ends, in the same file."""
-    same = before.target.request.info.file == piece.target.request.info.file
-    return same and before.offset + before.size == piece.offset
+def _pieces(block: _Block) -> Iterator[_Piece]:
+    """Cut one block."""
+    if block.place is not None and block.into is not None:
+        offset, size = block.place
+        for start in range(0, max(1, size), PIECE):
+            stop = min(start + PIECE, size)
+            yield _Piece(block, offset + start, stop - start, None, block.last and stop == size)
+        return
+    info, part = block.info, block.part
+    assert part is not None
+    pending: Runs | None = None
+    for found in runs(info.shape, part.window, DTYPES[info.dtype].itemsize, limit=PIECE):
+        if pending is not None:
+            yield _of_runs(block, pending, last=False)
+        pending = found
+    if pending is not None:
+        yield _of_runs(block, pending, last=block.last)
+
+
+def _of_runs(block: _Block, found: Runs, *, last: bool) -> _Piece:
+    size = found.span if found.merged else found.nbytes
+    return _Piece(block, block.info.offset + found.offset, size, found, last)
 
 
 def _run(files: OpenFiles, job: Sequence[_Piece], staging: threading.local) -> int:
     """Read one job, whose pieces lie one after the other in a file, and return its bytes."""
+    first = job[0]
+    if first.runs is not None:
+        return _run_runs(files, first, first.runs, staging)
     buffers, size = [], 0
     for piece in job:
         target = _slice(piece)
         populate(target)
-        buffers.append(_staged(staging, size, piece) if piece.casts else target)
+        buffers.append(_staged(staging, size, piece.size) if piece.block.casts else target)
         size += piece.size
-    _fill(files, job[0].target.request.info.file, job[0].offset, buffers)
+    _fill(files, first.block.info.file, first.offset, buffers)
     for piece, buffer in zip(job, buffers, strict=True):
-        if piece.casts:
-            request = piece.target.request
-            cast(buffer, request.info.dtype, _slice(piece), request.dtype)
+        if piece.block.casts:
+            cast(buffer, piece.block.info.dtype, _slice(piece), piece.block.target.request.dtype)
     return size
 
 
-def _staged(staging: threading.local, start: int, piece: _Piece) -> Bytes:
-    """Return the part of this thread's staging buffer that a piece is read into; a job is no longer than it."""
+def _run_runs(files: OpenFiles, piece: _Piece, found: Runs, staging: threading.local) -> int:
+    """Read runs of bytes, those that lie near one another with what is between them, and put the numbers in place."""
+    block, buffer = piece.block, _staged(staging, 0, piece.size)
+    file, part = block.info.file, block.part
+    assert part is not None
+    if found.merged or found.count == 1:
+        _fill(files, file, piece.offset, [buffer])
+        stride = found.stride
+    else:
+        stride = found.length
+        for number in range(found.count):
+            start = number * found.length
+            _fill(files, file, piece.offset + number * found.stride, [buffer[start : start + found.length]])
+    rows = np.lib.stride_tricks.as_strided(buffer, (found.count, found.length), (stride, 1), writeable=False)
+    within: Any = (*found.within, ...)
+    into = region(block.target.array(), part)[within]
+    numbers = np.ascontiguousarray(rows).reshape(-1).view(to_numpy(block.info.dtype)).reshape(into.shape)
+    with np.errstate(over="ignore", invalid="ignore"):
+        into[...] = numbers
+    return piece.size
+
+
+def _staged(staging: threading.local, start: int, size: int) -> Bytes:
+    """Return a part of this thread's staging buffer; a job is no longer than it."""
     if not hasattr(staging, "buffer"):
         staging.buffer = aligned_empty(PIECE)
-    part: Bytes = staging.buffer[start : start + piece.size]
+    part: Bytes = staging.buffer[start : start + size]
     return part
 
 
 def _slice(piece: _Piece) -> Bytes:
-    """Return the part of the target's memory that a piece fills."""
-    info, dtype = piece.target.request.info, piece.target.request.dtype
-    start, size = piece.offset - info.offset, piece.size
-    if dtype != info.dtype:
-        wide, narrow = DTYPES[dtype].itemsize, DTYPES[info.dtype].itemsize
+    """Return the part of the tensor's memory that a piece fills."""
+    block, dtype = piece.block, piece.block.target.request.dtype
+    assert block.place is not None and block.into is not None
+    start, size = piece.offset - block.place[0], piece.size
+    if dtype != block.info.dtype:
+        wide, narrow = DTYPES[dtype].itemsize, DTYPES[block.info.dtype].itemsize
         start, size = start * wide // narrow, size * wide // narrow
-    return piece.target.data[start : start + size]
+    return block.target.data[block.into + start : block.into + start + size]
 
 
 def _fill(files: OpenFiles, file: str, offset: int, buffers: Sequence[Bytes]) -> None:

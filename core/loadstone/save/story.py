@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loadstone.architectures.arrangements import Group
 from loadstone.backend import Backend, Parameter, get_backend
+from loadstone.checkpoint.recipe import Value, result
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES, canonical, nbytes
 from loadstone.errors import ArgumentError, SourceError
@@ -81,7 +83,7 @@ def save_pretrained(
     with byte_bar(total=total, what="Saving") as advance:
         return save_checkpoint(
             folder,
-            _tensors(parameters, read),
+            _tensors(model, parameters, read),
             config_json=saved_config(model, parameters).to_json_string(),
             other_files=texts,
             metadata=model.load_report.metadata if model.load_report is not None else {},
@@ -169,11 +171,51 @@ def _key(parameter: Parameter) -> object:
     return parameter.name if parameter.identity is None else parameter.identity
 
 
-def _tensors(parameters: list[Parameter], read: Callable[[str], HostTensor]) -> Iterator[StoredTensor]:
+def _tensors(
+    model: Model, parameters: list[Parameter], read: Callable[[str], HostTensor]
+) -> Iterator[StoredTensor]:
+    """Yield what a checkpoint stores: most parameters as they are, others in the arrangement that they came in."""
+    architecture, head = model.architecture_and_head()
+    groups: dict[Group, str] = {}
     for parameter in parameters:
+        base = head.base_name(parameter.name)
+        group = next((g for a in architecture.arranged if (g := a.group(base)) is not None), None)
+        if group is not None:
+            groups[group] = parameter.name.removesuffix(base)
+            continue
         yield StoredTensor(
             name=parameter.name,
             dtype=parameter.dtype,
             shape=parameter.shape,
             read=functools.partial(read, parameter.name),
         )
+    known = {parameter.name: parameter for parameter in parameters}
+    for group, prefix in groups.items():
+        yield from _taken_apart(group, prefix, known, read)
+
+
+def _taken_apart(
+    group: Group, prefix: str, known: Mapping[str, Parameter], read: Callable[[str], HostTensor]
+) -> Iterator[StoredTensor]:
+    """Yield the stored tensors of parameters that stand in another arrangement in the model."""
+    sources = [known[prefix + name] for name in group.parameter_names]
+    shapes = {name: known[prefix + name].shape for name in group.parameter_names}
+    dtype = sources[0].dtype
+    if {source.dtype for source in sources} != {dtype}:
+        raise ArgumentError(
+            "parameters that are stored as one tensor have several dtypes",
+            found=", ".join(f"{source.name}: {source.dtype}" for source in sources),
+            hint="cast the model to one dtype first",
+        )
+    for name, steps in group.saving(group.number(shapes), shapes):
+        value = result([source.shape for source in sources], steps)
+        make = functools.partial(_made, prefix + name, dtype, value, sources, read)
+        yield StoredTensor(name=prefix + name, dtype=dtype, shape=value[0], read=make)
+
+
+def _made(
+    name: str, dtype: str, value: Value, sources: list[Parameter], read: Callable[[str], HostTensor]
+) -> HostTensor:
+    from loadstone.read.steps import put_together
+
+    return put_together(name, dtype, value, lambda number: read(sources[number].name))
