@@ -38,7 +38,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a script in a process that has what was installed in `site`, and the example plugin's package."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LOADSTONE")}
-    path = os.pathsep.join([str(site), str(HERE)])
+    path = os.pathsep.join([str(site), str(HERE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
         env=clean | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"} | environment,

@@ -1,0 +1,1 @@
+"""A plugin whose models hold their parameters in another arrangement than checkpoints do."""

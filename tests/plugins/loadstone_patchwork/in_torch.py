@@ -1,0 +1,62 @@
+"""Patchwork in PyTorch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from loadstone.config import Config
+from loadstone_patchwork.architecture import PatchworkSpec
+from loadstone_torch.layers import Embedding, Linear, parameter
+from loadstone_torch.modeling import PreTrainedModel
+
+
+class Experts(nn.Module):
+    """A stack of linear maps, each [in, out]."""
+
+    def __init__(self, spec: PatchworkSpec) -> None:
+        super().__init__()
+        self.up = parameter(spec.num_experts, spec.hidden_size, spec.expert_size)
+
+
+class Attention(nn.Module):
+    """Three projections."""
+
+    def __init__(self, spec: PatchworkSpec) -> None:
+        super().__init__()
+        self.q = Linear(spec.hidden_size, spec.hidden_size, bias=False)
+        self.k = Linear(spec.hidden_size, spec.key_size, bias=False)
+        self.v = Linear(spec.hidden_size, spec.key_size, bias=False)
+
+
+class Layer(nn.Module):
+    """One block."""
+
+    def __init__(self, spec: PatchworkSpec) -> None:
+        super().__init__()
+        self.experts = Experts(spec)
+        self.attention = Attention(spec)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        x = x + torch.einsum("btc,eci->bt", x, self.experts.up)[..., None]
+        scores = self.attention.k(x).sum(-1) - self.attention.v(x).sum(-1)
+        return x + self.attention.q(x) * scores[..., None]
+
+
+class PatchworkModel(PreTrainedModel):
+    """Token ids to hidden states."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.tokens = Embedding(self.spec.vocab_size, self.spec.hidden_size)
+        self.layers = nn.ModuleList(Layer(self.spec) for _ in range(self.spec.num_layers))
+
+    def forward(self, input_ids: Tensor) -> Any:
+        """(B, T) -> `last_hidden_state` (B, T, C)."""
+        x = self.tokens(input_ids)
+        for layer in self.layers:
+            x = layer(x)
+        return self.result(True, last_hidden_state=x)
