@@ -51,6 +51,7 @@ TRIO = Architecture(
         ),
     ),
     embedding="shared",
+    modules={name: f"tests.{name}.test_resize" for name in ("torch", "flax", "tensorflow")},
 )
 
 
