@@ -116,7 +116,7 @@ def test_without_it_the_model_type_is_unknown(tmp_path, checkpoint):
     script = "import sys, loadstone; loadstone.plan(sys.argv[1])"
     done = run(script, tmp_path / "empty", checkpoint[0], check=False)
     assert "ConfigError: unknown model type 'echo'" in done.stderr
-    assert "a plugin can add a model type" in done.stderr
+    assert "a plugin that adds the model type" in done.stderr
 
 
 def test_a_backend_without_its_classes_says_so(site, checkpoint):
