@@ -157,11 +157,6 @@ class TorchBackend(Backend):
         module, leaf = _owner(model, name)
         held = module._parameters.get(leaf)
         value = module._buffers[leaf] if held is None else held
-        if value.is_meta:
-            raise BackendError(
-                f"{name} has no value: it lies on the device 'meta'",
-                hint="load the model with from_pretrained, or give it memory first: model.to_empty(device=...)",
-            )
         return self.to_host(name, value)
 
     def draw_seed(self, rngs: object = None) -> int:
@@ -190,7 +185,18 @@ def _default_device() -> torch.device:
 
 
 def check_plain(tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raise an ArgumentError if the numbers of some tensors do not simply lie in memory."""
+    """Make sure that the numbers of tensors simply lie in memory.
+
+    Raises:
+        ArgumentError: If some do not.
+        BackendError: If some have no numbers.
+    """
+    if empty := [name for name, value in tensors.items() if value.is_meta]:
+        raise BackendError(
+            "a model has no values: it lies on the device 'meta'",
+            problems=empty,
+            hint="load it with from_pretrained, or give it memory first: model.to_empty(device=...)",
+        )
     others = {name: value for name, value in tensors.items() if not _is_plain(value)}
     if others:
         raise ArgumentError(
@@ -203,7 +209,7 @@ def check_plain(tensors: Mapping[str, torch.Tensor]) -> None:
 
 def _is_plain(value: torch.Tensor) -> bool:
     own = type(value).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
-    return own and value.layout is torch.strided and value.dtype in NAMES and not value.is_meta
+    return own and value.layout is torch.strided and value.dtype in NAMES
 
 
 def _kind(value: torch.Tensor) -> str:

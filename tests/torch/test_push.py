@@ -19,7 +19,8 @@ NAME = "org/pushed"
 def tiny(**fields):
     sizes = {"vocab_size": 48, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True}
-    return LlamaForCausalLM.from_config(LlamaConfig(**{**sizes, **heads, **fields})).eval()
+    config = LlamaConfig(**{**sizes, **heads, **fields})
+    return LlamaForCausalLM.from_config(config, seed=0).eval()
 
 
 def assert_equal(one, other):

@@ -8,7 +8,7 @@ from torch.distributed.tensor import DTensor, init_device_mesh
 from torch.testing._internal.two_tensor import TwoTensor
 
 from loadstone import LlamaForCausalLM
-from loadstone.errors import ArgumentError, MatchError
+from loadstone.errors import ArgumentError, BackendError, MatchError
 from loadstone.modeling_utils import load_sharded_checkpoint
 from tests.torch.tiny import model_of, same, state
 
@@ -158,12 +158,20 @@ def test_sharded_parameters_say_how_they_are_saved(tmp_path, mesh):
         lambda w: TwoTensor(w, w),
         torch.Tensor.to_sparse,
         lambda w: w.to(torch.complex128),
-        lambda w: w.to("meta"),
     ],
-    ids=["subclass", "sparse", "dtype", "meta"],
+    ids=["subclass", "sparse", "dtype"],
 )
 def test_tensors_that_do_not_lie_in_memory_are_named(tmp_path, make):
     model = model_of("LlamaForCausalLM")
     weight = model.lm_head.weight.detach()
     model.lm_head.weight = nn.Parameter(make(weight))
     assert refused(model, tmp_path / "out").problems[0].startswith("lm_head.weight: ")
+
+
+def test_a_tensor_without_values_is_named(tmp_path):
+    model = model_of("LlamaForCausalLM")
+    model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().to("meta"))
+    with pytest.raises(BackendError, match="has no values") as caught:
+        model.save_pretrained(tmp_path / "out")
+    assert caught.value.problems == ("lm_head.weight",)
+    assert not (tmp_path / "out").exists()
