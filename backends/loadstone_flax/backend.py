@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from loadstone.backend import Backend, Capabilities, Device, Parameter, host_memory
+from loadstone.backend import Backend, Capabilities, Device, Parameter, Placement, host_memory
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, BackendError, PlacementError
@@ -110,7 +110,7 @@ class FlaxBackend(Backend):
         path, _, leaf = name.rpartition(".")
         setattr(submodule(model, path), leaf, _variable(model, to))
 
-    def compute(self, model: nnx.Module, device: Device) -> tuple[str, ...]:
+    def compute(self, model: nnx.Module, placement: Placement) -> tuple[str, ...]:
         """Do nothing: rope tables are constants of the compiled program, and dropout is seeded by `model.train()`."""
         return ()
 

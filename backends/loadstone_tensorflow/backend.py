@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from loadstone.backend import Backend, Capabilities, Device, Parameter, host_memory
+from loadstone.backend import Backend, Capabilities, Device, Parameter, Placement, host_memory
 from loadstone.config import Config
 from loadstone.errors import BackendError, PlacementError
 from loadstone.read.tensor import HostTensor
@@ -114,7 +114,7 @@ class TensorFlowBackend(Backend):
         setattr(layer, attribute, variable)
         model.forget_compiled()
 
-    def compute(self, model: keras.Model, device: Device) -> tuple[str, ...]:
+    def compute(self, model: keras.Model, placement: Placement) -> tuple[str, ...]:
         """Name the rotary frequencies: constants that the layers computed when they were made."""
         return tuple(
             f"{name}.inv_freq" for name, layer in named_layers(model) if isinstance(layer, RotaryEmbedding)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from loadstone.backend import Backend, Capabilities, Device, Parameter, host_memory
+from loadstone.backend import Backend, Capabilities, Device, Parameter, Placement, host_memory
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, BackendError, PlacementError, nearest
@@ -122,17 +122,15 @@ class TorchBackend(Backend):
         module._parameters[leaf] = shared
         _resize(module, shared)
 
-    def compute(self, model: nn.Module, device: Device) -> tuple[str, ...]:
+    def compute(self, model: nn.Module, placement: Placement) -> tuple[str, ...]:
         """Fill the rotary frequencies; where parameters get no values, buffers may: running statistics too."""
-        # accelerate's `init_empty_weights` leaves buffers where they would be without it.
-        place = torch.empty(0).device if device.is_abstract else torch.device(device.name)
         names = []
         for path, module in _walk(model):
             if isinstance(module, RotaryEmbedding):
-                module.compute(place)
+                module.compute(_for_buffers(placement.device_of(f"{path}inv_freq")))
                 names.append(f"{path}inv_freq")
-            elif device.is_abstract and isinstance(module, BatchNorm):
-                module.compute(place)
+            elif isinstance(module, BatchNorm) and (device := placement.device_of(path[:-1])).is_abstract:
+                module.compute(_for_buffers(device))
         return tuple(names)
 
     def finish(self, model: nn.Module, *, training: bool) -> None:
@@ -175,6 +173,11 @@ class TorchBackend(Backend):
         value = value.detach().cpu().contiguous()
         data = value.reshape(-1).view(torch.uint8).numpy()
         return HostTensor(name=name, dtype=NAMES[value.dtype], shape=tuple(value.shape), data=data)
+
+
+def _for_buffers(device: Device) -> torch.device:
+    # accelerate's `init_empty_weights` leaves buffers where they would be without it.
+    return torch.empty(0).device if device.is_abstract else torch.device(device.name)
 
 
 def _default_device() -> torch.device:

@@ -8,10 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from loadstone.architectures import matches
 from loadstone.errors import ArgumentError
 from loadstone.load.report import LoadReport
 from loadstone.model.kin import Kin
-from loadstone.model.pretrained import Described, Pretrained
+from loadstone.model.pretrained import Pretrained
 from loadstone_torch.backend import check_plain
 from loadstone_torch.recompute import DEFAULTS, Layer
 
@@ -30,7 +31,6 @@ class Ecosystem(Kin, Pretrained):
     gradient_checkpointing: bool = False
     model_tags: list[str] | None = None
     _keys_to_ignore_on_save: None = None
-    _no_split_modules = Described(lambda architecture, _: list(architecture.no_split))
     _load_report: LoadReport | None = None
     _embedding_hook: RemovableHandle | None = None
 
@@ -44,6 +44,17 @@ class Ecosystem(Kin, Pretrained):
         self._load_report = report
         # PEFT writes what it finds in `__dict__` under this name beside an adapter, as the model to put it on.
         self.name_or_path = report.location if report is not None else ""
+
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """Class names of the blocks that a device map must keep whole."""
+        architecture, head = self.architecture_and_head()
+        found = {
+            type(module).__name__: None
+            for name, module in self.named_modules()  # type: ignore[attr-defined]  # of nn.Module
+            if any(matches(pattern, head.base_name(name)) for pattern in architecture.no_split)
+        }
+        return list(found)
 
     @property
     def _tied_weights_keys(self) -> dict[str, str]:

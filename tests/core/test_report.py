@@ -6,6 +6,7 @@ import json
 import pytest
 from made_up import BASE, CHANNELS, CLASSIFIER, LM, ToyConfig, index, plan, shapes_of
 
+from loadstone.backend import Device, Placement
 from loadstone.errors import human_bytes
 from loadstone.load.report import MAX_ROWS, LoadReport
 from loadstone.planning.records import LoadPlan, Stored
@@ -17,7 +18,7 @@ def report(found: LoadPlan, **facts) -> LoadReport:
         "backend": "toy",
         "location": "a folder",
         "commit": None,
-        "device": "cpu",
+        "placement": Placement.on(Device(name="cpu", is_host=True, free=0, total=0)),
     }
     return LoadReport(**known | {"dtype": "float32", "dtype_origin": "config", "plan": found} | facts)
 

@@ -14,6 +14,7 @@ from checkpoint_files import arrays, save
 
 from loadstone import AutoConfig
 from loadstone.checkpoint.open import open_checkpoint
+from loadstone.checkpoint.recipe import whole
 from loadstone.checkpoint.settled import settle
 from loadstone.cli.inspect import inspect
 from loadstone.errors import (
@@ -49,7 +50,7 @@ def read_all(folder: Path, *, mapped: bool) -> dict[str, bytes]:
     index = open_checkpoint(snapshot)
     paths = snapshot.fetch(index.files)
     wanted = [
-        Request(name=info.name, info=info, dtype=info.dtype, mappable=mapped)
+        Request(name=info.name, recipe=whole(info, info.dtype), shape=info.shape, mappable=mapped)
         for info in index.tensors.values()
     ]
     with OpenFiles(paths, {name: identity(path) for name, path in paths.items()}) as files:

@@ -21,7 +21,7 @@ import loadstone
 import loadstone.load.decide
 import loadstone.read.files
 from loadstone.backend import get_backend
-from loadstone.checkpoint import disk, switch, write
+from loadstone.checkpoint.settled import JOURNAL
 from loadstone.errors import (
     ArgumentError,
     ChangedFileError,
@@ -32,6 +32,7 @@ from loadstone.errors import (
 )
 from loadstone.load.story import from_pretrained, plan
 from loadstone.read.tensor import HostTensor
+from loadstone.save import disk, switch, write
 from loadstone.save.layout import StoredTensor
 from tests.oracle.files import copied, edit_config, rewrite, tensors
 
@@ -124,7 +125,7 @@ class Unsynced:
 def switched(folder: Path) -> None:
     """Make the switch of a save that is ready, and leave it half-done."""
     [staging] = folder.glob("loadstone-save-*")
-    entry = json.loads((staging / switch.JOURNAL).read_text())["entry"]
+    entry = json.loads((staging / JOURNAL).read_text())["entry"]
     disk.rename(staging / entry, folder / entry)
 
 

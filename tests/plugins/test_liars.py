@@ -70,7 +70,7 @@ class Raises(PlainBackend):
 
 
 class Dies(PlainBackend):
-    def compute(self, model, device):
+    def compute(self, model, placement):
         return 1 / 0
 
 

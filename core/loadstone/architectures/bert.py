@@ -151,7 +151,7 @@ ARCHITECTURES = (
         embedding="embeddings.word_embeddings",
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
         renamed=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
-        no_split=("BertLayer", "BertEmbeddings"),
+        no_split=("encoder.layer.{}", "embeddings"),
         sizes=SIZES,
     ),
 )

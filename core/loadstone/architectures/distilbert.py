@@ -129,7 +129,7 @@ ARCHITECTURES = (
         ),
         embedding="embeddings.word_embeddings",
         ignored=("embeddings.position_ids",),
-        no_split=("DistilBertLayer",),
+        no_split=("transformer.layer.{}",),
         layers=("n_layers",),
         sizes=SIZES,
     ),

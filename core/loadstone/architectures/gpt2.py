@@ -150,7 +150,7 @@ ARCHITECTURES = (
         ),
         embedding="wte",
         ignored=("h.{}.attn.bias", "h.{}.attn.masked_bias"),
-        no_split=("GPT2Block",),
+        no_split=("h.{}",),
         layers=("n_layer",),
         sizes=SIZES,
     ),

@@ -401,7 +401,7 @@ def _architecture(stem: str, config: type[Config], spec: Any, **more: Any) -> Ar
         embedding="embed_tokens",
         optional=BIASES,
         ignored=("layers.{}.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"),
-        no_split=("LlamaDecoderLayer",),
+        no_split=("layers.{}",),
         sizes=SIZES,
         **more,
     )

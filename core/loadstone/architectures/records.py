@@ -78,7 +78,7 @@ class Architecture:
             whose config has no room for them, they are an error and not a stranger.
         ignored: Stored names that no model needs (`rotary_emb.inv_freq`).
         renamed: (old, new) endings of names from before a renaming (`LayerNorm.gamma`, `LayerNorm.weight`).
-        no_split: Class names of the blocks that a device map must keep whole.
+        no_split: Base-model patterns of the blocks that a device map must keep whole.
         keep_float32: Base-model names that stay float32 whatever dtype is asked for.
         drawn: Names -> how a fresh parameter is drawn ("ones", "zeros", "fan_out"), where it is not the rule: zeros for a
             `bias`, ones for any other vector, else a normal distribution of width `initializer_range`.

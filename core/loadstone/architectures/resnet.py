@@ -160,7 +160,7 @@ ARCHITECTURES = (
         embedding="",
         drawn=_drawn(),
         counters=tuple(f"{place}.normalization.num_batches_tracked" for place in PLACES),
-        no_split=("ResNetBlock",),
+        no_split=("encoder.stages.{}.layers.{}",),
         layers=("depths",),
         sizes=(*SIZES, "hidden_sizes"),
     ),

@@ -87,7 +87,7 @@ ARCHITECTURES = tuple(
         embedding="embeddings.word_embeddings",
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
         renamed=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
-        no_split=("BertLayer", "BertEmbeddings"),
+        no_split=("encoder.layer.{}", "embeddings"),
         sizes=SIZES,
     )
     for stem, config in (("Roberta", RobertaConfig), ("XLMRoberta", XLMRobertaConfig))

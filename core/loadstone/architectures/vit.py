@@ -165,7 +165,7 @@ ARCHITECTURES = (
         optional=tuple(
             f"encoder.layer.{{}}.attention.attention.{name}.bias" for name in ("query", "key", "value")
         ),
-        no_split=("ViTLayer", "ViTEmbeddings"),
+        no_split=("encoder.layer.{}", "embeddings"),
         sizes=SIZES,
     ),
 )

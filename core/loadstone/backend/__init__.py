@@ -1,15 +1,9 @@
 """The contract between core and a backend, and the lookup of a backend by name."""
 
-from loadstone.backend.contract import (
-    Backend,
-    Capabilities,
-    Device,
-    Parameter,
-    get_backend,
-    host_memory,
-    models_modules,
-)
+from loadstone.backend.contract import Backend, get_backend, host_memory, models_modules
 from loadstone.backend.model import Model
+from loadstone.backend.placement import Place, Placement
+from loadstone.backend.records import Capabilities, Device, Parameter
 
 __all__ = [
     "Backend",
@@ -17,6 +11,8 @@ __all__ = [
     "Device",
     "Model",
     "Parameter",
+    "Place",
+    "Placement",
     "get_backend",
     "host_memory",
     "models_modules",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import dataclasses
 import functools
 import importlib
 import os
@@ -17,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone import plugins
+from loadstone.backend.records import Capabilities, Device, Parameter
 from loadstone.dtypes import canonical
 from loadstone.errors import (
     ArchitectureError,
@@ -29,66 +29,12 @@ from loadstone.errors import (
 
 if TYPE_CHECKING:
     from loadstone.architectures import Architecture, Head
+    from loadstone.backend.placement import Placement
     from loadstone.config import Config
     from loadstone.plugins.hookspecs import BackendRecord
     from loadstone.read.tensor import HostTensor
 
 logger = logger_of(__name__)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Capabilities:
-    """What core may ask of a backend.
-
-    Attributes:
-        alignment: Bytes to which the address of a host tensor must be aligned for the backend to alias it;
-            0: the size of its element suffices.
-        aliases: A put on the host device keeps the host tensor's memory and copies nothing.
-        dtypes: Canonical names of the dtypes that a parameter may have.
-        host_dtypes: Those of them that the framework would narrow: such a parameter stays a numpy array on the host,
-            and the report says so.
-    """
-
-    alignment: int
-    aliases: bool
-    dtypes: frozenset[str]
-    host_dtypes: frozenset[str] = frozenset()
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
-    """One parameter of a model: a leaf that a checkpoint may hold.
-
-    Attributes:
-        name: Its name in checkpoints.
-        shape: Sizes of its axes, as in checkpoints.
-        dtype: Canonical dtype that it has now.
-        identity: Equal for two names of one (tied) parameter, different for two parameters; None: tied to nothing.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    identity: int | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
-    """A place for parameters.
-
-    Attributes:
-        name: As the framework spells it, e.g. "cpu" or "cuda:0".
-        is_host: Whether it computes in the process's own memory.
-        free: Bytes that can be allocated now.
-        total: Bytes it has.
-        is_abstract: It holds shapes and dtypes and no values, as PyTorch's "meta" does.
-    """
-
-    name: str
-    is_host: bool
-    free: int
-    total: int
-    is_abstract: bool = False
 
 
 def host_memory() -> tuple[int, int]:
@@ -228,7 +174,7 @@ class Backend(abc.ABC):
         """Make `name` the same parameter as `to`."""
 
     @abc.abstractmethod
-    def compute(self, model: Any, device: Device) -> tuple[str, ...]:
+    def compute(self, model: Any, placement: Placement) -> tuple[str, ...]:
         """Compute the state that is in no checkpoint (rope tables, position ids) and return its names."""
 
     @abc.abstractmethod

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from loadstone.backend.contract import Device
+from loadstone.backend.records import Device
+from loadstone.errors import PlacementError
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class Placement:
     Attributes:
         modules: Name of a module or parameter -> the place of all below it; of two that fit, the longer name decides, and
             "" is the rest.
+        asked: Whether the caller asked for it with a `device_map`.
 
     Example:
         >>> cpu = Device(name="cpu", is_host=True, free=0, total=0)
@@ -44,11 +46,12 @@ class Placement:
     """
 
     modules: Mapping[str, Place]
+    asked: bool = False
 
     @classmethod
-    def on(cls, device: Device) -> Placement:
-        """Return the placement of everything on one device."""
-        return cls(modules={"": Place(device=device)})
+    def on(cls, device: Device, modules: Iterable[str] = ("",), *, asked: bool = False) -> Placement:
+        """Return the placement of everything on one device, said of all modules or of each that is named."""
+        return cls(modules=dict.fromkeys(modules, Place(device=device)), asked=asked)
 
     def of(self, parameter: str) -> Place:
         """Return the place of a parameter.
@@ -62,6 +65,18 @@ class Placement:
                 raise KeyError(parameter)
             name = name.rpartition(".")[0]
         return self.modules[name]
+
+    def device_of(self, parameter: str) -> Device:
+        """Return the device that holds a parameter.
+
+        Raises:
+            KeyError: If the placement does not say.
+            PlacementError: If the parameter stays on disk.
+        """
+        device = self.of(parameter).device
+        if device is None:
+            raise PlacementError(f"{parameter} stays on disk, and no device holds it")
+        return device
 
     @property
     def places(self) -> tuple[Place, ...]:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from loadstone.backend import Device
+from loadstone.backend import Device, Placement
 from loadstone.backend.seeds import choose_seed
 from loadstone.config import Config
 from loadstone.dtypes import nbytes
@@ -65,15 +65,16 @@ def from_config(
     policy = dtype_policy(dtype, config=config, index=None, architecture=target.architecture)
     model = target.build(config, policy, attn_implementation=attn_implementation, options=options)
     device = target.backend.device(None)
+    placement = Placement.on(device)
     fresh, tied = _all_fresh(target, config, policy, model)
     assignments = {a.name: a for a in (*fresh, *tied)}
-    witness = Witness(target.backend, device, assignments)
+    witness = Witness(target.backend, placement, assignments)
     if not device.is_abstract:
-        check_room(fresh, device)
-        put_fresh(target, config, model, fresh, seed=seed, rngs=rngs, device=device, witness=witness)
+        check_room(fresh, placement)
+        put_fresh(target, config, model, fresh, seed=seed, rngs=rngs, placement=placement, witness=witness)
     for assignment in tied:
         target.backend.tie(model, assignment.name, assignment.to)
-    target.backend.compute(model, device)
+    target.backend.compute(model, placement)
     if not device.is_abstract:
         target.backend.finish(model, training=True)
         witness.verify(model, assignments)
@@ -107,7 +108,7 @@ def put_fresh(
     *,
     seed: int | None,
     rngs: object,
-    device: Device,
+    placement: Placement,
     witness: Witness,
 ) -> None:
     """Draw parameters afresh and put them into the model; where there are none, no generator moves on."""
@@ -124,19 +125,24 @@ def put_fresh(
                 seed=number,
             )
         witness.see(tensor)
-        target.backend.put(model, assignment.name, tensor, device)
+        target.backend.put(model, assignment.name, tensor, placement.device_of(assignment.name))
 
 
-def check_room(assignments: Iterable[Assignment], device: Device) -> None:
-    """Make sure that a device could hold the parameters that are to be drawn, were it empty.
+def check_room(assignments: Iterable[Assignment], placement: Placement) -> None:
+    """Make sure that each device could hold the parameters that are to be drawn, were it empty.
 
     Raises:
-        OutOfMemoryError: If it is smaller.
+        OutOfMemoryError: If one is smaller.
     """
-    asked = sum(nbytes(one.dtype, one.shape) for one in assignments if one.state == "new")
-    if device.total and asked > device.total:
-        raise out_of_memory(
-            f"on {device.name} to draw the parameters that no checkpoint holds",
-            asked=asked,
-            found=f"{human_bytes(device.total)} in all",
-        )
+    asked: dict[Device, int] = {}
+    for one in assignments:
+        if one.state == "new":
+            device = placement.device_of(one.name)
+            asked[device] = asked.get(device, 0) + nbytes(one.dtype, one.shape)
+    for device, needed in asked.items():
+        if device.total and needed > device.total:
+            raise out_of_memory(
+                f"on {device.name} to draw the parameters that no checkpoint holds",
+                asked=needed,
+                found=f"{human_bytes(device.total)} in all",
+            )

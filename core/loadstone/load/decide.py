@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from loadstone.architectures import find_head
-from loadstone.backend import Device
+from loadstone.backend import Placement
 from loadstone.checkpoint.absent import adapter_beside, adapters
 from loadstone.checkpoint.index import TensorIndex
 from loadstone.checkpoint.open import find_weights, open_checkpoint
@@ -26,7 +26,7 @@ from loadstone.load.watch import Watched, steadily, watch
 from loadstone.planning.dtype import DTypePolicy, dtype_policy, narrowed
 from loadstone.planning.fold import fold
 from loadstone.planning.match import match
-from loadstone.planning.place import place, placed
+from loadstone.planning.place import place
 from loadstone.planning.records import LoadPlan
 from loadstone.planning.sizes import oversized, refuse_oversized
 from loadstone.source import Snapshot, resolve
@@ -46,9 +46,8 @@ class Prepared:
         policy: The dtypes.
         model: The model, its parameters still without memory unless it existed before.
         plan: Which tensor becomes which parameter.
-        device: Where it goes.
+        placement: Where each parameter goes.
         notes: What is to be told of the load beside its plan.
-        device_map: Module -> device, as the caller asked for it; None where nobody asked.
     """
 
     watched: Watched
@@ -58,9 +57,8 @@ class Prepared:
     policy: DTypePolicy
     model: Any
     plan: LoadPlan
-    device: Device
+    placement: Placement
     notes: tuple[str, ...] = ()
-    device_map: Mapping[str, str] | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -153,7 +151,7 @@ def _decide(
             ignore_mismatched_sizes=given.ignore_mismatched_sizes,
             before_arguments=before_arguments if fields or options or given.config is not None else None,
         )
-    device = place(plan, target.backend, given.device_map)
+    placement = place(plan, target.backend, given.device_map)
     return Prepared(
         watched=watched,
         index=index,
@@ -162,9 +160,8 @@ def _decide(
         policy=policy,
         model=model,
         plan=plan,
-        device=device,
+        placement=placement,
         notes=(*told, *target.notes, *labels, *_notes(snapshot, policy, plan)),
-        device_map=placed(device, given.device_map),
     )
 
 
@@ -222,8 +219,7 @@ def report_of(prepared: Prepared) -> LoadReport:
         backend=prepared.target.backend.name,
         location=prepared.snapshot.location,
         commit=prepared.snapshot.commit,
-        device=prepared.device.name,
-        device_map=prepared.device_map,
+        placement=prepared.placement,
         dtype="stored" if prepared.policy.keeps else prepared.policy.build,
         dtype_origin=prepared.policy.origin,
         plan=prepared.plan,

@@ -39,10 +39,10 @@ def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
 
 
 def _filled(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
-    backend, model, device = prepared.target.backend, prepared.model, prepared.device
-    witness = Witness(backend, device, prepared.plan.assignments)
+    backend, model, placement = prepared.target.backend, prepared.model, prepared.placement
+    witness = Witness(backend, placement, prepared.plan.assignments)
     plan, traffic = read_parameters(prepared, given, witness)
-    check_room(plan.assignments.values(), device)
+    check_room(plan.assignments.values(), placement)
     put_fresh(
         prepared.target,
         prepared.config,
@@ -50,12 +50,12 @@ def _filled(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
         plan.in_state("new"),
         seed=given.seed,
         rngs=given.rngs,
-        device=device,
+        placement=placement,
         witness=witness,
     )
     for assignment in plan.in_state("tied"):
         backend.tie(model, assignment.name, assignment.to)
-    computed = backend.compute(model, device)
+    computed = backend.compute(model, placement)
     backend.finish(model, training=False)
     witness.verify(model, plan.assignments)
     model.generation_config = _generation_config(prepared)
@@ -87,7 +87,7 @@ def read_parameters(prepared: Prepared, given: LoadArguments, witness: Witness) 
         with closing(tensors), byte_bar(total=total, what="Loading") as advance:  # of what arrives
             for tensor in tensors:
                 witness.see(tensor)
-                backend.put(prepared.model, tensor.name, tensor, prepared.device)
+                backend.put(prepared.model, tensor.name, tensor, prepared.placement.device_of(tensor.name))
                 advance(tensor.nbytes)
         files.check_unchanged()
     return plan, traffic
@@ -115,8 +115,7 @@ def _requests(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path
         name: given.read == "map" or (given.read == "auto" and is_mappable(path))
         for name, path in paths.items()
     }
-    # Other devices copy: from a mapping, that would end the process if the file became shorter meanwhile.
-    aliases = prepared.target.backend.capabilities.aliases and prepared.device.is_host
+    aliases = prepared.target.backend.capabilities.aliases
     shared, taken = set(prepared.index.aliases.values()), set[str]()
     for assignment in prepared.plan.reads():
         recipe = assignment.recipe
@@ -124,6 +123,8 @@ def _requests(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path
         names = {info.name for info in recipe.sources}
         # Two parameters that are not tied must not share memory, even where one tensor is stored for both.
         mappable = aliases and may_map[recipe.sources[0].file] and taken.isdisjoint(names)
+        # Other devices copy: from a mapping, that would end the process if the file became shorter meanwhile.
+        mappable = mappable and prepared.placement.of(assignment.name).is_host
         taken |= names & shared
         yield Request(name=assignment.name, recipe=recipe, shape=assignment.shape, mappable=mappable)
 

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from loadstone.backend import Backend, Device, Parameter
+from loadstone.backend import Backend, Parameter, Placement
 from loadstone.dtypes import nbytes
 from loadstone.errors import BackendError, counted
 from loadstone.planning.records import Assignment
@@ -44,13 +44,13 @@ class Witness:
 
     Args:
         backend: Whose model it is.
-        device: Where the parameters go.
+        placement: Where the parameters go.
         assignments: Parameter -> its state, as planned.
     """
 
-    def __init__(self, backend: Backend, device: Device, assignments: Mapping[str, Assignment]) -> None:
+    def __init__(self, backend: Backend, placement: Placement, assignments: Mapping[str, Assignment]) -> None:
         self.backend = backend
-        shared = device.is_host and backend.capabilities.aliases
+        shared = all(place.is_host for place in placement.places) and backend.capabilities.aliases
         self._wanted = frozenset(_chosen(assignments.values(), any_size=shared))
         self._seen: dict[str, _Seen] = {}
 

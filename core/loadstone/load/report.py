@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from loadstone.backend import Placement
 from loadstone.dtypes import nbytes
 from loadstone.errors import counted, human_bytes, plain
 from loadstone.planning.fold import fold
@@ -24,8 +25,7 @@ class LoadReport:
         backend: Name of the backend.
         location: Folder or repository.
         commit: The Hub's commit; None for a folder.
-        device: Name of the device that holds the model.
-        device_map: Module -> device, as the caller's device_map= has it; None without one.
+        placement: Where each parameter is.
         dtype: Canonical float dtype that was asked for, by whom.
         dtype_origin: "argument", "config" or "checkpoint".
         plan: Every parameter's and every stored tensor's state.
@@ -42,11 +42,10 @@ class LoadReport:
     backend: str
     location: str
     commit: str | None
-    device: str
+    placement: Placement
     dtype: str
     dtype_origin: str
     plan: LoadPlan
-    device_map: Mapping[str, str] | None = None
     computed: tuple[str, ...] = ()
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     kept_on_host: tuple[str, ...] = ()
@@ -54,6 +53,16 @@ class LoadReport:
     bytes_read: int | None = None
     bytes_mapped: int | None = None
     seconds: float | None = None
+
+    @property
+    def device(self) -> str:
+        """Name of the device that holds the model; of several, all, with commas between them."""
+        return str(self.placement)
+
+    @property
+    def device_map(self) -> dict[str, str] | None:
+        """Module -> name of its device, where the caller gave a `device_map`; None without one."""
+        return self.placement.device_map if self.placement.asked else None
 
     @property
     def nbytes(self) -> int:
@@ -77,10 +86,15 @@ class LoadReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data for JSON."""
-        facts = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "plan"}
+        facts = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name not in ("plan", "placement")
+        }
         facts |= {
             "nbytes": self.nbytes,
-            "device_map": None if self.device_map is None else dict(self.device_map),
+            "device": self.device,
+            "device_map": self.device_map,
             "metadata": dict(self.metadata),
             "computed": list(self.computed),
             "kept_on_host": list(self.kept_on_host),

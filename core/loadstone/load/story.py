@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from loadstone.backend import Model, Parameter, get_backend
+from loadstone.backend import Model, Parameter, Placement, get_backend
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.config import Config
 from loadstone.errors import logger_of, memory_told
@@ -155,7 +155,7 @@ def load_into(
         given, _ = parse_arguments({"use_safetensors": use_safetensors})
         plan, backend = prepared.plan, prepared.target.backend
         parameters = backend.parameters(model)
-        witness = Witness(backend, prepared.device, plan.assignments)
+        witness = Witness(backend, prepared.placement, plan.assignments)
         carried_out, _ = read_parameters(prepared, given, witness)
     for one in plan.in_state("tied"):
         if one.to in plan.assignments and not _are_one(parameters[one.name], parameters[one.to]):
@@ -194,7 +194,7 @@ def _prepared_into(model: Model, watched: Watched, *, strict: bool, use_safetens
         policy=policy,
         model=model,
         plan=dataclasses.replace(plan, compare=compare, may_differ=False),
-        device=with_values(backend.device(model.device)),
+        placement=Placement.on(with_values(backend.device(model.device))),
     )
 
 

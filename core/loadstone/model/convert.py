@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from loadstone.backend import Backend, Device, Model, Parameter, get_backend
+from loadstone.backend import Backend, Device, Model, Parameter, Placement, get_backend
 from loadstone.dtypes import CASTABLE, DTYPES, canonical, nbytes
 from loadstone.errors import ArgumentError, MatchError, human_bytes, logger_of
 from loadstone.load.collector import paused_collector
@@ -203,7 +203,8 @@ class _Move:
     def run(self) -> ConversionReport:
         """Move everything, and tell what became of it."""
         assignments = self._assigned()
-        witness = Witness(self.target.backend, self.device, assignments)
+        placement = Placement.on(self.device)
+        witness = Witness(self.target.backend, placement, assignments)
         copied: dict[str, str] = {}
         for name, assignment in assignments.items():
             why = self._put(name, assignment.dtype, witness)
@@ -211,7 +212,7 @@ class _Move:
                 copied[name] = why
                 assignments[name] = dataclasses.replace(assignment, why=why)
         assignments |= self._tie()
-        computed = self.target.backend.compute(self.made, self.device)
+        computed = self.target.backend.compute(self.made, placement)
         self.target.backend.finish(self.made, training=bool(getattr(self.model, "training", False)))
         witness.verify(self.made, assignments)
         self.made.generation_config = copying.deepcopy(self.model.generation_config)
@@ -289,7 +290,7 @@ class _Move:
             backend=self.target.backend.name,
             location=before.location if before is not None else "",
             commit=before.commit if before is not None else None,
-            device=self.device.name,
+            placement=Placement.on(self.device),
             dtype="stored" if self.policy.keeps else self.policy.build,
             dtype_origin=self.policy.origin,
             plan=LoadPlan(assignments=assignments, stored={}),

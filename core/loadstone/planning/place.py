@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from loadstone.backend import Backend, Device
+from loadstone.backend import Backend, Device, Placement
 from loadstone.dtypes import nbytes
 from loadstone.errors import PlacementError
 from loadstone.planning.records import LoadPlan
@@ -12,8 +12,8 @@ from loadstone.planning.records import LoadPlan
 STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
-def place(plan: LoadPlan, backend: Backend, device_map: object) -> Device:
-    """Return the one device that holds the whole model.
+def place(plan: LoadPlan, backend: Backend, device_map: object) -> Placement:
+    """Return where each parameter goes: so far one device holds the whole model.
 
     Args:
         plan: What will be loaded.
@@ -25,6 +25,11 @@ def place(plan: LoadPlan, backend: Backend, device_map: object) -> Device:
         PlacementError: If the device is not there or holds no values, or the map would take more than one or leaves
             parameters out.
     """
+    modules = device_map if isinstance(device_map, Mapping) else ("",)
+    return Placement.on(_device(plan, backend, device_map), modules, asked=device_map is not None)
+
+
+def _device(plan: LoadPlan, backend: Backend, device_map: object) -> Device:
     if isinstance(device_map, Mapping) and set(device_map) != {""}:
         return _mapped(plan, backend, device_map)
     if isinstance(device_map, Mapping):
@@ -47,13 +52,6 @@ def place(plan: LoadPlan, backend: Backend, device_map: object) -> Device:
         found=", ".join(f"{device.name}: {device.free}" for device in devices),
         hint="spreading a model over several devices is not there yet; pass a smaller dtype=",
     )
-
-
-def placed(device: Device, device_map: object) -> dict[str, str] | None:
-    """Return module -> name of the device, as the caller's map has it; None where the caller gave none."""
-    if device_map is None:
-        return None
-    return dict.fromkeys(device_map if isinstance(device_map, Mapping) else ("",), device.name)
 
 
 def _mapped(plan: LoadPlan, backend: Backend, device_map: Mapping[str, object]) -> Device:

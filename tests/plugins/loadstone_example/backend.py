@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from loadstone.backend import Backend, Capabilities, Device, Parameter
+from loadstone.backend import Backend, Capabilities, Device, Parameter, Placement
 from loadstone.config import Config
 from loadstone.errors import BackendError, PlacementError
 from loadstone.read.tensor import HostTensor
@@ -64,7 +64,7 @@ class PlainBackend(Backend):
         """Make both names share a slot."""
         model.slots[name] = model.slots[to]
 
-    def compute(self, model: PlainModel, device: Device) -> tuple[str, ...]:
+    def compute(self, model: PlainModel, placement: Placement) -> tuple[str, ...]:
         """There is nothing to compute."""
         return ()
 
