@@ -11,7 +11,11 @@ Window = Sequence[tuple[int, int]]
 """For each axis of a tensor, the first index and the one after the last."""
 
 GAP = 4096
-"""Bytes between two runs up to which both are read at once: a call costs about as much as that many bytes."""
+"""Bytes between two runs up to which both are read at once.
+
+Measured on cached files: a call for each run takes 2 to 7 times as long where 4 kB lie between them, and no longer than
+reading them too from 8 to 16 kB on.
+"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
