@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from loadstone.architectures import Architecture, Head, architecture_for, architectures, passed_over
-from loadstone.backend import get_backend
-from loadstone.config import Config
+from loadstone import _names
 from loadstone.errors import ArgumentError, nearest
-from loadstone.load.configuration import load_config
-from loadstone.load.create import from_config
-from loadstone.load.story import from_pretrained
-from loadstone.plugins import conflict, prefix_claims, prefixes
+
+if TYPE_CHECKING:
+    from loadstone.architectures import Architecture, Head
+    from loadstone.config import Config
+
+# All else is imported where it is first used: naming an Auto class costs neither numpy nor an architecture.
 
 Name = str | os.PathLike[str]
 
@@ -44,6 +44,8 @@ class AutoConfig:
             ConfigError: If config.json is missing, or says something impossible.
             ArgumentError: If an argument is neither known nor a field.
         """
+        from loadstone.load.configuration import load_config
+
         return load_config(pretrained_model_name_or_path, **arguments)
 
     @staticmethod
@@ -54,6 +56,8 @@ class AutoConfig:
             >>> AutoConfig.for_model("bert", num_hidden_layers=2).num_hidden_layers
             2
         """
+        from loadstone.architectures import architecture_for
+
         return architecture_for(model_type).config(**fields)
 
 
@@ -85,12 +89,16 @@ class AutoModel:
             model = AutoModelForCausalLM.from_pretrained("org/name", dtype="auto", device_map="auto")
             ```
         """
+        from loadstone.load.story import from_pretrained
+
         chosen = cls._backend(backend)
         return from_pretrained(pretrained_model_name_or_path, task=cls.task, backend=chosen, **arguments)
 
     @classmethod
     def from_config(cls, config: Config, *, backend: str | None = None, **arguments: Any) -> Any:
         """Return a model with fresh weights; `loadstone.load.create.from_config` tells the arguments and errors."""
+        from loadstone.load.create import from_config
+
         return from_config(config, task=cls.task, backend=cls._backend(backend), **arguments)
 
     @classmethod
@@ -128,8 +136,34 @@ def lookup(name: str) -> Any:
         PluginError: If two backends claim its prefix.
         MissingFrameworkError: If the class belongs to a framework that is not installed.
     """
-    # Each architecture is asked for everything before the next one is: ours come first, plugins are imported last.
-    for architecture in architectures():
+    if found := _ours(name, "", []):
+        return found()
+    from loadstone.plugins import prefixes
+
+    for prefix, backends in prefixes().items():
+        if name.startswith(prefix) and (found := _ours(name, prefix, backends)):
+            return found()
+    return _of_a_plugin(name)
+
+
+def _ours(name: str, prefix: str, backends: list[str]) -> Callable[[], Any] | None:
+    """Return what makes a name of the table, with a prefix that backends claim; None if the table has no such name."""
+    bare = name.removeprefix(prefix)
+    if bare in _names.CONFIGS and not prefix:
+        return functools.partial(_config_class, _names.CONFIGS[bare])
+    if bare in (tasks := {_auto_name(task): task for task in _names.TASKS}):
+        return functools.partial(_auto_class, tasks[bare], prefix, backends, name)
+    if bare in _names.HEADS:
+        return functools.partial(_listed_class, bare, prefix, backends)
+    return None
+
+
+def _of_a_plugin(name: str) -> Any:
+    """Return what a name that is not in the table stands for. Raises as `lookup` does."""
+    from loadstone.architectures import passed_over, unlisted
+
+    # Each architecture is asked for everything before the next one is: plugins are imported one by one.
+    for architecture in unlisted():
         if found := _public(name, architecture):
             return found()
     left_out = list(passed_over())
@@ -144,42 +178,66 @@ def lookup(name: str) -> Any:
 
 def _public(name: str, architecture: Architecture) -> Callable[[], Any] | None:
     """Return what makes a public name of an architecture, or None if it has no such name."""
+    from loadstone.plugins import prefixes
+
     if architecture.config.__name__ == name:
         return lambda: architecture.config
     prefixed = [(prefix, backends) for prefix, backends in prefixes().items() if name.startswith(prefix)]
     for prefix, backends in [*prefixed, ("", [])]:
         for head in architecture.heads:
-            if name.removeprefix(prefix) == f"AutoModel{'For' * bool(head.task)}{head.task}":
+            if name.removeprefix(prefix) == _auto_name(head.task):
                 return functools.partial(_auto_class, head.task, prefix, backends, name)
             if name.removeprefix(prefix) == head.class_name:
                 return functools.partial(_model_class, architecture, head, prefix, backends)
     return None
 
 
+def _auto_name(task: str) -> str:
+    return f"AutoModelFor{task}" if task else "AutoModel"
+
+
+def _config_class(model_type: str) -> type[Config]:
+    from loadstone.architectures.registry import built_in
+
+    return built_in()[model_type].config
+
+
 def _auto_class(task: str, prefix: str, backends: list[str], name: str) -> type[AutoModel]:
     return auto_class(task, _only(prefix, backends), name)
 
 
+def _listed_class(class_name: str, prefix: str, backends: list[str]) -> type:
+    from loadstone.architectures import find_head
+
+    found = find_head(class_name)
+    assert found, class_name  # the table names it
+    return _model_class(*found, prefix, backends)
+
+
 def _model_class(architecture: Architecture, head: Head, prefix: str, backends: list[str]) -> type:
+    from loadstone.backend import get_backend
+
     return get_backend(_only(prefix, backends) or UNPREFIXED).model_class(architecture, head)
 
 
 def _only(prefix: str, backends: list[str]) -> str | None:
     """Return the one backend that claims a prefix; None for no prefix."""
     if len(backends) > 1:
+        from loadstone.plugins import conflict, prefix_claims
+
         rivals = prefix_claims()[prefix]
         raise conflict(f"{len(rivals)} backends claim the class prefix {prefix!r}", rivals)
     return backends[0] if backends else None
 
 
-def _tasks() -> set[str]:
-    return {head.task for architecture in architectures() for head in architecture.heads}
-
-
 def public_names() -> list[str]:
     """Return every name that `lookup` finds."""
-    names = {f"AutoModelFor{task}" if task else "AutoModel" for task in _tasks()}
-    for architecture in architectures():
-        names |= {head.class_name for head in architecture.heads}
-    prefixed = {prefix + name for prefix in prefixes() for name in names}
-    return sorted(names | prefixed | {architecture.config.__name__ for architecture in architectures()})
+    from loadstone.architectures import unlisted
+    from loadstone.plugins import prefixes
+
+    others = list(unlisted())
+    classes = {*_names.HEADS, *map(_auto_name, _names.TASKS)}
+    for architecture in others:
+        classes |= {name for head in architecture.heads for name in (head.class_name, _auto_name(head.task))}
+    prefixed = {prefix + name for prefix in prefixes() for name in classes}
+    return sorted(classes | prefixed | {*_names.CONFIGS} | {one.config.__name__ for one in others})
