@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone import _names
 from loadstone.errors import ArgumentError, nearest
+from loadstone.load.arguments import LoadArguments, MakeArguments, told
 
 if TYPE_CHECKING:
     from loadstone.architectures import Architecture, Head
     from loadstone.config import Config
+    from loadstone.source import Name
 
 # All else is imported where it is first used: naming an Auto class costs neither numpy nor an architecture.
-
-Name = str | os.PathLike[str]
 
 UNPREFIXED = "torch"
 """The backend whose classes have names without a prefix, as transformers has them."""
@@ -25,7 +24,8 @@ UNPREFIXED = "torch"
 class AutoConfig:
     """Makes the configuration class that a checkpoint's `model_type` asks for."""
 
-    def __init__(self) -> NoReturn:
+    # Not NoReturn: a type checker would take the class for a function that never returns.
+    def __init__(self) -> None:
         raise TypeError(
             "AutoConfig is not instantiated: call AutoConfig.from_pretrained or AutoConfig.for_model"
         )
@@ -77,10 +77,20 @@ class AutoModel:
         raise TypeError(f"{name} is not instantiated: call {name}.from_pretrained or {name}.from_config")
 
     @classmethod
+    @told(LoadArguments)
     def from_pretrained(
         cls, pretrained_model_name_or_path: Name, *, backend: str | None = None, **arguments: Any
     ) -> Any:
-        """Load a checkpoint; `loadstone.load.story.from_pretrained` tells the arguments and errors.
+        """Load a checkpoint; `loadstone.load.story.from_pretrained` tells the errors.
+
+        Args:
+            pretrained_model_name_or_path: A folder, or a repository on the Hub ("org/name").
+            backend: "torch", "flax", "tensorflow", ...; without it `LOADSTONE_BACKEND` decides, else the installed
+                framework of highest priority.
+            **arguments: Fields of the configuration (`num_labels=3`), which replace the file's.
+
+        Returns:
+            The model, in inference mode; `model.load_report` says what became of every tensor.
 
         Example:
             ```python
@@ -95,11 +105,18 @@ class AutoModel:
         return from_pretrained(pretrained_model_name_or_path, task=cls.task, backend=chosen, **arguments)
 
     @classmethod
-    def from_config(cls, config: Config, *, backend: str | None = None, **arguments: Any) -> Any:
-        """Return a model with fresh weights; `loadstone.load.create.from_config` tells the arguments and errors."""
+    @told(MakeArguments)
+    def from_config(cls, config: Config, *, backend: str | None = None, **options: Any) -> Any:
+        """Return a model with fresh weights; `loadstone.load.create.from_config` tells the errors.
+
+        Args:
+            config: It is copied.
+            backend: As in `from_pretrained`.
+            **options: Keyword arguments of the model class (`add_pooling_layer`).
+        """
         from loadstone.load.create import from_config
 
-        return from_config(config, task=cls.task, backend=cls._backend(backend), **arguments)
+        return from_config(config, task=cls.task, backend=cls._backend(backend), **options)
 
     @classmethod
     def _backend(cls, asked: str | None) -> str | None:
@@ -126,10 +143,14 @@ def auto_class(task: str, backend: str | None, name: str) -> type[AutoModel]:
     return made
 
 
-def lookup(name: str) -> Any:
+def lookup(name: str, *others: str) -> Any:
     """Return what a public name of `loadstone` stands for: an Auto class, a configuration or a model class.
 
     `FlaxBertModel` is the Flax backend's, `BertModel` PyTorch's, `AutoModelForMaskedLM` any backend's.
+
+    Args:
+        name: It.
+        others: Names that are written down elsewhere, and may have been meant too.
 
     Raises:
         AttributeError: If nothing has that name; it names the nearest.
@@ -143,7 +164,7 @@ def lookup(name: str) -> Any:
     for prefix, backends in prefixes().items():
         if name.startswith(prefix) and (found := _ours(name, prefix, backends)):
             return found()
-    return _of_a_plugin(name)
+    return _of_a_plugin(name, others)
 
 
 def _ours(name: str, prefix: str, backends: list[str]) -> Callable[[], Any] | None:
@@ -158,7 +179,7 @@ def _ours(name: str, prefix: str, backends: list[str]) -> Callable[[], Any] | No
     return None
 
 
-def _of_a_plugin(name: str) -> Any:
+def _of_a_plugin(name: str, others: Sequence[str]) -> Any:
     """Return what a name that is not in the table stands for. Raises as `lookup` does."""
     from loadstone.architectures import passed_over, unlisted
 
@@ -171,8 +192,9 @@ def _of_a_plugin(name: str) -> Any:
         if any(_public(name, architecture) for architecture in rivals):
             raise error
     about = "".join(f"; left out: {error.what}" for error, _ in left_out[:3])
+    meant = nearest(name, [*public_names(), *others])
     raise AttributeError(
-        f"module 'loadstone' has no attribute {name!r}; {nearest(name, public_names()) or ''}{about}"
+        f"module 'loadstone' has no attribute {name!r}{f'; {meant}' if meant else ''}{about}"
     )
 
 
