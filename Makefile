@@ -11,7 +11,7 @@ SUITES ?=
 # Where the peers' environments lie: transformers 5 is installed there, the others are left out where they are absent.
 PEERS ?= .peers
 
-.PHONY: help demo test check docs bench format clean
+.PHONY: help demo test check docs names bench format clean
 .NOTPARALLEL: # two installations into one environment would disturb each other
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make test     run all tests, each backend's with its framework alone"
 	@echo "make check    lint, formatting, types"
 	@echo "make docs     write docs/support.md from the tests that ran"
+	@echo "make names    write the table of public names and the types of the top package"
 	@echo "make bench    measure against transformers"
 	@echo "make format   format the code"
 	@echo "make clean    remove everything that the others made"
@@ -36,6 +37,9 @@ check: .venv/.check
 
 docs: .venv/.test
 	$(BIN)/python -m tests.oracle.support
+
+names: .venv/.check
+	$(BIN)/python -m tests.names
 
 bench: .venv/.test $(PEERS)/env5/bin/transformers
 	$(BIN)/python -m tests.benchmarks.run --peers $(abspath $(PEERS))

@@ -25,9 +25,23 @@ _HOMES = {
     "Config": "loadstone.config",
     "GenerationConfig": "loadstone.generate.settings",
     "LoadReport": "loadstone.load.report",
-    "LoadstoneError": "loadstone.errors",
     "plan": "loadstone.load.story",
     "to_backend": "loadstone.model.convert",
+    "ArchitectureError": "loadstone.errors",
+    "ArgumentError": "loadstone.errors",
+    "BackendError": "loadstone.errors",
+    "ChangedFileError": "loadstone.errors",
+    "CheckpointError": "loadstone.errors",
+    "ConfigError": "loadstone.errors",
+    "LoadstoneError": "loadstone.errors",
+    "MatchError": "loadstone.errors",
+    "MissingFrameworkError": "loadstone.errors",
+    "NoConfigError": "loadstone.errors",
+    "NoWeightsError": "loadstone.errors",
+    "OutOfMemoryError": "loadstone.errors",
+    "PlacementError": "loadstone.errors",
+    "PluginError": "loadstone.errors",
+    "SourceError": "loadstone.errors",
 }
 
 # Names that neighbours have and that are looked for here; where they are, and what they take of ours.
@@ -44,13 +58,15 @@ _NEIGHBOURS = {
 
 
 def __getattr__(name: str) -> Any:
-    # `from loadstone import plugins` asks here first; what begins small is a module, or in `_HOMES`.
+    if name == "__all__":
+        return _without_a_framework()
+    # `from loadstone import plugins` asks here first: what begins small is a module, or in `_HOMES`.
     try:
         found = _found(name)
     except AttributeError as error:
         # An import statement asks through this function of Python's, and says nothing of an AttributeError's hint.
         imported = sys._getframe(1).f_code.co_name == "_handle_fromlist"
-        if imported and (name in _NEIGHBOURS or name[0].isupper()):
+        if imported and not _is_module(name):
             raise ImportError(str(error), name=__name__) from error
         raise
     globals()[name] = found
@@ -62,15 +78,34 @@ def _found(name: str) -> Any:
 
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in _NEIGHBOURS or not name[0].isupper():
-        hint = f"; {_NEIGHBOURS[name]}" if name in _NEIGHBOURS else ""
-        raise AttributeError(f"module 'loadstone' has no attribute {name!r}{hint}")
-    from loadstone.auto import lookup
+    if name[0].isupper() and name not in _NEIGHBOURS:
+        from loadstone.auto import lookup
 
-    return lookup(name)
+        return lookup(name, *_HOMES)
+    hint = _NEIGHBOURS.get(name)
+    if hint is None and not name.startswith("_"):
+        from loadstone.errors import nearest
+
+        hint = nearest(name, _HOMES)
+    raise AttributeError(f"module 'loadstone' has no attribute {name!r}{f'; {hint}' if hint else ''}")
+
+
+def _is_module(name: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(f"{__name__}.{name}") is not None
+
+
+def _without_a_framework() -> list[str]:
+    """Return what `from loadstone import *` brings: all but the model classes, which import their framework."""
+    from loadstone import _names
+
+    autos = (f"AutoModelFor{task}" if task else "AutoModel" for task in _names.TASKS)
+    return sorted({*_HOMES, *autos, *_names.CONFIGS})
 
 
 def __dir__() -> list[str]:
     from loadstone.auto import public_names
 
-    return sorted({*globals(), *_HOMES, *public_names()})
+    own = (name for name in globals() if name.startswith("__"))
+    return sorted({"__all__", *own, *_HOMES, *public_names()})

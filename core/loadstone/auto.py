@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from loadstone.architectures import Architecture, Head, architecture_for, architectures, passed_over
-from loadstone.backend import get_backend
-from loadstone.config import Config
+from loadstone import _names
 from loadstone.errors import ArgumentError, nearest
-from loadstone.load.configuration import load_config
-from loadstone.load.create import from_config
-from loadstone.load.story import from_pretrained
-from loadstone.plugins import conflict, prefix_claims, prefixes
+from loadstone.load.arguments import LoadArguments, MakeArguments, told
 
-Name = str | os.PathLike[str]
+if TYPE_CHECKING:
+    from loadstone.architectures import Architecture, Head
+    from loadstone.config import Config
+    from loadstone.source import Name
+
+# All else is imported where it is first used: naming an Auto class costs neither numpy nor an architecture.
 
 UNPREFIXED = "torch"
 """The backend whose classes have names without a prefix, as transformers has them."""
@@ -25,7 +24,8 @@ UNPREFIXED = "torch"
 class AutoConfig:
     """Makes the configuration class that a checkpoint's `model_type` asks for."""
 
-    def __init__(self) -> NoReturn:
+    # Not NoReturn: a type checker would take the class for a function that never returns.
+    def __init__(self) -> None:
         raise TypeError(
             "AutoConfig is not instantiated: call AutoConfig.from_pretrained or AutoConfig.for_model"
         )
@@ -44,6 +44,8 @@ class AutoConfig:
             ConfigError: If config.json is missing, or says something impossible.
             ArgumentError: If an argument is neither known nor a field.
         """
+        from loadstone.load.configuration import load_config
+
         return load_config(pretrained_model_name_or_path, **arguments)
 
     @staticmethod
@@ -54,6 +56,8 @@ class AutoConfig:
             >>> AutoConfig.for_model("bert", num_hidden_layers=2).num_hidden_layers
             2
         """
+        from loadstone.architectures import architecture_for
+
         return architecture_for(model_type).config(**fields)
 
 
@@ -73,10 +77,20 @@ class AutoModel:
         raise TypeError(f"{name} is not instantiated: call {name}.from_pretrained or {name}.from_config")
 
     @classmethod
+    @told(LoadArguments)
     def from_pretrained(
         cls, pretrained_model_name_or_path: Name, *, backend: str | None = None, **arguments: Any
     ) -> Any:
-        """Load a checkpoint; `loadstone.load.story.from_pretrained` tells the arguments and errors.
+        """Load a checkpoint; `loadstone.load.story.from_pretrained` tells the errors.
+
+        Args:
+            pretrained_model_name_or_path: A folder, or a repository on the Hub ("org/name").
+            backend: "torch", "flax", "tensorflow", ...; without it `LOADSTONE_BACKEND` decides, else the installed
+                framework of highest priority.
+            **arguments: Fields of the configuration (`num_labels=3`), which replace the file's.
+
+        Returns:
+            The model, in inference mode; `model.load_report` says what became of every tensor.
 
         Example:
             ```python
@@ -85,13 +99,24 @@ class AutoModel:
             model = AutoModelForCausalLM.from_pretrained("org/name", dtype="auto", device_map="auto")
             ```
         """
+        from loadstone.load.story import from_pretrained
+
         chosen = cls._backend(backend)
         return from_pretrained(pretrained_model_name_or_path, task=cls.task, backend=chosen, **arguments)
 
     @classmethod
-    def from_config(cls, config: Config, *, backend: str | None = None, **arguments: Any) -> Any:
-        """Return a model with fresh weights; `loadstone.load.create.from_config` tells the arguments and errors."""
-        return from_config(config, task=cls.task, backend=cls._backend(backend), **arguments)
+    @told(MakeArguments)
+    def from_config(cls, config: Config, *, backend: str | None = None, **options: Any) -> Any:
+        """Return a model with fresh weights; `loadstone.load.create.from_config` tells the errors.
+
+        Args:
+            config: It is copied.
+            backend: As in `from_pretrained`.
+            **options: Keyword arguments of the model class (`add_pooling_layer`).
+        """
+        from loadstone.load.create import from_config
+
+        return from_config(config, task=cls.task, backend=cls._backend(backend), **options)
 
     @classmethod
     def _backend(cls, asked: str | None) -> str | None:
@@ -118,18 +143,48 @@ def auto_class(task: str, backend: str | None, name: str) -> type[AutoModel]:
     return made
 
 
-def lookup(name: str) -> Any:
+def lookup(name: str, *others: str) -> Any:
     """Return what a public name of `loadstone` stands for: an Auto class, a configuration or a model class.
 
     `FlaxBertModel` is the Flax backend's, `BertModel` PyTorch's, `AutoModelForMaskedLM` any backend's.
+
+    Args:
+        name: It.
+        others: Names that are written down elsewhere, and may have been meant too.
 
     Raises:
         AttributeError: If nothing has that name; it names the nearest.
         PluginError: If two backends claim its prefix.
         MissingFrameworkError: If the class belongs to a framework that is not installed.
     """
-    # Each architecture is asked for everything before the next one is: ours come first, plugins are imported last.
-    for architecture in architectures():
+    if found := _ours(name, "", []):
+        return found()
+    from loadstone.plugins import prefixes
+
+    for prefix, backends in prefixes().items():
+        if name.startswith(prefix) and (found := _ours(name, prefix, backends)):
+            return found()
+    return _of_a_plugin(name, others)
+
+
+def _ours(name: str, prefix: str, backends: list[str]) -> Callable[[], Any] | None:
+    """Return what makes a name of the table, with a prefix that backends claim; None if the table has no such name."""
+    bare = name.removeprefix(prefix)
+    if bare in _names.CONFIGS and not prefix:
+        return functools.partial(_config_class, _names.CONFIGS[bare])
+    if bare in (tasks := {_auto_name(task): task for task in _names.TASKS}):
+        return functools.partial(_auto_class, tasks[bare], prefix, backends, name)
+    if bare in _names.HEADS:
+        return functools.partial(_listed_class, bare, prefix, backends)
+    return None
+
+
+def _of_a_plugin(name: str, others: Sequence[str]) -> Any:
+    """Return what a name that is not in the table stands for. Raises as `lookup` does."""
+    from loadstone.architectures import passed_over, unlisted
+
+    # Each architecture is asked for everything before the next one is: plugins are imported one by one.
+    for architecture in unlisted():
         if found := _public(name, architecture):
             return found()
     left_out = list(passed_over())
@@ -137,49 +192,74 @@ def lookup(name: str) -> Any:
         if any(_public(name, architecture) for architecture in rivals):
             raise error
     about = "".join(f"; left out: {error.what}" for error, _ in left_out[:3])
+    meant = nearest(name, [*public_names(), *others])
     raise AttributeError(
-        f"module 'loadstone' has no attribute {name!r}; {nearest(name, public_names()) or ''}{about}"
+        f"module 'loadstone' has no attribute {name!r}{f'; {meant}' if meant else ''}{about}"
     )
 
 
 def _public(name: str, architecture: Architecture) -> Callable[[], Any] | None:
     """Return what makes a public name of an architecture, or None if it has no such name."""
+    from loadstone.plugins import prefixes
+
     if architecture.config.__name__ == name:
         return lambda: architecture.config
     prefixed = [(prefix, backends) for prefix, backends in prefixes().items() if name.startswith(prefix)]
     for prefix, backends in [*prefixed, ("", [])]:
         for head in architecture.heads:
-            if name.removeprefix(prefix) == f"AutoModel{'For' * bool(head.task)}{head.task}":
+            if name.removeprefix(prefix) == _auto_name(head.task):
                 return functools.partial(_auto_class, head.task, prefix, backends, name)
             if name.removeprefix(prefix) == head.class_name:
                 return functools.partial(_model_class, architecture, head, prefix, backends)
     return None
 
 
+def _auto_name(task: str) -> str:
+    return f"AutoModelFor{task}" if task else "AutoModel"
+
+
+def _config_class(model_type: str) -> type[Config]:
+    from loadstone.architectures.registry import built_in
+
+    return built_in()[model_type].config
+
+
 def _auto_class(task: str, prefix: str, backends: list[str], name: str) -> type[AutoModel]:
     return auto_class(task, _only(prefix, backends), name)
 
 
+def _listed_class(class_name: str, prefix: str, backends: list[str]) -> type:
+    from loadstone.architectures import find_head
+
+    found = find_head(class_name)
+    assert found, class_name  # the table names it
+    return _model_class(*found, prefix, backends)
+
+
 def _model_class(architecture: Architecture, head: Head, prefix: str, backends: list[str]) -> type:
+    from loadstone.backend import get_backend
+
     return get_backend(_only(prefix, backends) or UNPREFIXED).model_class(architecture, head)
 
 
 def _only(prefix: str, backends: list[str]) -> str | None:
     """Return the one backend that claims a prefix; None for no prefix."""
     if len(backends) > 1:
+        from loadstone.plugins import conflict, prefix_claims
+
         rivals = prefix_claims()[prefix]
         raise conflict(f"{len(rivals)} backends claim the class prefix {prefix!r}", rivals)
     return backends[0] if backends else None
 
 
-def _tasks() -> set[str]:
-    return {head.task for architecture in architectures() for head in architecture.heads}
-
-
 def public_names() -> list[str]:
     """Return every name that `lookup` finds."""
-    names = {f"AutoModelFor{task}" if task else "AutoModel" for task in _tasks()}
-    for architecture in architectures():
-        names |= {head.class_name for head in architecture.heads}
-    prefixed = {prefix + name for prefix in prefixes() for name in names}
-    return sorted(names | prefixed | {architecture.config.__name__ for architecture in architectures()})
+    from loadstone.architectures import unlisted
+    from loadstone.plugins import prefixes
+
+    others = list(unlisted())
+    classes = {*_names.HEADS, *map(_auto_name, _names.TASKS)}
+    for architecture in others:
+        classes |= {name for head in architecture.heads for name in (head.class_name, _auto_name(head.task))}
+    prefixed = {prefix + name for prefix in prefixes() for name in classes}
+    return sorted(classes | prefixed | {*_names.CONFIGS} | {one.config.__name__ for one in others})

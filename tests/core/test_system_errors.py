@@ -81,7 +81,7 @@ def test_what_may_not_be_read(folder):
             path.chmod(0)
         program = f"""
 import os, errno
-import numpy, safetensors, huggingface_hub.constants
+import numpy, safetensors, huggingface_hub.constants, loadstone.load.story  # all that is imported later, while it may be read
 from loadstone import AutoConfig
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.errors import SourceError

@@ -21,6 +21,7 @@ STAMPS = {
     "bench": "test",
     "format": "check",
     "docs": "test",
+    "names": "check",
 }
 """Target -> the stamp of what it installs."""
 

@@ -14,7 +14,14 @@ import pytest
 
 from tests.packaging.layout import ROOT, SOURCES, packages
 
-DATA = {"py.typed", "config.json", "generation_config.json", "model.safetensors"}
+DATA = {
+    "py.typed",
+    "__init__.pyi",
+    "loading.pyi",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+}
 """Names of what is shipped and is no Python."""
 
 
@@ -66,6 +73,7 @@ def test_the_demo_checkpoint_and_the_type_markers_are_in_the_wheel(listing):
     for name in ("config.json", "generation_config.json", "model.safetensors"):
         assert f"loadstone/demo_checkpoint/{name}" in listing
     assert {f"{package}/py.typed" for package in packages()} <= listing
+    assert {"loadstone/__init__.pyi", "loadstone/model/loading.pyi"} <= listing
 
 
 def test_the_licence_is_in_the_wheel(wheel, listing):

@@ -2,7 +2,7 @@
 
 A family's file defines its configuration classes, the function that resolves a configuration into a typed spec,
 and `ARCHITECTURES`, the records that the engine reads. Adding a family takes one file here and one in each
-backend's `models` folder; both are found by name.
+backend's `models` folder, and `make names`, which writes the table of names by which both are found.
 """
 
 from loadstone.architectures.arrangements import Arrangement, Split
@@ -16,6 +16,7 @@ from loadstone.architectures.registry import (
     heads_named,
     model_types,
     passed_over,
+    unlisted,
 )
 from loadstone.architectures.rope import RopeGrowth, RopeSpec, rope_spec
 from loadstone.architectures.specs import (
@@ -62,4 +63,5 @@ __all__ = [
     "resolve_spec",
     "rope_spec",
     "said_numbers",
+    "unlisted",
 ]

@@ -6,26 +6,49 @@ import contextlib
 import functools
 import importlib
 import itertools
-import pkgutil
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, MutableMapping
 
-from loadstone import plugins
+from loadstone import _names, plugins
 from loadstone.architectures.records import Architecture, Head
 from loadstone.architectures.typos import meant
 from loadstone.config import Config
 from loadstone.errors import ArchitectureError, ConfigError, LoadstoneError
 
 
+class _Families(MutableMapping[str, Architecture]):
+    """Model type -> architecture; a family's file is imported when one of its model types is asked for."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Architecture | None] = dict.fromkeys(_names.FAMILIES)
+
+    def __getitem__(self, model_type: str) -> Architecture:
+        found: Architecture | None = self._found[model_type]
+        if found is None:
+            module = importlib.import_module(f"{__package__}.{_names.FAMILIES[model_type]}")
+            found = next(one for one in module.ARCHITECTURES if one.model_type == model_type)
+            self._found[model_type] = found
+        return found
+
+    def __setitem__(self, model_type: str, architecture: Architecture) -> None:
+        self._found[model_type] = architecture
+
+    def __delitem__(self, model_type: str) -> None:
+        del self._found[model_type]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __contains__(self, model_type: object) -> bool:
+        return model_type in self._found  # without importing what is only asked about
+
+
 @functools.cache
-def built_in() -> dict[str, Architecture]:
-    """Return model type -> architecture for the families in this package; a new file is found by being there."""
-    found: dict[str, Architecture] = {}
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)], f"{__package__}."):
-        # The modules that describe no family (records, specs, ...) hold no such list.
-        for architecture in getattr(importlib.import_module(module.name), "ARCHITECTURES", ()):
-            found[architecture.model_type] = architecture
-    return found
+def built_in() -> MutableMapping[str, Architecture]:
+    """Return model type -> architecture for the families in this package, as the table of names lists them."""
+    return _Families()
 
 
 def architecture_for(model_type: str) -> Architecture:
@@ -85,7 +108,14 @@ def model_types() -> tuple[str, ...]:
 
 def architectures() -> Iterator[Architecture]:
     """Yield every architecture: ours, then those of working plugins, each imported when its turn comes."""
-    yield from built_in().values()
+    for model_type in _names.FAMILIES:
+        yield built_in()[model_type]
+    yield from unlisted()
+
+
+def unlisted() -> Iterator[Architecture]:
+    """Yield the architectures of which the table of names says nothing: those of working plugins."""
+    yield from (built_in()[model_type] for model_type in built_in() if model_type not in _names.FAMILIES)
     for model_type in plugins.claims_of("architecture"):
         try:
             yield architecture_for(model_type)
@@ -129,15 +159,20 @@ def architecture_of(config: Config) -> Architecture:
 def heads_named(class_name: str) -> Iterator[tuple[Architecture, Head]]:
     """Yield every architecture and head of an unprefixed class name, those of two claimants on a model type too."""
     strangers = (architecture for _, found in passed_over() for architecture in found)
-    for architecture in itertools.chain(architectures(), strangers):
+    ours = (built_in()[model_type] for model_type, _ in filter(None, [_names.HEADS.get(class_name)]))
+    for architecture in itertools.chain(ours, unlisted(), strangers):
         for head in architecture.heads:
             if head.class_name == class_name:
                 yield architecture, head
 
 
 def find_head(class_name: str) -> tuple[Architecture, Head] | None:
-    """Return the architecture and head of an unprefixed class name such as "BertForMaskedLM", or None."""
-    for architecture in architectures():
+    """Return the architecture and head of an unprefixed class name such as "BertForMaskedLM", or None.
+
+    A class of ours imports its own family alone; plugins are imported for a name that we do not have.
+    """
+    listed = _names.HEADS.get(class_name)
+    for architecture in [built_in()[listed[0]]] if listed else unlisted():
         for head in architecture.heads:
             if head.class_name == class_name:
                 return architecture, head

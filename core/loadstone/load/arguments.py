@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
-from collections.abc import Mapping
-from typing import Any
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from loadstone.architectures import Head
-from loadstone.backend.seeds import whole_number
-from loadstone.config import Config
 from loadstone.errors import ArgumentError, nearest
+
+if TYPE_CHECKING:
+    from loadstone.architectures import Head
+    from loadstone.config import Config
 
 # Known to transformers' users; what they ask for is always so, or has no meaning here.
 ACCEPTED = frozenset({"low_cpu_mem_usage", "from_pt", "weights_only", "resume_download"})
@@ -26,12 +29,40 @@ ELSEWHERE = {
     "code_revision": "leave it out: no code of a checkpoint is run",
     "adapter_kwargs": "add the adapter with PEFT's PeftModel.from_pretrained after loading",
 }
+Function = TypeVar("Function", bound=Callable[..., Any])
 READ_MODES = ("auto", "map", "copy")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LoadArguments:
-    """What a caller of `from_pretrained` may say beside the name; see there."""
+    """What a caller of `from_pretrained` may say beside the name.
+
+    Attributes:
+        config: A configuration, or where to load one from, in place of the checkpoint's.
+        dtype: "auto" (the default: the configuration's dtype, else the file's), "stored" (each tensor as it lies), or a dtype
+            by name or as a framework's object; also as `torch_dtype`.
+        revision: The branch, tag or commit of a repository.
+        subfolder: The folder of the repository that holds the checkpoint.
+        variant: "fp16" loads `model.fp16.safetensors`.
+        cache_dir: Where downloads are kept, as in huggingface_hub.
+        token: For repositories that are not public, as in huggingface_hub.
+        force_download: Fetch what the cache has too.
+        local_files_only: Open no socket.
+        use_safetensors: True or None; pickles are not read yet.
+        device_map: None (the default device), "auto", a device, or module -> device where all are one.
+        key_mapping: Regular expressions, pattern -> replacement, applied to stored names.
+        strict: True: any surplus tensor is an error; False: none is; None: one that only a wrong configuration explains is.
+        read: "auto", "map" or "copy"; see docs/architecture.md.
+        ignore_mismatched_sizes: Draw parameters afresh whose stored shape differs.
+        output_loading_info: Return the model and a dict of missing, unexpected and mismatched keys.
+        ignore_adapter: Load the whole weights alone where a PEFT adapter lies beside them; that is an error else.
+        model_type: "bert", say: of a config.json that does not say it, or in its place.
+        trust_remote_code: No code of a checkpoint is run whatever it says; the report tells where there is some.
+        attn_implementation: "sdpa" or "eager".
+        seed: A number that decides what a new task head is drawn as, the same in every framework; None: the framework's own
+            generator decides, as in `from_config`.
+        rngs: In Flax, an `nnx.Rngs` or a key in the place of `seed`.
+    """
 
     config: Config | str | os.PathLike[str] | None = None
     dtype: object = None
@@ -60,6 +91,53 @@ class LoadArguments:
         """Return the arguments that say where files come from."""
         names = ("revision", "subfolder", "cache_dir", "token", "force_download", "local_files_only")
         return {name: getattr(self, name) for name in names}
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MakeArguments:
+    """What a caller of `from_config` may say beside the configuration.
+
+    Attributes:
+        dtype: A dtype; None: the configuration's, else float32.
+        attn_implementation: "sdpa" or "eager".
+        seed: The same seed gives the same numbers in every backend; None: the framework's own generator decides
+            (`torch.manual_seed`, `tf.random.set_seed`), and where it has none, the numbers differ from call to call.
+        rngs: In Flax, an `nnx.Rngs` or a key of JAX's in place of a seed.
+    """
+
+    dtype: object = None
+    attn_implementation: str | None = None
+    seed: int | None = None
+    rngs: object = None
+
+
+def told(record: type) -> Callable[[Function], Function]:
+    """Show the fields of a record as keywords of a function that takes them as `**arguments`.
+
+    `inspect.signature` tells them with their types and defaults, and `help` with their text, from the one place where they
+    are written down.
+    """
+
+    def tell(function: Function) -> Function:
+        signature = inspect.signature(function)
+        *named, rest = signature.parameters.values()
+        keywords = [
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
+            )
+            for field in dataclasses.fields(record)
+        ]
+        function.__signature__ = signature.replace(parameters=[*named, *keywords, rest])  # type: ignore[attr-defined]
+        text, listed = function.__doc__ or "", (inspect.getdoc(record) or "").partition("Attributes:\n")[2]
+        start = text.rfind("\n", 0, text.find(f"**{rest.name}: ")) + 1
+        if start and listed:  # `python -OO` leaves neither
+            margin = text[start : text.index("*", start)]
+            function.__doc__ = (
+                f"{text[:start]}{textwrap.indent(textwrap.dedent(listed), margin)}\n{text[start:]}"
+            )
+        return function
+
+    return tell
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(LoadArguments))
@@ -104,6 +182,8 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
             hint=nearest(str(found.read), READ_MODES) or "leave it out",
         )
     if found.seed is not None:
+        from loadstone.backend.seeds import whole_number
+
         whole_number(found.seed)
     return found, rest
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from loadstone.backend.seeds import choose_seed
 from loadstone.config import Config
 from loadstone.dtypes import nbytes
 from loadstone.errors import ArgumentError, human_bytes, memory_told, nearest, out_of_memory
+from loadstone.load.arguments import MakeArguments, told
 from loadstone.load.fresh import draw
 from loadstone.load.proof import Witness
 from loadstone.load.target import Target, choose_target
@@ -18,6 +20,7 @@ from loadstone.planning.dtype import DTypePolicy, dtype_policy
 from loadstone.planning.records import Assignment
 
 
+@told(MakeArguments)
 @memory_told("to make a model")
 def from_config(
     config: Config,
@@ -25,10 +28,6 @@ def from_config(
     task: str = "",
     model_class: type | None = None,
     backend: str | None = None,
-    dtype: object = None,
-    attn_implementation: str | None = None,
-    seed: int | None = None,
-    rngs: object = None,
     **options: Any,
 ) -> Any:
     """Return a model with fresh weights, in training mode, on the framework's default device.
@@ -41,12 +40,7 @@ def from_config(
         task: As in `from_pretrained`.
         model_class: As in `from_pretrained`.
         backend: As in `from_pretrained`.
-        dtype: A dtype; None: the configuration's, else float32.
-        attn_implementation: "sdpa" or "eager".
-        seed: The same seed gives the same numbers in every backend; None: the framework's own generator decides
-            (`torch.manual_seed`, `tf.random.set_seed`), and where it has none, the numbers differ from call to call.
-        rngs: In Flax, an `nnx.Rngs` or a key of JAX's in place of a seed.
-        **options: Keyword arguments of the model class (`add_pooling_layer`).
+        **options: What `MakeArguments` lists, or keyword arguments of the model class (`add_pooling_layer`).
 
     Raises:
         ArchitectureError: If there is no such class.
@@ -56,14 +50,14 @@ def from_config(
     """
     config = copy.deepcopy(config)
     target = choose_target(config, task, model_class, backend)
+    known = [field.name for field in dataclasses.fields(MakeArguments)]
+    given = MakeArguments(**{name: options.pop(name) for name in known if name in options})
     unknown = [name for name in options if name not in target.head.options]
     if unknown:
-        known = (*target.head.options, "dtype", "attn_implementation", "seed", "rngs", "backend")
-        raise ArgumentError(
-            f"from_config() knows no argument {unknown[0]!r}", hint=nearest(unknown[0], known)
-        )
-    policy = dtype_policy(dtype, config=config, index=None, architecture=target.architecture)
-    model = target.build(config, policy, attn_implementation=attn_implementation, options=options)
+        hint = nearest(unknown[0], [*target.head.options, *known, "backend"])
+        raise ArgumentError(f"from_config() knows no argument {unknown[0]!r}", hint=hint)
+    policy = dtype_policy(given.dtype, config=config, index=None, architecture=target.architecture)
+    model = target.build(config, policy, attn_implementation=given.attn_implementation, options=options)
     device = target.backend.device(None)
     placement = Placement.on(device)
     fresh, tied = _all_fresh(target, config, policy, model)
@@ -71,7 +65,16 @@ def from_config(
     witness = Witness(target.backend, placement, assignments)
     if not device.is_abstract:
         check_room(fresh, placement)
-        put_fresh(target, config, model, fresh, seed=seed, rngs=rngs, placement=placement, witness=witness)
+        put_fresh(
+            target,
+            config,
+            model,
+            fresh,
+            seed=given.seed,
+            rngs=given.rngs,
+            placement=placement,
+            witness=witness,
+        )
     for assignment in tied:
         target.backend.tie(model, assignment.name, assignment.to)
     target.backend.compute(model, placement)

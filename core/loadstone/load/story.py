@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +12,7 @@ from loadstone.backend import Model, Parameter, Placement, get_backend
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.config import Config
 from loadstone.errors import logger_of, memory_told
-from loadstone.load.arguments import parse_arguments
+from loadstone.load.arguments import LoadArguments, parse_arguments, told
 from loadstone.load.collector import paused_collector
 from loadstone.load.decide import Prepared, prepare, report_of
 from loadstone.load.install import fill, read_parameters
@@ -26,13 +25,12 @@ from loadstone.planning.fold import fold
 from loadstone.planning.match import match
 from loadstone.planning.place import with_values
 from loadstone.planning.records import COUNTS_ANEW, LoadPlan
-from loadstone.source import resolve
+from loadstone.source import Name, resolve
 
 logger = logger_of(__name__)
 
-Name = str | os.PathLike[str]
 
-
+@told(LoadArguments)
 @memory_told("to load the checkpoint")
 def from_pretrained(
     pretrained_model_name_or_path: Name,
@@ -50,28 +48,8 @@ def from_pretrained(
         model_class: The class to load into, instead of the task's; the model classes pass it.
         backend: "torch", "flax", "tensorflow", ...; without it `LOADSTONE_BACKEND` decides, else the installed
             framework of highest priority.
-        **arguments: Any of the following, or any field of the configuration (`num_labels=3`), which then replaces
+        **arguments: What `LoadArguments` lists, or any field of the configuration (`num_labels=3`), which then replaces
             the file's.
-
-            * `config`: a configuration, or where to load one from, in place of the checkpoint's.
-            * `dtype` (or `torch_dtype`): "auto" (the default: the configuration's dtype, else the file's), "stored" (each
-              tensor as it lies), or a dtype by name or as a framework's object.
-            * `revision`, `subfolder`, `cache_dir`, `token`, `force_download`, `local_files_only`: as in huggingface_hub.
-            * `variant`: "fp16" loads `model.fp16.safetensors`.
-            * `use_safetensors`: True or None; pickles are not read yet.
-            * `device_map`: None (the default device), "auto", a device, or module -> device where all are one.
-            * `key_mapping`: regular expressions, pattern -> replacement, applied to stored names.
-            * `strict`: True: any surplus tensor is an error; False: none is; None: one that only a wrong configuration
-              explains is.
-            * `read`: "auto", "map" or "copy"; see docs/architecture.md.
-            * `ignore_mismatched_sizes`: draw parameters afresh whose stored shape differs.
-            * `ignore_adapter`: True loads the whole weights alone where a PEFT adapter lies beside them; that is an error else.
-            * `model_type`: "bert", say: of a config.json that does not say it, or in its place.
-            * `trust_remote_code`: no code of a checkpoint is run whatever it says; the report tells where there is some.
-            * `output_loading_info`: return the model and a dict of missing, unexpected and mismatched keys.
-            * `attn_implementation`: "sdpa" or "eager".
-            * `seed`: a number that decides what a new task head is drawn as, the same in every framework; None: the
-              framework's own generator decides, as in `from_config`. `rngs`: in Flax, an `nnx.Rngs` or a key in its place.
 
     Returns:
         The model, in inference mode; `model.load_report` says what became of every tensor.
@@ -98,6 +76,7 @@ def from_pretrained(
     return (model, model.load_report.loading_info()) if given.output_loading_info else model
 
 
+@told(LoadArguments)
 @memory_told("to plan the load")
 def plan(
     pretrained_model_name_or_path: Name,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone.config import Config
 from loadstone.dtypes import nbytes
 from loadstone.errors import ArchitectureError, ArgumentError
+from loadstone.model.loading import Loading
 from loadstone.model.outputs import ModelOutput
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Described:
             raise AttributeError(str(error)) from error
 
 
-class Pretrained:
+class Pretrained(Loading):
     """Mixed into each backend's model base class.
 
     Attributes:
@@ -108,30 +108,6 @@ class Pretrained:
         return get_backend(cls.backend_name).model_class(architecture, architecture.heads[0])(
             config, **options
         )
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **arguments: Any) -> Self:
-        """Load a checkpoint into this class; `loadstone.load.story.from_pretrained` tells the arguments and errors.
-
-        Example:
-            ```python
-            from loadstone import LlamaForCausalLM
-
-            model = LlamaForCausalLM.from_pretrained("org/name", dtype="auto")
-            ```
-        """
-        from loadstone.load.story import from_pretrained
-
-        model: Self = from_pretrained(pretrained_model_name_or_path, model_class=cls, **arguments)
-        return model
-
-    @classmethod
-    def from_config(cls, config: Config, **arguments: Any) -> Self:
-        """Return a model of this class with fresh weights; `loadstone.load.create.from_config` tells the arguments."""
-        from loadstone.load.create import from_config
-
-        model: Self = from_config(config, model_class=cls, **arguments)
-        return model
 
     def save_pretrained(
         self,

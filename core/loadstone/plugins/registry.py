@@ -14,14 +14,16 @@ import importlib.util
 import os
 import traceback
 from collections.abc import Iterator
-from importlib.metadata import Distribution, EntryPoint
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
 from loadstone.errors import LoadstoneError, MissingFrameworkError, PluginError, logger_of, nearest
 from loadstone.plugins import hookspecs
 from loadstone.plugins.hookspecs import ArchitectureRecord, BackendRecord
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
 
 GROUP = "loadstone"
 FIRST_PARTY = "loadstone"
@@ -101,7 +103,7 @@ def _entries(distribution: Distribution) -> list[tuple[EntryPoint, str]]:
 
 def _claim(entry: EntryPoint, owner: str) -> Claim:
     # "loadstone_flax.plugin [Flax, 20]": class prefix and priority stand where the extras of an entry point do.
-    readable = EntryPoint.pattern.match(entry.value) is not None
+    readable = entry.pattern.match(entry.value) is not None
     words = entry.extras if readable else []
     numbers = [int(word) for word in words if word.isdigit()]
     disabled = os.environ.get(DISABLED, "").replace(",", " ").split()

@@ -7,6 +7,6 @@ commit, from which files are fetched and bytes are read.
 from loadstone.source.hub_errors import HubUnreachableError
 from loadstone.source.lookup import resolve
 from loadstone.source.names import safe_name
-from loadstone.source.snapshot import Snapshot, SourceFile
+from loadstone.source.snapshot import Name, Snapshot, SourceFile
 
-__all__ = ["HubUnreachableError", "Snapshot", "SourceFile", "resolve", "safe_name"]
+__all__ = ["HubUnreachableError", "Name", "Snapshot", "SourceFile", "resolve", "safe_name"]
