@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn
 
@@ -15,8 +14,7 @@ from loadstone.load.configuration import load_config
 from loadstone.load.create import from_config
 from loadstone.load.story import from_pretrained
 from loadstone.plugins import conflict, prefix_claims, prefixes
-
-Name = str | os.PathLike[str]
+from loadstone.source import Name
 
 UNPREFIXED = "torch"
 """The backend whose classes have names without a prefix, as transformers has them."""

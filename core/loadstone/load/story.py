@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -26,11 +25,9 @@ from loadstone.planning.fold import fold
 from loadstone.planning.match import match
 from loadstone.planning.place import with_values
 from loadstone.planning.records import COUNTS_ANEW, LoadPlan
-from loadstone.source import resolve
+from loadstone.source import Name, resolve
 
 logger = logger_of(__name__)
-
-Name = str | os.PathLike[str]
 
 
 @memory_told("to load the checkpoint")
@@ -45,7 +42,8 @@ def from_pretrained(
     """Load a checkpoint.
 
     Args:
-        pretrained_model_name_or_path: A folder, or a repository on the Hub ("org/name").
+        pretrained_model_name_or_path: A folder, a repository on the Hub ("org/name"), an address ("scheme://...", of which a
+            plugin brings the scheme), or a `loadstone.source.Snapshot`.
         task: What follows `AutoModelFor`, "" for the base model; the Auto classes pass it.
         model_class: The class to load into, instead of the task's; the model classes pass it.
         backend: "torch", "flax", "tensorflow", ...; without it `LOADSTONE_BACKEND` decides, else the installed
@@ -57,8 +55,8 @@ def from_pretrained(
             * `dtype` (or `torch_dtype`): "auto" (the default: the configuration's dtype, else the file's), "stored" (each
               tensor as it lies), or a dtype by name or as a framework's object.
             * `revision`, `subfolder`, `cache_dir`, `token`, `force_download`, `local_files_only`: as in huggingface_hub.
-            * `variant`: "fp16" loads `model.fp16.safetensors`.
-            * `use_safetensors`: True or None; pickles are not read yet.
+            * `variant`: "fp16" loads the weights that have it in their names.
+            * `use_safetensors`: True takes no other format; pickles are not read yet.
             * `device_map`: None (the default device), "auto", a device, or module -> device where all are one.
             * `key_mapping`: regular expressions, pattern -> replacement, applied to stored names.
             * `strict`: True: any surplus tensor is an error; False: none is; None: one that only a wrong configuration
@@ -80,7 +78,8 @@ def from_pretrained(
         SourceError: If the folder, repository, revision or a file cannot be found or fetched.
         ConfigError: If config.json is missing, or says something impossible.
         ArchitectureError: If the architecture, or the backend, has no such class.
-        ArgumentError: If an argument is unknown.
+        ArgumentError: If an argument is unknown, or the source does not take it.
+        PluginError: If the scheme or the format is a plugin's, and that is not there or fails.
         CheckpointError: If the files are damaged, or an adapter lies beside them.
         MatchError: If tensors and parameters do not fit together.
         PlacementError: If no device can hold the model.

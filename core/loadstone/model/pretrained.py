@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from loadstone.architectures import Architecture, ClassifierSpec, Head
     from loadstone.generate.settings import GenerationConfig
     from loadstone.load.report import LoadReport
+    from loadstone.source import Name
 
 
 class Described:
@@ -110,7 +110,7 @@ class Pretrained:
         )
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **arguments: Any) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: Name, **arguments: Any) -> Self:
         """Load a checkpoint into this class; `loadstone.load.story.from_pretrained` tells the arguments and errors.
 
         Example:
@@ -155,7 +155,7 @@ class Pretrained:
             state_dict: Values to save in place of the model's own, as its framework's arrays under its parameters' names.
             push_to_hub: Push what was saved to the Hub too.
             max_shard_size: Bytes of tensors in a file, as a number or a text such as "5GB".
-            variant: Part of the weights' names: `model.<variant>.safetensors`.
+            variant: Part of the weights' names, e.g. "fp16".
             token: Of the push, as in `push_to_hub`.
             safe_serialization: True; pickles are not written.
             save_function: Taken from scripts that pass `accelerator.save`. As in transformers it would write pickles, and

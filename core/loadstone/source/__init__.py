@@ -1,4 +1,4 @@
-"""Where checkpoints come from: a folder of this machine, or a repository on the Hub.
+"""Where checkpoints come from: a folder of this machine, a repository on the Hub, or where a plugin's scheme leads.
 
 `resolve` turns what the user said into a `Snapshot`: an immutable list of files with their sizes, at one
 commit, from which files are fetched and bytes are read.
@@ -7,6 +7,6 @@ commit, from which files are fetched and bytes are read.
 from loadstone.source.hub_errors import HubUnreachableError
 from loadstone.source.lookup import resolve
 from loadstone.source.names import safe_name
-from loadstone.source.snapshot import Snapshot, SourceFile
+from loadstone.source.snapshot import Name, Snapshot, SourceFile
 
-__all__ = ["HubUnreachableError", "Snapshot", "SourceFile", "resolve", "safe_name"]
+__all__ = ["HubUnreachableError", "Name", "Snapshot", "SourceFile", "resolve", "safe_name"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -153,3 +154,7 @@ def summary(names: Iterable[str], *, limit: int = 6) -> str:
         return "no files"
     rest = f" and {len(listed) - limit:,} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + rest
+
+
+Name = str | os.PathLike[str] | Snapshot
+"""How a caller names a checkpoint: a folder, a repository, an address, or what was opened already."""
