@@ -159,9 +159,35 @@ main()
 
 
 def test_it_is_inspected(site, checkpoint):
-    found = json.loads(run(INSPECT, site, checkpoint[0]).stdout)
-    assert [file["name"] for file in found["files"]] == ["weights.raw"]
+    folder, _ = checkpoint
+    found = json.loads(run(INSPECT, site, folder).stdout)
+    assert [(file["name"], file["tensors"]) for file in found["files"]] == [("weights.raw", 2)]
     assert found["problems"] == []
+    (folder / "weights.json").write_text("{")
+    found = json.loads(run(INSPECT, site, folder, check=False).stdout)
+    assert [(file["name"], file["tensors"]) for file in found["files"]] == [("weights.raw", None)]
+    assert [problem["what"] for problem in found["problems"]] == ["weights.json is no JSON"]
+
+
+CHANGED = """
+import sys
+from pathlib import Path
+import loadstone
+from loadstone_shelf.raw import Raw
+
+def check(self, paths, times=[1]):
+    if times:
+        times.pop()
+        with open(Path(sys.argv[1]) / "weights.raw", "r+b") as stream:
+            stream.write(bytes(8))
+
+Raw.check = check
+loadstone.AutoModelForCausalLM.from_pretrained(sys.argv[1], backend="plain")
+"""
+
+
+def test_its_files_are_watched_while_they_are_loaded(site, checkpoint):
+    assert "ChangedFileError" in run(CHANGED, site, checkpoint[0], check=False).stderr
 
 
 PLUGIN = """

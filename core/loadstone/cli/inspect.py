@@ -25,6 +25,7 @@ from loadstone.errors import CheckpointError, ConfigError, LoadstoneError, Plugi
 from loadstone.load.configuration import Asked, read_config
 from loadstone.load.custom_code import own_code
 from loadstone.planning.fold import fold
+from loadstone.plugins import answerable
 from loadstone.read.progress import byte_bar
 from loadstone.source import Name, Snapshot, resolve
 
@@ -297,8 +298,9 @@ def _salvage(snapshot: Snapshot, variant: str | None, problems: tuple[Problem, .
         weights = find_weights(snapshot, variant=variant)
     except CheckpointError:
         return _left_over(snapshot, variant, problems)
-    names = _named(snapshot, weights, variant)
-    return _Weights(names=names, headers=_headers(snapshot, names, weights.format), problems=problems)
+    with answerable(weights.claim, "fails to tell what it can read"):
+        names = _named(snapshot, weights, variant)
+        return _Weights(names=names, headers=_headers(snapshot, names, weights.format), problems=problems)
 
 
 def _named(snapshot: Snapshot, weights: Weights, variant: str | None) -> tuple[str, ...]:
@@ -311,9 +313,10 @@ def _named(snapshot: Snapshot, weights: Weights, variant: str | None) -> tuple[s
 
 def _left_over(snapshot: Snapshot, variant: str | None, problems: tuple[Problem, ...]) -> _Weights:
     """Read files of weights that lie there without the one from which a load starts."""
-    for _, format in formats():
-        if names := tuple(_held(snapshot, format, variant)):
-            return _Weights(names=names, headers=_headers(snapshot, names, format), problems=problems)
+    for claim, format in formats():
+        with answerable(claim, "fails to tell what it can read"):
+            if names := tuple(_held(snapshot, format, variant)):
+                return _Weights(names=names, headers=_headers(snapshot, names, format), problems=problems)
     return _Weights(names=(), headers={}, problems=problems)
 
 

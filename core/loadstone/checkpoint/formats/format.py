@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
+from loadstone.errors import CheckpointError
 
 if TYPE_CHECKING:
     from loadstone.source import Snapshot
@@ -60,9 +61,9 @@ class Format(ABC):
         return self.read_index(snapshot, entry).files
 
     def salvage(self, snapshot: Snapshot, file: str) -> Sequence[TensorInfo]:
-        """Return the tensors of one file of a checkpoint whose index could not be read.
+        """Return the tensors of one file, told by itself, of a checkpoint whose index could not be read.
 
         Raises:
-            CheckpointError: If the file cannot be read either.
+            CheckpointError: If the file cannot be read either, or does not say what it holds.
         """
-        return [info for info in self.read_index(snapshot, file).tensors.values() if info.file == file]
+        raise CheckpointError(f"{file} does not say itself what it holds", where=snapshot.location)
