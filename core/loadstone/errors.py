@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import logging
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 
 MAX_LINES = 15
@@ -255,3 +256,12 @@ def nearest(name: str, known: Iterable[str], *, limit: int = 3, cutoff: float = 
         return None
     listed = matches[0] if len(matches) == 1 else f"{', '.join(matches[:-1])} or {matches[-1]}"
     return f"did you mean {listed}?"
+
+
+def shown(value: object) -> str:
+    """Return a value from a file as it may stand in a message: quoted, on one line, and short."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 from loadstone.backend import Model
 from loadstone.load.story import load_into
+from loadstone.source import Name
 
 __all__ = ["load_sharded_checkpoint"]
 
@@ -19,13 +19,13 @@ class IncompatibleKeys(NamedTuple):
 
 
 def load_sharded_checkpoint(
-    model: Model, folder: str | os.PathLike[str], strict: bool = True, prefer_safe: bool = True
+    model: Model, folder: Name, strict: bool = True, prefer_safe: bool = True
 ) -> IncompatibleKeys:
     """Load a checkpoint into a model that exists, in place; its dtype and device stay.
 
     Args:
         model: A model of any backend.
-        folder: Holds `model.safetensors` or shards with their index.
+        folder: Holds the weights in one file, or in shards with their index.
         strict: Raise where a parameter has no tensor or a tensor no parameter; else leave such parameters as they are.
         prefer_safe: False would prefer pickles, which are not read yet.
 

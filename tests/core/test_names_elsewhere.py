@@ -10,7 +10,7 @@ from checkpoint_files import arrays, save
 import loadstone
 from loadstone.architectures import meant, model_types
 from loadstone.auto import AutoConfig
-from loadstone.checkpoint.absent import no_weights
+from loadstone.checkpoint.formats.absent import no_weights
 from loadstone.cli.inspect import inspect
 from loadstone.errors import ArgumentError, ConfigError
 from loadstone.load.arguments import ELSEWHERE, parse_arguments

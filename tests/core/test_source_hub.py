@@ -9,7 +9,7 @@ import sys
 import pytest
 from repository import CONFIG, FILES, NAME, WEIGHTS
 
-from loadstone.errors import SourceError
+from loadstone.errors import ArgumentError, SourceError
 from loadstone.source import HubUnreachableError, resolve
 from loadstone.source.cache import RepositoryCache
 from loadstone.source.hub_errors import Repository, plain_errors
@@ -33,6 +33,14 @@ def test_one_request_gives_commit_names_sizes_and_digests(hub):
     assert all(file.path is None for file in snapshot.files.values())
     assert len(hub.log(path=NAME)) == 1
     assert not (hub.home / "hub").exists()
+
+
+def test_the_hub_has_a_scheme_too(hub):
+    commit = hub.add_repo(NAME, FILES)
+    snapshot = resolve(f"hub://{NAME}", revision=commit)
+    assert (snapshot.location, snapshot.commit) == (NAME, commit)
+    with pytest.raises(ArgumentError, match="'a b' is not the id of a repository"):
+        resolve("hub://a b")
 
 
 def test_a_very_large_listing_is_read_page_by_page(hub, monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from loadstone.errors import SourceError
+from loadstone.errors import ArgumentError, SourceError
 from loadstone.source import resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -35,6 +35,29 @@ def test_a_folder_lists_its_files_with_their_sizes(folder):
     assert snapshot.files["onnx/model.onnx"].path == folder / "onnx" / "model.onnx"
     assert snapshot.has("config.json")
     assert not snapshot.has("config.jsn")
+
+
+def test_a_folder_has_an_address_too(folder):
+    spaced = folder.rename(folder.with_name("a b"))
+    snapshot = resolve(f"{spaced.parent.as_uri()}/a%20b", subfolder="onnx")
+    assert (snapshot.location, list(snapshot.files)) == (str(spaced), ["model.onnx"])
+    with pytest.raises(ArgumentError, match="another machine"):
+        resolve("file://host/checkpoint")
+    with pytest.raises(SourceError, match="'/nowhere' does not exist"):
+        resolve("file:///nowhere")
+
+
+def test_a_snapshot_is_taken_as_it_is(folder):
+    snapshot = resolve(folder)
+    assert resolve(snapshot) is snapshot
+    for said in (
+        {"revision": "main"},
+        {"subfolder": "onnx"},
+        {"force_download": True},
+        {"local_files_only": True},
+    ):
+        with pytest.raises(ArgumentError, match=f"takes no {next(iter(said))}="):
+            resolve(snapshot, **said)
 
 
 def test_files_are_given_in_the_order_asked_for(folder):

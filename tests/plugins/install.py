@@ -14,6 +14,8 @@ EXAMPLE = {
     "backend.plain": "loadstone_example.plugin [Plain, 1]",
 }
 
+SHELF = {"format.raw": "loadstone_shelf.plugin", "source.mem": "loadstone_shelf.plugin"}
+
 
 def install(
     site: Path,

@@ -8,9 +8,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from loadstone.checkpoint.formats.safetensors import read_file_header
+from loadstone.checkpoint.formats.saved import blank, sum_of
 from loadstone.checkpoint.index import TensorIndex
-from loadstone.checkpoint.names import BLANK, SHA256
 from loadstone.checkpoint.settled import settle
 from loadstone.source import Snapshot, SourceFile
 from loadstone.source.local_file import unreadable
@@ -54,7 +53,7 @@ def verify(
     found: dict[str, list[str]] = {"intact": [], "problems": [], "unknown": []}
     for name, path in snapshot.fetch(index.files).items():
         published = _published(snapshot.file(name), path)
-        saved = read_file_header(snapshot, name)[1].get(SHA256)
+        saved = sum_of(snapshot, name)
         expected = published or saved
         if expected is None:
             found["unknown"].append(name)
@@ -84,7 +83,7 @@ def _sum(path: Path, *, blanked: bool, progress: Callable[[int], object] | None)
         with open(path, "rb") as stream:
             if blanked:
                 length = stream.read(8)
-                digest.update(length + _blank(stream.read(int.from_bytes(length, "little"))))
+                digest.update(length + blank(stream.read(int.from_bytes(length, "little"))))
             while block := stream.read(_BLOCK):
                 digest.update(block)
                 if progress is not None:
@@ -92,11 +91,3 @@ def _sum(path: Path, *, blanked: bool, progress: Callable[[int], object] | None)
     except OSError as error:
         raise unreadable(path, error) from error
     return digest.hexdigest()
-
-
-def _blank(header: bytes) -> bytes:
-    """Return a header as it was when the sum was taken: before the values of our own keys were known."""
-    for key, zeros in BLANK.items():
-        start = header.find(f'"{key}":"'.encode()) + len(key) + 4
-        header = header[:start] + zeros.encode() + header[start + len(zeros) :]
-    return header

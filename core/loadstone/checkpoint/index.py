@@ -38,17 +38,15 @@ class TensorIndex:
 
     Attributes:
         tensors: Name -> where it lies.
-        aliases: Name -> the stored tensor that holds the same parameter (safetensors `__metadata__`).
-        metadata: `__metadata__` without the aliases and without what our own saves note there.
+        aliases: Name -> the stored tensor that holds the same parameter, where the files note it.
+        metadata: Texts that the files hold beside tensors, without the aliases and without what our own saves note.
         files: Names of the files that hold the tensors, in order.
-        format: "safetensors".
     """
 
     tensors: Mapping[str, TensorInfo]
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     files: tuple[str, ...] = ()
-    format: str = "safetensors"
 
     def __len__(self) -> int:
         """Return the number of tensors."""

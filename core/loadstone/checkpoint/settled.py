@@ -6,7 +6,7 @@ its weights, config.json and generation_config.json all of the same save:
 1. A staging folder `loadstone-save-<token>/` fills with the new files, under the names that they will have.
    Nothing looks into it: the folder is the old checkpoint. An error removes it; after a kill the next save does.
 2. Every file in it has reached the disk, and so has its journal `switch.json`, which came by a rename. The journal
-   names the new generation, the entry (`model.safetensors`, or the index of shards) and all new files. The entry in
+   names the new generation, the entry (the one file of weights, or the index of shards) and all new files. The entry in
    the folder is of another generation, or not there, so the folder still is the old checkpoint.
 3. *The switch*: the entry is renamed from the staging folder into the folder, and the rename synced. From now
    on the journal counts, because the entry's own generation is the one that it names: each of its files is read
@@ -31,11 +31,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from loadstone.checkpoint.formats.safetensors import read_file_header
-from loadstone.checkpoint.names import GENERATION, is_weights, weight_names
-from loadstone.checkpoint.shards import parse_shard_map
+from loadstone.checkpoint.formats.names import is_weights, weight_names
+from loadstone.checkpoint.formats.saved import generation_of
 from loadstone.config.json_text import parse_json
-from loadstone.errors import CheckpointError
 from loadstone.source import Snapshot, SourceFile
 
 JOURNAL = "switch.json"
@@ -130,21 +128,9 @@ def pending(snapshot: Snapshot, staging: str) -> Switch | None:
     if not STAGING.fullmatch(staging) or not snapshot.has(journal):
         return None
     switch = Switch.from_json(snapshot.read_text(journal))
-    if switch is None or _generation(snapshot, switch.entry) != switch.generation:
+    if switch is None or generation_of(snapshot, switch.entry) != switch.generation:
         return None
     return switch
-
-
-def _generation(snapshot: Snapshot, entry: str) -> str | None:
-    """Return the generation of the checkpoint that an entry belongs to; None for a foreign or unreadable one."""
-    if not snapshot.has(entry):
-        return None
-    try:
-        if entry.endswith(".json"):
-            return parse_shard_map(snapshot.read_text(entry), file=entry, where=snapshot.location).generation
-        return read_file_header(snapshot, entry)[1].get(GENERATION)
-    except CheckpointError:
-        return None
 
 
 def _finished(snapshot: Snapshot, staging: str, switch: Switch) -> SettledSnapshot:

@@ -30,7 +30,7 @@ Checkpoint = Annotated[
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a repository.")]
 Subfolder = Annotated[str, typer.Option(help="The folder below it that holds the checkpoint.")]
-Variant = Annotated[str | None, typer.Option(help='"fp16" means model.fp16.safetensors.')]
+Variant = Annotated[str | None, typer.Option(help='Part of the names of the weights, "fp16" say.')]
 CacheDir = Annotated[Path | None, typer.Option(help="Where downloads are kept.")]
 LocalOnly = Annotated[bool, typer.Option("--local-files-only", help="Use the download cache alone.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]

@@ -9,8 +9,10 @@ from typing import Any
 from loadstone import plugins
 from loadstone.architectures import architecture_for
 from loadstone.backend import get_backend
+from loadstone.checkpoint.formats import format_of
 from loadstone.errors import LoadstoneError, MissingFrameworkError
 from loadstone.plugins import Claim
+from loadstone.source.lookup import opener_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +135,34 @@ def _ask_architecture(name: str) -> dict[str, str]:
     return {}
 
 
+def _ask_format(name: str) -> dict[str, str]:
+    claim, record = plugins.format_record(name)
+    _refuse_taken(claim, name)
+    format_of(claim, record)
+    return {}
+
+
+def _ask_source(name: str) -> dict[str, str]:
+    claim, record = plugins.source_record(name)
+    _refuse_taken(claim, name)
+    opener_of(claim, record)
+    return {}
+
+
+def _refuse_taken(claim: plugins.Claim, name: str) -> None:
+    """Raise PluginError for a name that is loadstone's own, whoever claims it too."""
+    kind, _, wanted = claim.name.partition(".")
+    if not plugins.is_first_party(claim) and plugins.is_built_in(kind, wanted):
+        raise plugins.conflict(
+            f"a plugin claims the {kind} {wanted!r}, which loadstone brings itself", [claim], ours=True
+        )
+
+
 _KINDS: Mapping[str, Callable[[str], dict[str, str]]] = {
     "backend": _ask_backend,
     "architecture": _ask_architecture,
+    "format": _ask_format,
+    "source": _ask_source,
 }
 
 

@@ -9,28 +9,25 @@ import contextlib
 import dataclasses
 import itertools
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from loadstone.architectures import generalise, meant, model_types
-from loadstone.checkpoint.absent import adapter_beside
 from loadstone.checkpoint.digest import Verification
 from loadstone.checkpoint.digest import verify as verify_files
-from loadstone.checkpoint.formats.safetensors import read_file_header
+from loadstone.checkpoint.formats import Format, adapter_beside, formats
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
-from loadstone.checkpoint.names import is_weights
-from loadstone.checkpoint.open import find_weights, open_checkpoint
+from loadstone.checkpoint.open import Weights, find_weights, open_checkpoint
 from loadstone.checkpoint.settled import settle
-from loadstone.checkpoint.shards import parse_shard_map
 from loadstone.config import CONFIG_NAME, parse_config_json
 from loadstone.errors import CheckpointError, ConfigError, LoadstoneError, PluginError
 from loadstone.load.configuration import Asked, read_config
 from loadstone.load.custom_code import own_code
 from loadstone.planning.fold import fold
+from loadstone.plugins import answerable
 from loadstone.read.progress import byte_bar
-from loadstone.source import Snapshot, resolve
+from loadstone.source import Name, Snapshot, resolve
 
 _REPLACE = "fetch the file again, or copy it again from where it is intact"
 
@@ -177,7 +174,7 @@ class Inspection:
 
 
 def inspect(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: Name,
     *,
     variant: str | None = None,
     verify: bool = False,
@@ -287,6 +284,8 @@ def _read_weights(snapshot: Snapshot, variant: str | None) -> _Weights:
         index = open_checkpoint(snapshot, variant=variant)
     except CheckpointError as error:
         return _salvage(snapshot, variant, Problem.all_of(error))
+    except PluginError as error:
+        return _Weights(names=(), headers={}, problems=Problem.all_of(error))
     headers: dict[str, list[TensorInfo]] = {name: [] for name in index.files}
     for info in index.tensors.values():
         headers[info.file].append(info)
@@ -295,25 +294,43 @@ def _read_weights(snapshot: Snapshot, variant: str | None) -> _Weights:
 
 def _salvage(snapshot: Snapshot, variant: str | None, problems: tuple[Problem, ...]) -> _Weights:
     """Read what can be read of a checkpoint that `open_checkpoint` refused."""
-    names = tuple(_weight_files(snapshot, variant))
+    try:
+        weights = find_weights(snapshot, variant=variant)
+    except CheckpointError:
+        return _left_over(snapshot, variant, problems)
+    with answerable(weights.claim, "fails to tell what it can read"):
+        names = _named(snapshot, weights, variant)
+        return _Weights(names=names, headers=_headers(snapshot, names, weights.format), problems=problems)
+
+
+def _named(snapshot: Snapshot, weights: Weights, variant: str | None) -> tuple[str, ...]:
+    """Return the names of the files that should hold the weights, whether they are there or not."""
+    try:
+        return tuple(weights.format.files(snapshot, weights.entry))
+    except CheckpointError:
+        return tuple(_held(snapshot, weights.format, variant))
+
+
+def _left_over(snapshot: Snapshot, variant: str | None, problems: tuple[Problem, ...]) -> _Weights:
+    """Read files of weights that lie there without the one from which a load starts."""
+    for claim, format in formats():
+        with answerable(claim, "fails to tell what it can read"):
+            if names := tuple(_held(snapshot, format, variant)):
+                return _Weights(names=names, headers=_headers(snapshot, names, format), problems=problems)
+    return _Weights(names=(), headers={}, problems=problems)
+
+
+def _held(snapshot: Snapshot, format: Format, variant: str | None) -> Iterable[str]:
+    entries = {name for name in format.weight_names(variant) if name.endswith(".json")}
+    return [name for name in snapshot.files if format.is_weights(name, variant) and name not in entries]
+
+
+def _headers(snapshot: Snapshot, names: Iterable[str], format: Format) -> dict[str, Sequence[TensorInfo]]:
     headers = {}
     for name in filter(snapshot.has, names):
         with contextlib.suppress(CheckpointError):  # It is among the problems already.
-            headers[name] = read_file_header(snapshot, name)[0]
-    return _Weights(names=names, headers=headers, problems=problems)
-
-
-def _weight_files(snapshot: Snapshot, variant: str | None) -> Iterable[str]:
-    """Return the names of the files that should hold the weights, whether they are there or not."""
-    try:
-        name = find_weights(snapshot, variant=variant)
-        if name.endswith(".safetensors"):
-            return [name]
-        return parse_shard_map(snapshot.read_text(name), file=name, where=snapshot.location).shards
-    except CheckpointError:
-        return [
-            name for name in snapshot.files if name.endswith(".safetensors") and is_weights(name, variant)
-        ]
+            headers[name] = format.salvage(snapshot, name)
+    return headers
 
 
 def _verify(snapshot: Snapshot, weights: _Weights) -> Verification:

@@ -76,8 +76,6 @@ class Config:
     # Keys that would change what the model computes and that it does not follow -> the values that change nothing.
     # So is null, and a list of such values; any other is an error where the configuration becomes a spec.
     neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {}
-    # Declared keys that hold a nested configuration of a model inside this one.
-    nested: ClassVar[tuple[str, ...]] = ("text_config",)
     _fields: ClassVar[dict[str, tuple[Any, object]]] = {}
 
     architectures: list[str] | None = None

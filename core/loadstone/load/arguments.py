@@ -43,12 +43,12 @@ class LoadArguments:
             by name or as a framework's object; also as `torch_dtype`.
         revision: The branch, tag or commit of a repository.
         subfolder: The folder of the repository that holds the checkpoint.
-        variant: "fp16" loads `model.fp16.safetensors`.
+        variant: "fp16" loads the weights that have it in their names.
         cache_dir: Where downloads are kept, as in huggingface_hub.
         token: For repositories that are not public, as in huggingface_hub.
         force_download: Fetch what the cache has too.
         local_files_only: Open no socket.
-        use_safetensors: True or None; pickles are not read yet.
+        use_safetensors: True takes no other format; pickles are not read yet.
         device_map: None (the default device), "auto", a device, or module -> device where all are one.
         key_mapping: Regular expressions, pattern -> replacement, applied to stored names.
         strict: True: any surplus tensor is an error; False: none is; None: one that only a wrong configuration explains is.

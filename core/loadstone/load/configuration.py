@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from loadstone.architectures import Architecture, architecture_for, architecture_of, architectures
-from loadstone.checkpoint.absent import adapter_alone
+from loadstone.checkpoint.formats import adapter_alone
 from loadstone.checkpoint.settled import settle
 from loadstone.config import CONFIG_NAME, Config, parse_config_json
 from loadstone.errors import ConfigError, NoConfigError, logger_of, memory_told
 from loadstone.load.arguments import LoadArguments, parse_arguments, split_rest
 from loadstone.load.custom_code import naming_code, note_of_code, own_code, with_hint
 from loadstone.load.watch import steadily, watch
-from loadstone.source import Snapshot, resolve
+from loadstone.source import Name, Snapshot, resolve
 from loadstone.source.snapshot import summary
 
 logger = logger_of(__name__)
-
-Name = str | os.PathLike[str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +60,7 @@ def load_config(
 
     config, notes = steadily(read)
     for note in notes:
-        logger.warning("%s: %s", pretrained_model_name_or_path, note)
+        logger.warning("%s: %s", config.name_or_path, note)
     fields, _ = split_rest(rest, config=config, head=architecture_of(config).heads[0])
     config.update(fields)
     if given.dtype not in (None, "auto"):

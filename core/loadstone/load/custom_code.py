@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 
-from loadstone.checkpoint.formats.safetensors import shown
-from loadstone.errors import ArchitectureError, ConfigError, LoadstoneError, MatchError
+from loadstone.errors import ArchitectureError, ConfigError, LoadstoneError, MatchError, shown
 
 
 def own_code(auto_map: object) -> str | None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import os
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from loadstone.architectures import find_head
 from loadstone.backend import Placement
-from loadstone.checkpoint.absent import adapter_beside, adapters
+from loadstone.checkpoint.formats import adapter_beside, adapters
 from loadstone.checkpoint.index import TensorIndex
 from loadstone.checkpoint.open import find_weights, open_checkpoint
 from loadstone.checkpoint.settled import settle
@@ -29,9 +28,7 @@ from loadstone.planning.match import match
 from loadstone.planning.place import place
 from loadstone.planning.records import LoadPlan
 from loadstone.planning.sizes import oversized, refuse_oversized
-from loadstone.source import Snapshot, resolve
-
-Name = str | os.PathLike[str]
+from loadstone.source import Name, Snapshot, resolve
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +175,9 @@ def _config(snapshot: Snapshot, given: LoadArguments, asked: Asked) -> tuple[Con
     """Return the configuration to load with, and what is to be told of it."""
     if given.config is None:
         if not snapshot.has(CONFIG_NAME):
-            find_weights(snapshot, variant=given.variant)  # where there are none either, its error says more
+            find_weights(
+                snapshot, variant=given.variant, use_safetensors=given.use_safetensors
+            )  # where there are none either, its error says more
         return read_config(snapshot, asked)
     if not isinstance(given.config, Config):
         return read_config(settle(resolve(given.config, **given.source())), asked)

@@ -8,9 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from loadstone.checkpoint.formats.safetensors import check_with_library
 from loadstone.checkpoint.index import TensorInfo
-from loadstone.checkpoint.open import open_checkpoint
+from loadstone.checkpoint.open import check_files, open_checkpoint
 from loadstone.dtypes import nbytes
 from loadstone.errors import ChangedFileError, MatchError, logger_of
 from loadstone.generate.settings import GENERATION_CONFIG_NAME, GenerationConfig
@@ -106,7 +105,7 @@ def _settled(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path]
             where=prepared.snapshot.location,
             hint="load again with force_download=True",
         )
-    check_with_library(paths.values())
+    check_files(prepared.snapshot, paths.values(), variant=given.variant)
     return identities
 
 

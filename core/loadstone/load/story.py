@@ -43,7 +43,8 @@ def from_pretrained(
     """Load a checkpoint.
 
     Args:
-        pretrained_model_name_or_path: A folder, or a repository on the Hub ("org/name").
+        pretrained_model_name_or_path: A folder, a repository on the Hub ("org/name"), an address ("scheme://...", of which a
+            plugin brings the scheme), or a `loadstone.source.Snapshot`.
         task: What follows `AutoModelFor`, "" for the base model; the Auto classes pass it.
         model_class: The class to load into, instead of the task's; the model classes pass it.
         backend: "torch", "flax", "tensorflow", ...; without it `LOADSTONE_BACKEND` decides, else the installed
@@ -58,7 +59,8 @@ def from_pretrained(
         SourceError: If the folder, repository, revision or a file cannot be found or fetched.
         ConfigError: If config.json is missing, or says something impossible.
         ArchitectureError: If the architecture, or the backend, has no such class.
-        ArgumentError: If an argument is unknown.
+        ArgumentError: If an argument is unknown, or the source does not take it.
+        PluginError: If the scheme or the format is a plugin's, and that is not there or fails.
         CheckpointError: If the files are damaged, or an adapter lies beside them.
         MatchError: If tensors and parameters do not fit together.
         PlacementError: If no device can hold the model.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from loadstone.checkpoint.names import is_weights, weight_names
+from loadstone.checkpoint.formats import is_stored, is_weights, weight_names
 from loadstone.checkpoint.settled import CONFIG, GENERATION_CONFIG, is_staging, settle
 from loadstone.errors import ChangedFileError, LoadstoneError, SourceError
 from loadstone.source import Snapshot, SourceFile
@@ -126,15 +126,17 @@ def _identities(snapshot: Snapshot) -> dict[str, Identity]:
     from loadstone.read.files import identity
 
     found = {}
+    ours = any(map(is_stored, snapshot.files))
     for name, file in snapshot.files.items():
-        if file.path is not None and _is_read(name):
+        # Where there is none of our format, any file may be of a plugin's; which, its index will say.
+        if file.path is not None and (_is_read(name) or not (ours or is_staging(name))):
             with contextlib.suppress(SourceError):  # it is gone; if a load needs it, the load fails
                 found[name] = identity(file.path)
     return found
 
 
 def _is_read(name: str) -> bool:
-    return name in (CONFIG, GENERATION_CONFIG) or (".safetensors" in name and not is_staging(name))
+    return name in (CONFIG, GENERATION_CONFIG) or (is_stored(name) and not is_staging(name))
 
 
 def _seen(folder: Path, location: str, names: set[str]) -> FolderSnapshot:

@@ -131,7 +131,7 @@ class Pretrained(Loading):
             state_dict: Values to save in place of the model's own, as its framework's arrays under its parameters' names.
             push_to_hub: Push what was saved to the Hub too.
             max_shard_size: Bytes of tensors in a file, as a number or a text such as "5GB".
-            variant: Part of the weights' names: `model.<variant>.safetensors`.
+            variant: Part of the weights' names, e.g. "fp16".
             token: Of the push, as in `push_to_hub`.
             safe_serialization: True; pickles are not written.
             save_function: Taken from scripts that pass `accelerator.save`. As in transformers it would write pickles, and

@@ -15,6 +15,9 @@ import pluggy
 hookspec = pluggy.HookspecMarker("loadstone")
 hookimpl = pluggy.HookimplMarker("loadstone")
 
+API = 1
+"""The version of the plugin interface that this loadstone has: of the hooks, their records, and what those name."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class BackendRecord:
@@ -27,6 +30,7 @@ class BackendRecord:
         install: The command that installs them.
         backend: "module:Class" of the `loadstone.backend.Backend`.
         models: Package that holds one module per family with the model classes.
+        api: The version of the plugin interface that it is written for.
     """
 
     name: str
@@ -35,6 +39,7 @@ class BackendRecord:
     install: str
     backend: str
     models: str
+    api: int = API
 
     def __post_init__(self) -> None:
         if isinstance(self.requires, str):
@@ -48,10 +53,50 @@ class ArchitectureRecord:
     Attributes:
         model_type: The claim without `architecture.`, e.g. "qwen3".
         architecture: "module:attribute" of the `loadstone.architectures.Architecture`.
+        api: The version of the plugin interface that it is written for.
     """
 
     model_type: str
     architecture: str
+    api: int = API
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FormatRecord:
+    """What core knows of a format before it is needed.
+
+    Attributes:
+        name: The claim without `format.`, e.g. "gguf".
+        endings: How the names of its files of weights end, e.g. (".gguf",).
+        format: "module:Class" of the `loadstone.checkpoint.formats.Format`.
+        api: The version of the plugin interface that it is written for.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    format: str
+    api: int = API
+
+    def __post_init__(self) -> None:
+        if isinstance(self.endings, str):
+            raise TypeError(f"endings is a tuple of texts, found the text {self.endings!r}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRecord:
+    """Where a source is that opens the checkpoints of a scheme.
+
+    Attributes:
+        scheme: The claim without `source.`, e.g. "s3" for `s3://bucket/name`.
+        open: "module:function". It is called with the whole address and, by their names, with those of `revision`,
+            `subfolder`, `cache_dir`, `token`, `force_download` and `local_files_only` that the caller gave; it returns
+            a `loadstone.source.Snapshot`.
+        api: The version of the plugin interface that it is written for.
+    """
+
+    scheme: str
+    open: str
+    api: int = API
 
 
 @hookspec
@@ -91,5 +136,43 @@ def loadstone_architectures() -> Iterable[ArchitectureRecord]:
 
     Returns:
         One record per model type.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def loadstone_formats() -> Iterable[FormatRecord]:
+    """Offer formats of weights, claimed as `format.NAME`.
+
+    Example:
+        ```python
+        from loadstone.hookspecs import FormatRecord, hookimpl
+
+        @hookimpl
+        def loadstone_formats():
+            yield FormatRecord(name="toy", endings=(".toy",), format="loadstone_toy.format:ToyFormat")
+        ```
+
+    Returns:
+        One record per format.
+    """
+    raise NotImplementedError
+
+
+@hookspec
+def loadstone_sources() -> Iterable[SourceRecord]:
+    """Offer sources of checkpoints, claimed as `source.SCHEME`.
+
+    Example:
+        ```python
+        from loadstone.hookspecs import SourceRecord, hookimpl
+
+        @hookimpl
+        def loadstone_sources():
+            yield SourceRecord(scheme="toy", open="loadstone_toy.source:open_toy")
+        ```
+
+    Returns:
+        One record per scheme.
     """
     raise NotImplementedError

@@ -10,19 +10,19 @@ import contextlib
 import dataclasses
 import functools
 import importlib
-import importlib.util
 import os
 import traceback
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
 from loadstone.errors import LoadstoneError, MissingFrameworkError, PluginError, logger_of, nearest
 from loadstone.plugins import hookspecs
-from loadstone.plugins.hookspecs import ArchitectureRecord, BackendRecord
+from loadstone.plugins.hookspecs import API, ArchitectureRecord, BackendRecord, FormatRecord, SourceRecord
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it takes 30 ms to import, and what loadstone brings itself is found without it
     from importlib.metadata import Distribution, EntryPoint
 
 GROUP = "loadstone"
@@ -85,7 +85,9 @@ def claims() -> tuple[Claim, ...]:
     for distribution in distributions():
         for entry, owner in _entries(distribution):
             # One distribution seen twice on the path (an editable install beside its build) is one claim.
-            found.setdefault((entry.name, owner, entry.value), _claim(entry, owner))
+            claim = _claim(entry, owner)
+            ours = _ours(*entry.name.split(".", 1)) if is_first_party(claim) and "." in entry.name else None
+            found.setdefault((entry.name, owner, entry.value), ours or claim)
     return tuple(sorted(found.values(), key=lambda claim: (claim.name, claim.distribution)))
 
 
@@ -126,12 +128,46 @@ def claims_of(kind: str) -> dict[str, list[Claim]]:
     return named
 
 
+BUILT_IN = {"format": "loadstone.checkpoint.formats.plugin", "source": "loadstone.source.plugin"}
+"""Kind of claim -> loadstone's own module for it, whose names are found without a look at what is installed."""
+
+
+def _ours(kind: str, name: str) -> Claim | None:
+    """Return loadstone's own claim on a format or a source, None where it has none."""
+    if kind not in BUILT_IN:
+        return None
+    return _built_in(kind).get(name)
+
+
+def is_built_in(kind: str, name: str) -> bool:
+    """Return whether loadstone brings a format or a source of this name: it stays loadstone's, whoever claims it too."""
+    return _ours(kind, name) is not None
+
+
+@functools.cache
+def _built_in(kind: str) -> dict[str, Claim]:
+    """Return name -> claim for what loadstone brings of a kind; the entry points of its distribution say the same."""
+    from loadstone import __version__
+
+    hook, key = HOOKS[kind]
+    module = importlib.import_module(BUILT_IN[kind])
+    names = [getattr(record, key) for record in getattr(module, hook)()]
+    owner = f"{FIRST_PARTY} {__version__}"
+    return {
+        name: Claim(name=f"{kind}.{name}", value=module.__name__, distribution=owner, prefix="", priority=0)
+        for name in names
+    }
+
+
 def _ask(kind: str, name: str) -> Claim:
     """Import and register the module behind a claim; `name@distribution` chooses between two."""
     wanted, _, owner = name.partition("@")
+    if owner in ("", FIRST_PARTY) and (claim := _ours(kind, wanted)) is not None:
+        _register(claim)
+        return claim
     rivals = [claim for claim in claims_of(kind).get(wanted, []) if owner in ("", claim.owner)]
     if not rivals:
-        known = claims_of(kind)
+        known = sorted({*claims_of(kind), *(_built_in(kind) if kind in BUILT_IN else ())})
         raise PluginError(
             f"no plugin offers the {kind} {name!r}",
             expected=f"one of: {', '.join(known) or 'none is installed'}",
@@ -161,12 +197,10 @@ def conflict(what: str, rivals: list[Claim], *, ours: bool = False) -> PluginErr
     kind, _, name = rivals[0].name.partition(".")
     first = FIRST_PARTY if ours or any(map(is_first_party, rivals)) else rivals[0].owner
     others = [claim.owner for claim in rivals if claim.owner != first]
-    asked = ASKS.get(kind, "{!r}").format(f"{name}@{first}")
-    return PluginError(
-        what,
-        problems=[str(claim) for claim in rivals],
-        hint=f"uninstall one, name its distribution in {DISABLED}={others[-1] if others else first}, or pass {asked}",
-    )
+    hint = f"uninstall one, name its distribution in {DISABLED}={others[-1] if others else first}"
+    if kind in ASKS:
+        hint += f", or pass {ASKS[kind].format(f'{name}@{first}')}"
+    return PluginError(what, problems=[str(claim) for claim in rivals], hint=hint)
 
 
 def is_first_party(claim: Claim) -> bool:
@@ -221,7 +255,7 @@ def backend_record(name: str) -> BackendRecord:
     Raises:
         PluginError: If no plugin claims the name, two do, or the plugin is broken.
     """
-    return cast(BackendRecord, _record(backend_claim(name), "loadstone_backends", "name"))
+    return cast(BackendRecord, _record(backend_claim(name)))
 
 
 def backend_claim(name: str) -> Claim:
@@ -231,13 +265,41 @@ def backend_claim(name: str) -> Claim:
 
 def architecture_record(model_type: str) -> ArchitectureRecord:
     """Return the record of an architecture that a plugin brings. Raises as `backend_record` does."""
-    claim = architecture_claim(model_type)
-    return cast(ArchitectureRecord, _record(claim, "loadstone_architectures", "model_type"))
+    return cast(ArchitectureRecord, _record(architecture_claim(model_type)))
 
 
 def architecture_claim(model_type: str) -> Claim:
     """Return the claim behind an architecture. Raises as `backend_record` does."""
     return _ask("architecture", model_type)
+
+
+def source_record(scheme: str) -> tuple[Claim, SourceRecord]:
+    """Return the claim and the record of a source. Raises as `backend_record` does."""
+    claim = _ask("source", scheme)
+    return claim, cast(SourceRecord, _record(claim))
+
+
+def format_record(name: str) -> tuple[Claim, FormatRecord]:
+    """Return the claim and the record of a format. Raises as `backend_record` does."""
+    claim = _ask("format", name)
+    return claim, cast(FormatRecord, _record(claim))
+
+
+def built_in_formats() -> Iterator[tuple[Claim, FormatRecord]]:
+    """Yield the formats that loadstone brings; what is installed is not looked at."""
+    for name in _built_in("format"):
+        yield format_record(name)
+
+
+def other_formats() -> Iterator[tuple[Claim, FormatRecord]]:
+    """Yield the formats that third parties bring. One that is broken or claimed twice is passed over, with a warning."""
+    for name in claims_of("format"):
+        if is_built_in("format", name):
+            continue
+        try:
+            yield format_record(name)
+        except PluginError as error:
+            logger.warning("passed over: %s", error)
 
 
 def wrong_offer(claim: Claim, path: str, *, expected: str, found: object) -> PluginError:
@@ -253,19 +315,33 @@ def wrong_offer(claim: Claim, path: str, *, expected: str, found: object) -> Plu
     )
 
 
-RECORDS = {"loadstone_backends": BackendRecord, "loadstone_architectures": ArchitectureRecord}
+RECORDS = {
+    "loadstone_backends": BackendRecord,
+    "loadstone_architectures": ArchitectureRecord,
+    "loadstone_formats": FormatRecord,
+    "loadstone_sources": SourceRecord,
+}
 """Hook -> what it offers."""
 
+HOOKS = {
+    "backend": ("loadstone_backends", "name"),
+    "architecture": ("loadstone_architectures", "model_type"),
+    "format": ("loadstone_formats", "name"),
+    "source": ("loadstone_sources", "scheme"),
+}
+"""Kind of claim -> its hook, and the field of its records that holds the claimed name."""
 
-def _record(claim: Claim, hook: str, key: str) -> object:
+
+def _record(claim: Claim) -> object:
     """Return the record that a claim's own module offers under the claimed name."""
+    kind, _, name = claim.name.partition(".")
+    hook, key = HOOKS[kind]
     module = importlib.import_module(claim.value)
     others = [plugin for plugin in _manager().get_plugins() if plugin is not module]
     with blamed(claim, f"fails in {hook}"):
         offers = _manager().subset_hook_caller(hook, others)()
         offered = [record for offer in offers for record in offer]
         records = {getattr(record, key): record for record in offered if isinstance(record, RECORDS[hook])}
-    name = claim.name.partition(".")[2]
     if name not in records:
         raise PluginError(
             f"a plugin claims {claim.name!r} and offers no such record",
@@ -274,7 +350,31 @@ def _record(claim: Claim, hook: str, key: str) -> object:
             found=", ".join(map(repr, records)) or ", ".join(type(one).__name__ for one in offered) or "none",
             hint="report it to the author of the plugin",
         )
+    if (api := getattr(records[name], "api", None)) != API:
+        raise PluginError(
+            f"the plugin behind {claim.name!r} asks for version {api!r} of the plugin interface, and this is {API}",
+            where=f"{claim.value} of {claim.distribution}",
+            expected=f"a record with api={API}",
+            found=f"api={api!r}",
+            hint=f"install the release of {claim.owner} that goes with this loadstone, or the loadstone that it asks for",
+        )
     return records[name]
+
+
+@contextlib.contextmanager
+def answerable(claim: Claim, what: str) -> Iterator[None]:
+    """Blame a plugin for what its code raises of its own; what it tells of a file, a disk or memory is no fault of its.
+
+    Raises:
+        PluginError: If the body raised something else; the plugin is remembered as broken.
+    """
+    try:
+        yield
+    except (LoadstoneError, OSError, MemoryError):
+        raise
+    except Exception:
+        with blamed(claim, what):
+            raise
 
 
 def load_attribute(path: str) -> Any:
@@ -285,7 +385,7 @@ def load_attribute(path: str) -> Any:
 
 def is_installed(record: BackendRecord) -> bool:
     """Return whether the modules that a backend requires can be found; none is imported."""
-    return all(importlib.util.find_spec(module) is not None for module in record.requires)
+    return all(find_spec(module) is not None for module in record.requires)
 
 
 def default_backend() -> str:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from loadstone.checkpoint.names import file_names
+from loadstone.checkpoint.formats.names import file_names
 from loadstone.dtypes import DTYPES, nbytes
 from loadstone.errors import ArgumentError
 
@@ -85,7 +85,7 @@ def lay_out(
         variant: Part of the file names, e.g. "fp16".
 
     Returns:
-        One shard `model.safetensors`, or shards `model-00001-of-0000N.safetensors`.
+        One shard, or as many as are needed, each with the name that its file will have.
 
     Raises:
         ArgumentError: If a tensor's name is not one, or is there twice, or the size cannot be understood.

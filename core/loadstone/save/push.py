@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loadstone.checkpoint.names import weight_patterns
+from loadstone.checkpoint.formats.names import weight_patterns
 from loadstone.errors import ArgumentError, SourceError, nearest
 from loadstone.save.story import save_pretrained
 from loadstone.source.cache import RepositoryCache

@@ -45,7 +45,7 @@ def save_pretrained(
         model: A model of any backend.
         save_directory: Where; made where absent.
         max_shard_size: Bytes of tensors in a file, as a number or a text such as "5GB" or "500MB".
-        variant: Part of the weights' names: `model.<variant>.safetensors`.
+        variant: Part of the weights' names, e.g. "fp16".
         state_dict: Values to save in place of the model's own, as its framework's arrays under its parameters' names; of
             tied parameters one suffices.
 

@@ -6,7 +6,7 @@ import os
 import secrets
 from pathlib import Path
 
-from loadstone.checkpoint.names import weight_names
+from loadstone.checkpoint.formats.names import weight_names
 from loadstone.checkpoint.settled import JOURNAL, STAGING, Switch, pending
 from loadstone.save import disk
 from loadstone.source.local import open_folder

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadstone.checkpoint.names import BLANK, GENERATION, SHA256, is_weights, weight_names
+from loadstone.checkpoint.formats.names import BLANK, GENERATION, SHA256, is_weights, weight_names
 from loadstone.checkpoint.settled import CONFIG, JOURNAL, Switch
 from loadstone.errors import ArgumentError, BackendError, LoadstoneError, SourceError
 from loadstone.save import disk
@@ -55,7 +55,7 @@ def save_checkpoint(
             generation_config.json among them, the folder has none afterwards.
         metadata: Texts for `__metadata__`; `format: pt` is added, since transformers asks for it.
         max_shard_size: Bytes of tensors in a file, as a number or a text such as "5GB".
-        variant: Part of the weights' names: `model.<variant>.safetensors`.
+        variant: Part of the weights' names, e.g. "fp16".
         progress: Called with the number of bytes of tensors written since the last call.
 
     Returns:
@@ -71,8 +71,9 @@ def save_checkpoint(
         >>> def read() -> HostTensor:
         ...     return HostTensor(name="w", dtype="float32", shape=(2,), data=np.ones(2, np.float32).view(np.uint8))
         >>> tensor = StoredTensor(name="w", dtype="float32", shape=(2,), read=read)
-        >>> [file.name for file in save_checkpoint(Path("saved"), [tensor], config_json="{}")]  # doctest: +SKIP
-        ['model.safetensors', 'config.json']
+        >>> written = save_checkpoint(Path("saved"), [tensor], config_json="{}")  # doctest: +SKIP
+        >>> written[-1].name  # doctest: +SKIP
+        'config.json'
     """
     shards = lay_out(tensors, max_shard_size=max_shard_size, variant=variant)
     texts = _checked_texts({CONFIG: config_json, **(other_files or {})}, variant=variant)

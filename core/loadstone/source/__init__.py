@@ -1,4 +1,4 @@
-"""Where checkpoints come from: a folder of this machine, or a repository on the Hub.
+"""Where checkpoints come from: a folder of this machine, a repository on the Hub, or where a plugin's scheme leads.
 
 `resolve` turns what the user said into a `Snapshot`: an immutable list of files with their sizes, at one
 commit, from which files are fetched and bytes are read.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loadstone.errors import ArgumentError, SourceError, logger_of, nearest
-from loadstone.source.cache import COMMIT
+from loadstone.source.cache import COMMIT, RepositoryCache
 from loadstone.source.hub_errors import HubUnreachableError, Repository, no_hub, plain_errors
 from loadstone.source.hub_range import read_hub_range
 from loadstone.source.local import FolderSnapshot, list_folder
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import HfApi, ModelInfo, RepoFile, RepoSibling
 
 logger = logger_of(__name__)
+
+REPOSITORY_ID = re.compile(r"(\b[\w\-.]+\b/)?\b[\w\-.]{1,96}\b", re.ASCII)
+"""The Hub's own rule, which also forbids `--` and `..`."""
 
 WORKERS = 8
 """Files that are downloaded at the same time, as many as `huggingface_hub.snapshot_download` takes."""
@@ -128,6 +132,44 @@ class CachedSnapshot(FolderSnapshot):
             found=summary(self.files),
             hint=f"if the repository has this file, run `hf download {self.location}` with network access",
         )
+
+
+def open_hub_source(
+    location: str,
+    *,
+    revision: str | None = None,
+    subfolder: str = "",
+    cache_dir: str | os.PathLike[str] | None = None,
+    token: str | bool | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+) -> Snapshot:
+    """Open a repository, given by its id or as `hub://` and its id. Arguments and errors are those of `resolve`."""
+    from huggingface_hub import constants
+
+    name = location.removeprefix("hub://")
+    if not is_repository_id(name):
+        raise ArgumentError(
+            f"{name!r:.80} is not the id of a repository",
+            where="name_or_path",
+            expected="'org/name' or 'name' in letters, digits, '-', '_' and '.'",
+            found=f"{location!r:.80}",
+            hint="check the spelling",
+        )
+    repository = Repository(
+        name=name,
+        revision=revision or "main",
+        cache=RepositoryCache.of(name, cache_dir or constants.HF_HUB_CACHE),
+        token=token,
+    )
+    return open_repository(
+        repository, subfolder=subfolder, force_download=force_download, local_files_only=local_files_only
+    )
+
+
+def is_repository_id(name: str) -> bool:
+    """Return whether a text can be the id of a repository."""
+    return bool(REPOSITORY_ID.fullmatch(name)) and "--" not in name and ".." not in name
 
 
 def open_repository(

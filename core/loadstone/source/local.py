@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadstone.errors import SourceError, nearest
+from loadstone import plugins
+from loadstone.errors import ArgumentError, SourceError, nearest
 from loadstone.source.cache import RepositoryCache
 from loadstone.source.local_file import read_span, unreadable
 from loadstone.source.names import safe_name
@@ -19,8 +20,11 @@ from loadstone.source.snapshot import Snapshot, SourceFile
 MAX_LISTED = 10_000
 """Files of a folder that are listed, whatever they are; a checkpoint has some hundreds."""
 
-KINDS = (".json", ".safetensors")
-"""Endings of the files that a load reads: those of the folder itself are always listed."""
+
+def kinds() -> tuple[str, ...]:
+    """Return the endings of the files that a load reads: those of the folder itself are always listed."""
+    records = [*plugins.built_in_formats(), *plugins.other_formats()]
+    return ".json", *(ending for _, record in records for ending in record.endings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,52 @@ class FolderSnapshot(Snapshot):
                 hint="put the file back, or copy or download the checkpoint again",
             )
         return Snapshot._missing(self, name)
+
+
+def open_file_source(
+    location: str,
+    *,
+    subfolder: str = "",
+    revision: str | None = None,
+    cache_dir: object = None,
+    token: object = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+) -> FolderSnapshot:
+    """Open a folder, given by its path or as `file://` and its absolute path.
+
+    Args:
+        location: The path or address.
+        subfolder: The folder below it that holds the checkpoint.
+        revision: Taken and not needed, as all that follow: a folder has one, and nothing is downloaded from it.
+        cache_dir: Not needed.
+        token: Not needed.
+        force_download: Not needed.
+        local_files_only: Always so.
+
+    Raises:
+        SourceError: If it cannot be listed.
+        ArgumentError: If the address is none of this machine.
+    """
+    path = location
+    if location.startswith("file://"):
+        from urllib.parse import unquote
+
+        path = unquote(location.removeprefix("file://"))
+        if not os.path.isabs(path):
+            raise ArgumentError(
+                "the address of a folder names another machine, or no absolute path",
+                where="name_or_path",
+                expected="'file:///absolute/path', or the path itself",
+                found=f"{location!r:.80}",
+            )
+        if not os.path.isdir(path):
+            raise SourceError(
+                f"the folder '{path}' does not exist",
+                where=path,
+                hint="check the path and the working directory",
+            )
+    return open_folder(Path(os.path.expanduser(path)), location=path, subfolder=subfolder)
 
 
 def open_folder(folder: Path, *, location: str, subfolder: str = "") -> FolderSnapshot:
@@ -86,9 +136,12 @@ def list_folder(root: Path, *, inside: RepositoryCache | None = None) -> Mapping
         SourceError: The folder itself cannot be listed, or a link leaves the cache.
     """
     files: dict[str, SourceFile] = {}
+    wanted: tuple[str, ...] | None = None
     for entry in _walk(root):
-        if len(files) >= MAX_LISTED and not entry.name.endswith(KINDS):
-            continue
+        if len(files) >= MAX_LISTED:
+            wanted = wanted or kinds()
+            if not entry.name.endswith(wanted):
+                continue
         path = Path(entry.path)
         found = _regular_file(path.relative_to(root).as_posix(), path, inside)
         if found is not None:

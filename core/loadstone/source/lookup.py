@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from loadstone import plugins
 from loadstone.errors import ArgumentError, SourceError, nearest
-from loadstone.source.cache import RepositoryCache
-from loadstone.source.hub import open_repository
-from loadstone.source.hub_errors import Repository
-from loadstone.source.local import names_beside, open_folder
-from loadstone.source.snapshot import Snapshot
+from loadstone.plugins.hookspecs import SourceRecord
+from loadstone.source.hub import is_repository_id
+from loadstone.source.local import names_beside
+from loadstone.source.snapshot import Name, Snapshot
 
-REPOSITORY_ID = re.compile(r"(\b[\w\-.]+\b/)?\b[\w\-.]{1,96}\b", re.ASCII)
-"""The Hub's own rule, which also forbids `--` and `..`."""
+SCHEME = re.compile(r"([a-z][a-z0-9+.\-]+)://", re.ASCII)
+"""The start of an address; a drive letter is no scheme."""
 
 
 def resolve(
-    name_or_path: str | os.PathLike[str],
+    name_or_path: Name,
     *,
     revision: str | None = None,
     subfolder: str = "",
@@ -34,7 +37,8 @@ def resolve(
     remembers is used, with a warning.
 
     Args:
-        name_or_path: A folder, or a repository id: `org/name` or `name`. A `Path` is always a folder.
+        name_or_path: A folder; a repository id: `org/name` or `name`; an address, `scheme://...`, of which a plugin may
+            bring the scheme; or a snapshot, which is returned as it is. A `Path` is always a folder.
         revision: The branch, tag or commit of a repository; `main` if not given. A folder has none.
         subfolder: The folder below it that holds the checkpoint; names are then relative to that.
         cache_dir: Where downloads are kept, if not in the client's own cache.
@@ -48,30 +52,93 @@ def resolve(
     Raises:
         SourceError: There is no such folder, repository, revision or subfolder, it may not be seen, or the Hub
             cannot be reached and the cache holds nothing of it.
-        ArgumentError: The name is neither text nor a path, or `force_download` contradicts `local_files_only` or `HF_HUB_OFFLINE`.
+        ArgumentError: The name is neither text nor a path, `force_download` contradicts `local_files_only` or
+            `HF_HUB_OFFLINE`, or an argument was given that the source or a snapshot does not take.
+        PluginError: No plugin brings the scheme, two do, or the one that does fails.
 
     Example:
         >>> snapshot = resolve("path/to/checkpoint")      # doctest: +SKIP
         >>> snapshot.has("config.json")                   # doctest: +SKIP
         True
     """
+    asked: dict[str, Any] = {
+        "revision": revision,
+        "subfolder": subfolder or None,
+        "cache_dir": cache_dir,
+        "token": token,
+        "force_download": force_download or None,
+        "local_files_only": local_files_only or None,
+    }
+    given = {name: value for name, value in asked.items() if value is not None}
+    if isinstance(name_or_path, Snapshot):
+        _refuse_where(given, name_or_path)
+        return name_or_path
     location = _location(name_or_path)
+    return _open(_scheme(name_or_path, location), location, given)
+
+
+def _scheme(name_or_path: object, location: str) -> str:
+    """Return whose a name is: an existing folder's, the scheme's that it names, or else the Hub's."""
     folder = Path(os.path.expanduser(location))
     if location and os.path.isdir(folder):
-        return open_folder(folder, location=location, subfolder=subfolder)
-    if not isinstance(name_or_path, str) or not _is_repository_id(location) or os.path.isfile(folder):
-        raise _not_found(name_or_path, folder)
-    from huggingface_hub import constants
+        return "file"
+    if isinstance(name_or_path, str) and (match := SCHEME.match(location)):
+        return match[1]
+    if not isinstance(name_or_path, str) or not is_repository_id(location) or os.path.isfile(folder):
+        raise _not_found(location, folder, is_path=not isinstance(name_or_path, str))
+    return "hub"
 
-    repository = Repository(
-        name=location,
-        revision=revision or "main",
-        cache=RepositoryCache.of(location, cache_dir or constants.HF_HUB_CACHE),
-        token=token,
-    )
-    return open_repository(
-        repository, subfolder=subfolder, force_download=force_download, local_files_only=local_files_only
-    )
+
+def _open(scheme: str, location: str, given: Mapping[str, Any]) -> Snapshot:
+    claim, record = plugins.source_record(scheme)
+    opener = opener_of(claim, record)
+    with plugins.answerable(claim, f"fails to open {location!r}"):
+        _refuse_unknown(opener, scheme, given)
+        snapshot = opener(location, **given)
+    if not isinstance(snapshot, Snapshot):
+        raise plugins.wrong_offer(
+            claim, record.open, expected="a function that returns a loadstone.source.Snapshot", found=snapshot
+        )
+    return snapshot
+
+
+def opener_of(claim: plugins.Claim, record: SourceRecord) -> Callable[..., object]:
+    """Return the function of a source that opens a snapshot.
+
+    Raises:
+        PluginError: If it cannot be imported, or is something else.
+    """
+    with plugins.blamed(claim, f"offers {record.open!r}, which cannot be imported"):
+        opener: Callable[..., object] = plugins.load_attribute(record.open)
+    if not callable(opener):
+        raise plugins.wrong_offer(claim, record.open, expected="a function", found=opener)
+    return opener
+
+
+def _refuse_unknown(opener: Callable[..., object], scheme: str, given: Mapping[str, Any]) -> None:
+    """Raise ArgumentError for what the caller said of the place and the source does not take."""
+    taken = inspect.signature(opener).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        return
+    if unknown := [name for name in given if name not in taken]:
+        raise ArgumentError(
+            f"the source {scheme!r} does not take {unknown[0]}=",
+            expected=", ".join([*taken][1:]) or "the address alone",
+            found=f"{unknown[0]}={given[unknown[0]]!r:.80}",
+            hint="leave it out",
+        )
+
+
+def _refuse_where(given: Mapping[str, Any], snapshot: Snapshot) -> None:
+    """Raise ArgumentError for what the caller said of the place where the place is a snapshot."""
+    if given:
+        name, value = next(iter(given.items()))
+        raise ArgumentError(
+            f"a snapshot is at one place already, and takes no {name}=",
+            where=snapshot.location,
+            found=f"{name}={value!r:.80}",
+            hint="leave it out, or say it where the snapshot is opened",
+        )
 
 
 def _location(name_or_path: object) -> str:
@@ -87,13 +154,8 @@ def _location(name_or_path: object) -> str:
     )
 
 
-def _is_repository_id(name: str) -> bool:
-    return bool(REPOSITORY_ID.fullmatch(name)) and "--" not in name and ".." not in name
-
-
-def _not_found(name_or_path: str | os.PathLike[str], folder: Path) -> SourceError:
+def _not_found(location: str, folder: Path, *, is_path: bool) -> SourceError:
     """Say why a name is neither a folder nor a repository."""
-    location = os.fspath(name_or_path)
     if os.path.isfile(folder):
         return SourceError(
             f"'{location}' is a file; a checkpoint is loaded from the folder that holds it",
@@ -102,7 +164,7 @@ def _not_found(name_or_path: str | os.PathLike[str], folder: Path) -> SourceErro
             found=f"a file of {folder.stat().st_size:,} bytes",
             hint=f"pass '{folder.parent}'",
         )
-    if not isinstance(name_or_path, str) or _looks_like_path(location):
+    if is_path or _looks_like_path(location):
         return SourceError(
             f"the folder '{location}' does not exist",
             where=folder.absolute(),

@@ -23,15 +23,15 @@ def safe_name(name: str, *, where: object) -> str:
             a control character or half of a surrogate pair.
 
     Example:
-        >>> safe_name("./onnx//model.safetensors", where="model.safetensors.index.json")
-        'onnx/model.safetensors'
+        >>> safe_name("./text//config.json", where="the index of the shards")
+        'text/config.json'
     """
     fault = _fault(name)
     if fault is not None:
         raise SourceError(
             f"a file name is refused: {fault}",
             where=where,
-            expected="a relative name below the checkpoint's folder, such as 'model-00001-of-00002.safetensors'",
+            expected="a relative name below the checkpoint's folder, such as 'text/config.json'",
             found=f"{name!r:.80}",
             hint="correct the name; if it stands in a file that you did not write, do not trust that checkpoint",
         )

@@ -156,5 +156,5 @@ def summary(names: Iterable[str], *, limit: int = 6) -> str:
     return ", ".join(listed[:limit]) + rest
 
 
-Name = str | os.PathLike[str]
-"""How a caller names a checkpoint."""
+Name = str | os.PathLike[str] | Snapshot
+"""How a caller names a checkpoint: a folder, a repository, an address, or what was opened already."""

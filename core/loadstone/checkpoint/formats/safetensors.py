@@ -11,14 +11,13 @@ from __future__ import annotations
 import functools
 import json
 import operator
-import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from loadstone.checkpoint.index import TensorInfo
 from loadstone.dtypes import BY_CODE, DType
-from loadstone.errors import CheckpointError, nearest
+from loadstone.errors import CheckpointError, nearest, shown
 from loadstone.source.local_file import unreadable
 
 if TYPE_CHECKING:
@@ -332,12 +331,3 @@ class _Header:
             found=found,
             hint=hint or "it was damaged, or cut short by a download or a full disk: fetch the file again",
         ) from cause
-
-
-def shown(value: object) -> str:
-    """Return a value from a file as it may stand in a message: quoted, on one line, and short."""
-    return _SHORT.repr(value)
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 120

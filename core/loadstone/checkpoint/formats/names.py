@@ -52,6 +52,11 @@ def is_weights(name: str, variant: str | None) -> bool:
     )
 
 
+def is_stored(name: str) -> bool:
+    """Return whether a file of this name is of the format, whatever its variant, or is an index of such files."""
+    return ".safetensors" in name
+
+
 def weight_patterns(variant: str | None) -> list[str]:
     """Return shell patterns of the names that `is_weights` takes, for a server to match.
 

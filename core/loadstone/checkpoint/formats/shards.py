@@ -8,11 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from loadstone.checkpoint.formats.safetensors import shown
+from loadstone.checkpoint.formats.names import GENERATION
 from loadstone.checkpoint.index import TensorInfo
-from loadstone.checkpoint.names import GENERATION
 from loadstone.config.json_text import parse_json
-from loadstone.errors import CheckpointError, SourceError
+from loadstone.errors import CheckpointError, SourceError, shown
 from loadstone.source import safe_name
 
 MAX_ENTRIES = 400_000
