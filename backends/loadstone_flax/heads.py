@@ -5,7 +5,6 @@ B batch, T tokens, C hidden size, V vocabulary, L labels, N choices.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -19,24 +18,20 @@ from loadstone_flax.losses import causal_lm_loss, cross_entropy, sequence_loss, 
 from loadstone_flax.modeling import PreTrainedModel
 
 Output = ModelOutput | tuple[Any, ...]
-WITHOUT_POOLER = {"add_pooling_layer": False}
-"""Options of a base model whose pooled output nobody reads."""
 
 
 class Headed(PreTrainedModel):
     """A base model, under its prefix, and a head.
 
     Attributes:
-        base_options: Keyword arguments of the base model's class.
         classifier_name: What checkpoints call the classifying layer.
     """
 
-    base_options: ClassVar[Mapping[str, Any]] = {}
     classifier_name: ClassVar[str] = "classifier"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        setattr(self, self.base_model_prefix, self.build_base(config, **self.base_options))
+        setattr(self, self.base_model_prefix, self.build_base(config))
 
     @property
     def head_dropout(self) -> float:
@@ -85,6 +80,33 @@ class ForCausalLM(Headed):
         if (cap := self.spec.logit_softcap) is not None:
             logits = cap * jnp.tanh(logits / cap)
         loss = None if labels is None else causal_lm_loss(logits, labels)
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+
+
+class ForMaskedLM(Headed):
+    """An encoder with a head that fills in masked tokens."""
+
+    def token_scores(self, x: Array) -> Array:
+        """(B, T, C) -> (B, T, V); each family has layers of its own for it."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        *,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Score every token of the vocabulary; other inputs as the base model's, `labels` (B, T) with -100 where ignored.
+
+        Returns:
+            `loss`, `logits` (B, T, V), and what the base model returns beside its last state.
+        """
+        base = self.run_base(input_ids, attention_mask, **inputs)
+        logits = self.token_scores(base.last_hidden_state)
+        loss = None if labels is None else token_loss(logits, labels)
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
@@ -196,6 +218,8 @@ class ForQuestionAnswering(Headed):
 class ForPooledClassification(Headed):
     """An encoder with a head that classifies a sequence by one vector for all of it."""
 
+    reads_pooled = True
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.dropout = Dropout(self.head_dropout)
@@ -255,4 +279,30 @@ class ForMultipleChoice(ForPooledClassification):
         base = self.run_base(**flat)
         logits = self.classifier(self.dropout(self.pooled(base))).reshape(-1, choices)
         loss = None if labels is None else cross_entropy(logits, labels)
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+
+
+class ForImageClassification(Headed):
+    """A base model with a head that classifies an image."""
+
+    def image_scores(self, base: ModelOutput) -> Array:
+        """Return (B, L); each family reads something else of its base model."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        pixel_values: Array,
+        *,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Classify; other inputs as the base model's, `labels` (B,).
+
+        Returns:
+            `loss`, `logits` (B, L), and what the base model returns beside its states.
+        """
+        base = self.run_base(pixel_values, **inputs)
+        logits = self.image_scores(base)
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())

@@ -53,6 +53,7 @@ PARTS = frozenset(
         "embed",
         "eval",
         "forward",
+        "image_scores",
     }
     | {
         "module_at",
@@ -63,7 +64,7 @@ PARTS = frozenset(
         "set_attributes",
         "set_module_at",
     }
-    | {"train", "wants"}
+    | {"token_scores", "train", "wants"}
 )
 """Methods that a load or a call of a model is made of: what they take and return is not all arrays."""
 

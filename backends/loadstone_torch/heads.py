@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -22,24 +21,20 @@ from loadstone_torch.losses import causal_lm_loss, sequence_loss, span_loss, tok
 from loadstone_torch.modeling import PreTrainedModel
 
 Output = ModelOutput | tuple[Any, ...]
-WITHOUT_POOLER = {"add_pooling_layer": False}
-"""Options of a base model whose pooled output nobody reads."""
 
 
 class Headed(PreTrainedModel):
     """A base model, under its prefix, and a head.
 
     Attributes:
-        base_options: Keyword arguments of the base model's class.
         classifier_name: What checkpoints call the classifying layer.
     """
 
-    base_options: ClassVar[Mapping[str, Any]] = {}
     classifier_name: ClassVar[str] = "classifier"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        base: PreTrainedModel = self.build_base(config, **self.base_options)
+        base: PreTrainedModel = self.build_base(config)
         self.add_module(self.base_model_prefix, base)
         _name_inputs(type(self), type(base))
 
@@ -113,6 +108,33 @@ class ForCausalLM(Headed):
         if (cap := self.spec.logit_softcap) is not None:
             logits = cap * torch.tanh(logits / cap)
         loss = None if labels is None else causal_lm_loss(logits, labels)
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+
+
+class ForMaskedLM(Headed):
+    """An encoder with a head that fills in masked tokens."""
+
+    def token_scores(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, V); each family has layers of its own for it."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Score every token of the vocabulary; other inputs as the base model's, `labels` (B, T) with -100 where ignored.
+
+        Returns:
+            `loss`, `logits` (B, T, V), and what the base model returns beside its last state.
+        """
+        base = self.run_base(input_ids, attention_mask, **inputs)
+        logits = self.token_scores(base.last_hidden_state)
+        loss = None if labels is None else token_loss(logits, labels)
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
@@ -225,6 +247,8 @@ class ForQuestionAnswering(Headed):
 class ForPooledClassification(Headed):
     """An encoder with a head that classifies a sequence by one vector for all of it."""
 
+    reads_pooled = True
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.dropout = nn.Dropout(self.head_dropout)
@@ -285,4 +309,30 @@ class ForMultipleChoice(ForPooledClassification):
         base = self.run_base(**flat)
         logits = self.classifier(self.dropout(self.pooled(base))).view(-1, choices)
         loss = None if labels is None else F.cross_entropy(logits, labels)
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+
+
+class ForImageClassification(Headed):
+    """A base model with a head that classifies an image."""
+
+    def image_scores(self, base: ModelOutput) -> Tensor:
+        """Return (B, L); each family reads something else of its base model."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        *,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Classify; other inputs as the base model's, `labels` (B,).
+
+        Returns:
+            `loss`, `logits` (B, L), and what the base model returns beside its states.
+        """
+        base = self.run_base(pixel_values, **inputs)
+        logits = self.image_scores(base)
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())

@@ -159,15 +159,63 @@ def families():
     return sorted({architecture.family for architecture in architectures()})
 
 
+def module_of(name, family):
+    """Return the syntax tree of a family's module in a backend; None where it has no such module."""
+    file = path_of(f"{plugins.backend_record(name).models}.{family}")
+    return ast.parse(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def without_code(name, family):
+    """Return task -> the class, without its prefix, that a family's module makes such a head's class from."""
+    for node in module_of(name, family).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "HEADS":
+            rows = zip(node.value.keys, node.value.values, strict=True)
+            return {key.value: value.id.removeprefix(plugins.prefix_of(name)) for key, value in rows}
+    return {}
+
+
+def added(name, family):
+    """Return the arguments of `add_classes` in a family's module as text; None where nothing is added."""
+    calls = [node.value for node in module_of(name, family).body if isinstance(node, ast.Expr)]
+    found = [call for call in calls if isinstance(call, ast.Call) and call.func.id == "add_classes"]
+    return [ast.unparse(part) for part in (*found[0].args, *found[0].keywords)] if found else None
+
+
 def heads_in(name, family):
-    """Return the unprefixed names of a family's model classes in a backend; None where it has no such module."""
-    record = plugins.backend_record(name)
-    if not path_of(f"{record.models}.{family}").exists():
+    """Return the unprefixed names of a family's model classes in a backend, those that are added to it included."""
+    if module_of(name, family) is None:
         return None
     prefix = plugins.prefix_of(name)
-    defined = classes(f"{record.models}.{family}")
-    known = {head.class_name for a in architectures() if a.family == family for head in a.heads}
-    return {class_name for class_name in known if prefix + class_name in defined}
+    defined = {
+        found.removeprefix(prefix) for found in classes(f"{plugins.backend_record(name).models}.{family}")
+    }
+    first, *others = [a for a in architectures() if a.family == family]
+    known = {head.class_name for a in (first, *others) for head in a.heads}
+    if added(name, family) is None:
+        return known & defined
+    made = {h.task: h.class_name for h in first.heads if h.task in without_code(name, family)}
+    held = {h.task for h in first.heads if h.class_name in defined or h.task in made}
+    made_after = {head.class_name for other in others for head in other.heads if head.task in held}
+    return known & (defined | set(made.values()) | made_after)
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("family", families())
+def test_a_family_makes_its_classes_from_the_same_heads_in_every_backend(family, name):
+    assert without_code(name, family) == without_code("torch", family)
+    if without_code(name, family):
+        prefix = plugins.prefix_of(name)
+        expected = ["globals()", "ARCHITECTURES", "HEADS"]
+        assert added(name, family) == expected + ([f"prefix={prefix!r}"] if prefix else [])
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("family", families())
+def test_no_model_class_is_written_out_that_has_no_code_of_its_own(family, name):
+    prefix = plugins.prefix_of(name)
+    heads = {prefix + head.class_name for a in architectures() if a.family == family for head in a.heads}
+    written = classes(f"{plugins.backend_record(name).models}.{family}")
+    assert [found for found, node in written.items() if found in heads and not node.body[1:]] == []
 
 
 @pytest.mark.parametrize("family", families())

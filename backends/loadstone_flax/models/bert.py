@@ -6,16 +6,18 @@ Source: Devlin et al. 2018, https://arxiv.org/abs/1810.04805.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
 from loadstone.architectures import EncoderSpec
+from loadstone.architectures.bert import ARCHITECTURES
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_flax.heads import (
-    WITHOUT_POOLER,
+    ForMaskedLM,
     ForMultipleChoice,
     ForPooledClassification,
     ForQuestionAnswering,
@@ -267,6 +269,8 @@ class BertHeads(nnx.Module):
 class FlaxBertForPreTraining(Headed):
     """BERT with both heads of pre-training."""
 
+    reads_pooled = True
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.cls = BertHeads(self.spec, predictions=True, seq_relationship=True)
@@ -305,37 +309,22 @@ class FlaxBertForPreTraining(Headed):
         )
 
 
-class FlaxBertForMaskedLM(Headed):
+class FlaxBertForMaskedLM(ForMaskedLM):
     """BERT with a head that fills in masked tokens."""
-
-    base_options = WITHOUT_POOLER
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.cls = BertHeads(self.spec, predictions=True)
 
-    def forward(
-        self,
-        input_ids: Array | None = None,
-        attention_mask: Array | None = None,
-        *,
-        labels: Array | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score every token of the vocabulary; other inputs as `FlaxBertModel.forward`, `labels` (B, T), -100 ignored.
-
-        Returns:
-            `loss`, `logits` (B, T, V), `hidden_states`, `attentions`.
-        """
-        base = self.run_base(input_ids, attention_mask, **inputs)
-        logits = self.cls.predictions(base.last_hidden_state)
-        loss = None if labels is None else token_loss(logits, labels)
-        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+    def token_scores(self, x: Array) -> Array:
+        """(B, T, C) -> (B, T, V)."""
+        return self.cls.predictions(x)
 
 
 class FlaxBertForNextSentencePrediction(Headed):
     """BERT with a head that tells whether the second sentence follows the first."""
+
+    reads_pooled = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -361,21 +350,16 @@ class FlaxBertForNextSentencePrediction(Headed):
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
-class FlaxBertForSequenceClassification(ForPooledClassification):
-    """BERT with a head that classifies a sequence by its pooled first token."""
+HEADS = {
+    "SequenceClassification": ForPooledClassification,
+    "TokenClassification": ForTokenClassification,
+    "QuestionAnswering": ForQuestionAnswering,
+    "MultipleChoice": ForMultipleChoice,
+}
+"""The heads whose model classes have no code of their own, and what these are made from."""
+add_classes(globals(), ARCHITECTURES, HEADS, prefix="Flax")
 
+if TYPE_CHECKING:
 
-class FlaxBertForTokenClassification(ForTokenClassification):
-    """BERT with a head that classifies each token."""
-
-    base_options = WITHOUT_POOLER
-
-
-class FlaxBertForQuestionAnswering(ForQuestionAnswering):
-    """BERT with a head that scores where an answer starts and ends."""
-
-    base_options = WITHOUT_POOLER
-
-
-class FlaxBertForMultipleChoice(ForMultipleChoice):
-    """BERT with a head that scores each of several continuations."""
+    def __getattr__(name: str) -> Any:
+        """Return a class that `add_classes` makes."""

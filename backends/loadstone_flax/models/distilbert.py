@@ -6,8 +6,6 @@ Source: Sanh et al. 2019, https://arxiv.org/abs/1910.01108.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 from flax import nnx
 from jax import Array
@@ -16,11 +14,11 @@ from loadstone.architectures.distilbert import DistilBertSpec
 from loadstone.config import Config
 from loadstone.model.outputs import ModelOutput
 from loadstone_flax.heads import (
+    ForMaskedLM,
     ForMultipleChoice,
     ForPooledClassification,
     ForQuestionAnswering,
     ForTokenClassification,
-    Headed,
     Output,
 )
 from loadstone_flax.layers import (
@@ -34,7 +32,6 @@ from loadstone_flax.layers import (
     split_heads,
     stack,
 )
-from loadstone_flax.losses import token_loss
 from loadstone_flax.modeling import PreTrainedModel
 from loadstone_flax.models.bert import BertEmbeddings
 
@@ -157,7 +154,7 @@ class FlaxDistilBertModel(PreTrainedModel):
         )
 
 
-class FlaxDistilBertForMaskedLM(Headed):
+class FlaxDistilBertForMaskedLM(ForMaskedLM):
     """DistilBERT with a head that fills in masked tokens."""
 
     def __init__(self, config: Config) -> None:
@@ -167,25 +164,10 @@ class FlaxDistilBertForMaskedLM(Headed):
         self.vocab_layer_norm = LayerNorm(self.spec.hidden_size, self.spec.norm_eps)
         self.vocab_projector = Linear(self.spec.hidden_size, self.spec.vocab_size)
 
-    def forward(
-        self,
-        input_ids: Array | None = None,
-        attention_mask: Array | None = None,
-        *,
-        labels: Array | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score every token of the vocabulary; other inputs as the base model's, `labels` (B, T), -100 ignored.
-
-        Returns:
-            `loss`, `logits` (B, T, V), `hidden_states`, `attentions`.
-        """
-        base = self.run_base(input_ids, attention_mask, **inputs)
-        x = self.vocab_layer_norm(ACTIVATIONS[self.activation](self.vocab_transform(base.last_hidden_state)))
-        logits = self.vocab_projector(x)
-        loss = None if labels is None else token_loss(logits, labels)
-        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+    def token_scores(self, x: Array) -> Array:
+        """(B, T, C) -> (B, T, V)."""
+        x = self.vocab_layer_norm(ACTIVATIONS[self.activation](self.vocab_transform(x)))
+        return self.vocab_projector(x)
 
 
 class FlaxDistilBertForSequenceClassification(ForPooledClassification):

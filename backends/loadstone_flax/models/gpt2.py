@@ -6,12 +6,15 @@ Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learner
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from loadstone.architectures.gpt2 import GPT2Spec
+from loadstone.architectures.gpt2 import ARCHITECTURES, GPT2Spec
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_flax.generation import Cache
 from loadstone_flax.heads import (
     ForCausalLM,
@@ -188,17 +191,16 @@ class FlaxGPT2Model(PreTrainedModel):
         )
 
 
-class FlaxGPT2LMHeadModel(ForCausalLM):
-    """GPT-2 with a head that scores the next token."""
+HEADS = {
+    "CausalLM": ForCausalLM,
+    "SequenceClassification": ForLastTokenClassification,
+    "TokenClassification": ForTokenClassification,
+    "QuestionAnswering": ForQuestionAnswering,
+}
+"""The heads whose model classes have no code of their own, and what these are made from."""
+add_classes(globals(), ARCHITECTURES, HEADS, prefix="Flax")
 
+if TYPE_CHECKING:
 
-class FlaxGPT2ForSequenceClassification(ForLastTokenClassification):
-    """GPT-2 with a head that classifies a sequence by its last token."""
-
-
-class FlaxGPT2ForTokenClassification(ForTokenClassification):
-    """GPT-2 with a head that classifies each token."""
-
-
-class FlaxGPT2ForQuestionAnswering(ForQuestionAnswering):
-    """GPT-2 with a head that scores where an answer starts and ends."""
+    def __getattr__(name: str) -> Any:
+        """Return a class that `add_classes` makes."""

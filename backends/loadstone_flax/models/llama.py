@@ -6,12 +6,16 @@ Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
 from loadstone.architectures import DecoderSpec
+from loadstone.architectures.llama import ARCHITECTURES
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_flax.generation import Cache
 from loadstone_flax.heads import (
     ForCausalLM,
@@ -223,111 +227,21 @@ class FlaxLlamaModel(PreTrainedModel):
         )
 
 
-class FlaxLlamaForCausalLM(ForCausalLM):
-    """Llama with a head that scores the next token."""
-
-
-class FlaxLlamaForSequenceClassification(ForLastTokenClassification):
-    """Llama with a head that classifies a sequence by its last token."""
-
-
 class FlaxLlamaForTokenClassification(ForTokenClassification):
     """Llama with a head that classifies each token."""
 
     classifier_name = "score"
 
 
-class FlaxLlamaForQuestionAnswering(ForQuestionAnswering):
-    """Llama with a head that scores where an answer starts and ends."""
+HEADS = {
+    "CausalLM": ForCausalLM,
+    "SequenceClassification": ForLastTokenClassification,
+    "QuestionAnswering": ForQuestionAnswering,
+}
+"""The heads whose model classes have no code of their own, and what these are made from."""
+add_classes(globals(), ARCHITECTURES, HEADS, prefix="Flax")
 
+if TYPE_CHECKING:
 
-class FlaxMistralModel(FlaxLlamaModel):
-    """Mistral without a head."""
-
-
-class FlaxMistralForCausalLM(FlaxLlamaForCausalLM):
-    """Mistral with a head that scores the next token."""
-
-
-class FlaxMistralForSequenceClassification(FlaxLlamaForSequenceClassification):
-    """Mistral with a head that classifies a sequence."""
-
-
-class FlaxMistralForTokenClassification(FlaxLlamaForTokenClassification):
-    """Mistral with a head that classifies each token."""
-
-
-class FlaxMistralForQuestionAnswering(FlaxLlamaForQuestionAnswering):
-    """Mistral with a head that scores where an answer starts and ends."""
-
-
-class FlaxGemmaModel(FlaxLlamaModel):
-    """Gemma without a head."""
-
-
-class FlaxGemmaForCausalLM(FlaxLlamaForCausalLM):
-    """Gemma with a head that scores the next token."""
-
-
-class FlaxGemmaForSequenceClassification(FlaxLlamaForSequenceClassification):
-    """Gemma with a head that classifies a sequence."""
-
-
-class FlaxGemmaForTokenClassification(FlaxLlamaForTokenClassification):
-    """Gemma with a head that classifies each token."""
-
-
-class FlaxGemma2Model(FlaxLlamaModel):
-    """Gemma 2 without a head."""
-
-
-class FlaxGemma2ForCausalLM(FlaxLlamaForCausalLM):
-    """Gemma 2 with a head that scores the next token."""
-
-
-class FlaxGemma2ForSequenceClassification(FlaxLlamaForSequenceClassification):
-    """Gemma 2 with a head that classifies a sequence."""
-
-
-class FlaxGemma2ForTokenClassification(FlaxLlamaForTokenClassification):
-    """Gemma 2 with a head that classifies each token."""
-
-
-class FlaxQwen2Model(FlaxLlamaModel):
-    """Qwen 2 without a head."""
-
-
-class FlaxQwen2ForCausalLM(FlaxLlamaForCausalLM):
-    """Qwen 2 with a head that scores the next token."""
-
-
-class FlaxQwen2ForSequenceClassification(FlaxLlamaForSequenceClassification):
-    """Qwen 2 with a head that classifies a sequence."""
-
-
-class FlaxQwen2ForTokenClassification(FlaxLlamaForTokenClassification):
-    """Qwen 2 with a head that classifies each token."""
-
-
-class FlaxQwen2ForQuestionAnswering(FlaxLlamaForQuestionAnswering):
-    """Qwen 2 with a head that scores where an answer starts and ends."""
-
-
-class FlaxQwen3Model(FlaxLlamaModel):
-    """Qwen 3 without a head."""
-
-
-class FlaxQwen3ForCausalLM(FlaxLlamaForCausalLM):
-    """Qwen 3 with a head that scores the next token."""
-
-
-class FlaxQwen3ForSequenceClassification(FlaxLlamaForSequenceClassification):
-    """Qwen 3 with a head that classifies a sequence."""
-
-
-class FlaxQwen3ForTokenClassification(FlaxLlamaForTokenClassification):
-    """Qwen 3 with a head that classifies each token."""
-
-
-class FlaxQwen3ForQuestionAnswering(FlaxLlamaForQuestionAnswering):
-    """Qwen 3 with a head that scores where an answer starts and ends."""
+    def __getattr__(name: str) -> Any:
+        """Return a class that `add_classes` makes."""

@@ -6,8 +6,6 @@ Source: He et al. 2015, https://arxiv.org/abs/1512.03385.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -15,9 +13,9 @@ from jax import Array
 
 from loadstone.architectures.resnet import BlockSpec, ResNetSpec
 from loadstone.config import Config
-from loadstone_flax.heads import Headed, Output
+from loadstone.model.outputs import ModelOutput
+from loadstone_flax.heads import ForImageClassification, Output
 from loadstone_flax.layers import ACTIVATIONS, BatchNorm, Convolution, Linear
-from loadstone_flax.losses import sequence_loss
 from loadstone_flax.modeling import PreTrainedModel
 
 Shape = tuple[int, int, int, int]
@@ -137,7 +135,7 @@ class FlaxResNetModel(PreTrainedModel):
         )
 
 
-class FlaxResNetForImageClassification(Headed):
+class FlaxResNetForImageClassification(ForImageClassification):
     """ResNet with a head that classifies an image by its mean features."""
 
     def __init__(self, config: Config) -> None:
@@ -146,20 +144,6 @@ class FlaxResNetForImageClassification(Headed):
         # Checkpoints count a flattening, which holds nothing, as the first of two layers.
         self.classifier = nnx.List([None, Linear(self.spec.out_channels, labels)])
 
-    def forward(
-        self,
-        pixel_values: Array,
-        *,
-        labels: Array | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify; other inputs as `FlaxResNetModel.forward`, `labels` (B,).
-
-        Returns:
-            `loss`, `logits` (B, L), `hidden_states`.
-        """
-        base = self.run_base(pixel_values, **inputs)
-        logits = self.classifier[1](base.pooler_output[..., 0, 0])
-        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
-        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+    def image_scores(self, base: ModelOutput) -> Array:
+        """The mean features, classified: (B, L)."""
+        return self.classifier[1](base.pooler_output[..., 0, 0])

@@ -6,16 +6,18 @@ Source: Liu et al. 2019, https://arxiv.org/abs/1907.11692.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
 from loadstone.architectures import EncoderSpec
+from loadstone.architectures.roberta import ARCHITECTURES
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_flax.heads import (
-    WITHOUT_POOLER,
+    ForMaskedLM,
     ForMultipleChoice,
     ForQuestionAnswering,
     ForTokenClassification,
@@ -23,12 +25,8 @@ from loadstone_flax.heads import (
     Output,
 )
 from loadstone_flax.layers import ACTIVATIONS, Dropout, LayerNorm, Linear, parameter
-from loadstone_flax.losses import sequence_loss, token_loss
+from loadstone_flax.losses import sequence_loss
 from loadstone_flax.models.bert import FlaxBertModel
-
-
-class FlaxRobertaModel(FlaxBertModel):
-    """RoBERTa without a head: token ids to hidden states."""
 
 
 class RobertaLMHead(nnx.Module):
@@ -47,33 +45,16 @@ class RobertaLMHead(nnx.Module):
         return logits
 
 
-class FlaxRobertaForMaskedLM(Headed):
+class FlaxRobertaForMaskedLM(ForMaskedLM):
     """RoBERTa with a head that fills in masked tokens."""
-
-    base_options = WITHOUT_POOLER
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.lm_head = RobertaLMHead(self.spec)
 
-    def forward(
-        self,
-        input_ids: Array | None = None,
-        attention_mask: Array | None = None,
-        *,
-        labels: Array | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score every token of the vocabulary; other inputs as `FlaxBertModel.forward`, `labels` (B, T), -100 ignored.
-
-        Returns:
-            `loss`, `logits` (B, T, V), `hidden_states`, `attentions`.
-        """
-        base = self.run_base(input_ids, attention_mask, **inputs)
-        logits = self.lm_head(base.last_hidden_state)
-        loss = None if labels is None else token_loss(logits, labels)
-        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+    def token_scores(self, x: Array) -> Array:
+        """(B, T, C) -> (B, T, V)."""
+        return self.lm_head(x)
 
 
 class RobertaClassificationHead(nnx.Module):
@@ -93,8 +74,6 @@ class RobertaClassificationHead(nnx.Module):
 
 class FlaxRobertaForSequenceClassification(Headed):
     """RoBERTa with a head that classifies a sequence by its first token."""
-
-    base_options = WITHOUT_POOLER
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -120,18 +99,6 @@ class FlaxRobertaForSequenceClassification(Headed):
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
-class FlaxRobertaForTokenClassification(ForTokenClassification):
-    """RoBERTa with a head that classifies each token."""
-
-    base_options = WITHOUT_POOLER
-
-
-class FlaxRobertaForQuestionAnswering(ForQuestionAnswering):
-    """RoBERTa with a head that scores where an answer starts and ends."""
-
-    base_options = WITHOUT_POOLER
-
-
 class FlaxRobertaForMultipleChoice(ForMultipleChoice):
     """RoBERTa with a head that scores each of several continuations."""
 
@@ -141,25 +108,15 @@ class FlaxRobertaForMultipleChoice(ForMultipleChoice):
         return self.spec.hidden_dropout
 
 
-class FlaxXLMRobertaModel(FlaxRobertaModel):
-    """XLM-RoBERTa without a head."""
+HEADS = {
+    "": FlaxBertModel,
+    "TokenClassification": ForTokenClassification,
+    "QuestionAnswering": ForQuestionAnswering,
+}
+"""The heads whose model classes have no code of their own, and what these are made from."""
+add_classes(globals(), ARCHITECTURES, HEADS, prefix="Flax")
 
+if TYPE_CHECKING:
 
-class FlaxXLMRobertaForMaskedLM(FlaxRobertaForMaskedLM):
-    """XLM-RoBERTa with a head that fills in masked tokens."""
-
-
-class FlaxXLMRobertaForSequenceClassification(FlaxRobertaForSequenceClassification):
-    """XLM-RoBERTa with a head that classifies a sequence."""
-
-
-class FlaxXLMRobertaForTokenClassification(FlaxRobertaForTokenClassification):
-    """XLM-RoBERTa with a head that classifies each token."""
-
-
-class FlaxXLMRobertaForQuestionAnswering(FlaxRobertaForQuestionAnswering):
-    """XLM-RoBERTa with a head that scores where an answer starts and ends."""
-
-
-class FlaxXLMRobertaForMultipleChoice(FlaxRobertaForMultipleChoice):
-    """XLM-RoBERTa with a head that scores each of several continuations."""
+    def __getattr__(name: str) -> Any:
+        """Return a class that `add_classes` makes."""

@@ -6,8 +6,6 @@ Source: Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -15,7 +13,8 @@ from jax import Array
 from loadstone.architectures.vit import ViTSpec
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
-from loadstone_flax.heads import WITHOUT_POOLER, Headed, Output
+from loadstone.model.outputs import ModelOutput
+from loadstone_flax.heads import ForImageClassification, Output
 from loadstone_flax.layers import (
     ACTIVATIONS,
     Convolution,
@@ -29,7 +28,6 @@ from loadstone_flax.layers import (
     split_heads,
     stack,
 )
-from loadstone_flax.losses import sequence_loss
 from loadstone_flax.modeling import PreTrainedModel
 
 
@@ -237,29 +235,13 @@ class FlaxViTModel(PreTrainedModel):
         )
 
 
-class FlaxViTForImageClassification(Headed):
+class FlaxViTForImageClassification(ForImageClassification):
     """ViT with a head that classifies an image by its class token."""
-
-    base_options = WITHOUT_POOLER
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
 
-    def forward(
-        self,
-        pixel_values: Array,
-        *,
-        labels: Array | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify; other inputs as `FlaxViTModel.forward`, `labels` (B,).
-
-        Returns:
-            `loss`, `logits` (B, L), `hidden_states`, `attentions`.
-        """
-        base = self.run_base(pixel_values, **inputs)
-        logits = self.classifier(base.last_hidden_state[:, 0])
-        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
-        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+    def image_scores(self, base: ModelOutput) -> Array:
+        """The class token, classified: (B, L)."""
+        return self.classifier(base.last_hidden_state[:, 0])

@@ -6,13 +6,15 @@ Source: Devlin et al. 2018, https://arxiv.org/abs/1810.04805.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from loadstone.architectures import EncoderSpec
+from loadstone.architectures.bert import ARCHITECTURES
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.heads import (
-    WITHOUT_POOLER,
+    ForMaskedLM,
     ForMultipleChoice,
     ForPooledClassification,
     ForQuestionAnswering,
@@ -287,6 +289,8 @@ class BertHeads(Layer):
 class TFBertForPreTraining(Headed):
     """BERT with both heads of pre-training."""
 
+    reads_pooled = True
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.cls = BertHeads(self.spec, predictions=True, seq_relationship=True)
@@ -325,37 +329,22 @@ class TFBertForPreTraining(Headed):
         )
 
 
-class TFBertForMaskedLM(Headed):
+class TFBertForMaskedLM(ForMaskedLM):
     """BERT with a head that fills in masked tokens."""
-
-    base_options = WITHOUT_POOLER
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.cls = BertHeads(self.spec, predictions=True)
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score every token of the vocabulary; other inputs as `TFBertModel.forward`, `labels` (B, T), -100 ignored.
-
-        Returns:
-            `loss`, `logits` (B, T, V), `hidden_states`, `attentions`.
-        """
-        base = self.run_base(input_ids, attention_mask, **inputs)
-        logits = self.cls.predictions(base.last_hidden_state)
-        loss = None if labels is None else token_loss(logits, labels)
-        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+    def token_scores(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, V)."""
+        return self.cls.predictions(x)
 
 
 class TFBertForNextSentencePrediction(Headed):
     """BERT with a head that tells whether the second sentence follows the first."""
+
+    reads_pooled = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -381,21 +370,16 @@ class TFBertForNextSentencePrediction(Headed):
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
-class TFBertForSequenceClassification(ForPooledClassification):
-    """BERT with a head that classifies a sequence by its pooled first token."""
+HEADS = {
+    "SequenceClassification": ForPooledClassification,
+    "TokenClassification": ForTokenClassification,
+    "QuestionAnswering": ForQuestionAnswering,
+    "MultipleChoice": ForMultipleChoice,
+}
+"""The heads whose model classes have no code of their own, and what these are made from."""
+add_classes(globals(), ARCHITECTURES, HEADS, prefix="TF")
 
+if TYPE_CHECKING:
 
-class TFBertForTokenClassification(ForTokenClassification):
-    """BERT with a head that classifies each token."""
-
-    base_options = WITHOUT_POOLER
-
-
-class TFBertForQuestionAnswering(ForQuestionAnswering):
-    """BERT with a head that scores where an answer starts and ends."""
-
-    base_options = WITHOUT_POOLER
-
-
-class TFBertForMultipleChoice(ForMultipleChoice):
-    """BERT with a head that scores each of several continuations."""
+    def __getattr__(name: str) -> Any:
+        """Return a class that `add_classes` makes."""

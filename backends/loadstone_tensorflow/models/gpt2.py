@@ -6,10 +6,11 @@ Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learner
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from loadstone.architectures.gpt2 import GPT2Spec
+from loadstone.architectures.gpt2 import ARCHITECTURES, GPT2Spec
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.generation import Cache, Layers
 from loadstone_tensorflow.heads import (
@@ -194,17 +195,16 @@ class TFGPT2Model(PreTrainedModel):
         )
 
 
-class TFGPT2LMHeadModel(ForCausalLM):
-    """GPT-2 with a head that scores the next token."""
+HEADS = {
+    "CausalLM": ForCausalLM,
+    "SequenceClassification": ForLastTokenClassification,
+    "TokenClassification": ForTokenClassification,
+    "QuestionAnswering": ForQuestionAnswering,
+}
+"""The heads whose model classes have no code of their own, and what these are made from."""
+add_classes(globals(), ARCHITECTURES, HEADS, prefix="TF")
 
+if TYPE_CHECKING:
 
-class TFGPT2ForSequenceClassification(ForLastTokenClassification):
-    """GPT-2 with a head that classifies a sequence by its last token."""
-
-
-class TFGPT2ForTokenClassification(ForTokenClassification):
-    """GPT-2 with a head that classifies each token."""
-
-
-class TFGPT2ForQuestionAnswering(ForQuestionAnswering):
-    """GPT-2 with a head that scores where an answer starts and ends."""
+    def __getattr__(name: str) -> Any:
+        """Return a class that `add_classes` makes."""

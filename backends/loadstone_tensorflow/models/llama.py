@@ -6,10 +6,12 @@ Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from loadstone.architectures import DecoderSpec
+from loadstone.architectures.llama import ARCHITECTURES
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.generation import Cache, Layers
 from loadstone_tensorflow.heads import (
@@ -225,111 +227,21 @@ class TFLlamaModel(PreTrainedModel):
         )
 
 
-class TFLlamaForCausalLM(ForCausalLM):
-    """Llama with a head that scores the next token."""
-
-
-class TFLlamaForSequenceClassification(ForLastTokenClassification):
-    """Llama with a head that classifies a sequence by its last token."""
-
-
 class TFLlamaForTokenClassification(ForTokenClassification):
     """Llama with a head that classifies each token."""
 
     classifier_name = "score"
 
 
-class TFLlamaForQuestionAnswering(ForQuestionAnswering):
-    """Llama with a head that scores where an answer starts and ends."""
+HEADS = {
+    "CausalLM": ForCausalLM,
+    "SequenceClassification": ForLastTokenClassification,
+    "QuestionAnswering": ForQuestionAnswering,
+}
+"""The heads whose model classes have no code of their own, and what these are made from."""
+add_classes(globals(), ARCHITECTURES, HEADS, prefix="TF")
 
+if TYPE_CHECKING:
 
-class TFMistralModel(TFLlamaModel):
-    """Mistral without a head."""
-
-
-class TFMistralForCausalLM(TFLlamaForCausalLM):
-    """Mistral with a head that scores the next token."""
-
-
-class TFMistralForSequenceClassification(TFLlamaForSequenceClassification):
-    """Mistral with a head that classifies a sequence."""
-
-
-class TFMistralForTokenClassification(TFLlamaForTokenClassification):
-    """Mistral with a head that classifies each token."""
-
-
-class TFMistralForQuestionAnswering(TFLlamaForQuestionAnswering):
-    """Mistral with a head that scores where an answer starts and ends."""
-
-
-class TFGemmaModel(TFLlamaModel):
-    """Gemma without a head."""
-
-
-class TFGemmaForCausalLM(TFLlamaForCausalLM):
-    """Gemma with a head that scores the next token."""
-
-
-class TFGemmaForSequenceClassification(TFLlamaForSequenceClassification):
-    """Gemma with a head that classifies a sequence."""
-
-
-class TFGemmaForTokenClassification(TFLlamaForTokenClassification):
-    """Gemma with a head that classifies each token."""
-
-
-class TFGemma2Model(TFLlamaModel):
-    """Gemma 2 without a head."""
-
-
-class TFGemma2ForCausalLM(TFLlamaForCausalLM):
-    """Gemma 2 with a head that scores the next token."""
-
-
-class TFGemma2ForSequenceClassification(TFLlamaForSequenceClassification):
-    """Gemma 2 with a head that classifies a sequence."""
-
-
-class TFGemma2ForTokenClassification(TFLlamaForTokenClassification):
-    """Gemma 2 with a head that classifies each token."""
-
-
-class TFQwen2Model(TFLlamaModel):
-    """Qwen 2 without a head."""
-
-
-class TFQwen2ForCausalLM(TFLlamaForCausalLM):
-    """Qwen 2 with a head that scores the next token."""
-
-
-class TFQwen2ForSequenceClassification(TFLlamaForSequenceClassification):
-    """Qwen 2 with a head that classifies a sequence."""
-
-
-class TFQwen2ForTokenClassification(TFLlamaForTokenClassification):
-    """Qwen 2 with a head that classifies each token."""
-
-
-class TFQwen2ForQuestionAnswering(TFLlamaForQuestionAnswering):
-    """Qwen 2 with a head that scores where an answer starts and ends."""
-
-
-class TFQwen3Model(TFLlamaModel):
-    """Qwen 3 without a head."""
-
-
-class TFQwen3ForCausalLM(TFLlamaForCausalLM):
-    """Qwen 3 with a head that scores the next token."""
-
-
-class TFQwen3ForSequenceClassification(TFLlamaForSequenceClassification):
-    """Qwen 3 with a head that classifies a sequence."""
-
-
-class TFQwen3ForTokenClassification(TFLlamaForTokenClassification):
-    """Qwen 3 with a head that classifies each token."""
-
-
-class TFQwen3ForQuestionAnswering(TFLlamaForQuestionAnswering):
-    """Qwen 3 with a head that scores where an answer starts and ends."""
+    def __getattr__(name: str) -> Any:
+        """Return a class that `add_classes` makes."""

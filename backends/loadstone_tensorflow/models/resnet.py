@@ -7,12 +7,13 @@ Source: He et al. 2015, https://arxiv.org/abs/1512.03385.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from loadstone.architectures.resnet import BlockSpec, ResNetSpec
 from loadstone.config import Config
+from loadstone.model.outputs import ModelOutput
 from loadstone_tensorflow.framework import tf
-from loadstone_tensorflow.heads import Headed, Output
+from loadstone_tensorflow.heads import ForImageClassification, Output
 from loadstone_tensorflow.layers import (
     ACTIVATIONS,
     BatchNorm,
@@ -22,7 +23,6 @@ from loadstone_tensorflow.layers import (
     channels_first,
     channels_last,
 )
-from loadstone_tensorflow.losses import sequence_loss
 from loadstone_tensorflow.modeling import PreTrainedModel
 
 Tensor: TypeAlias = tf.Tensor
@@ -161,7 +161,7 @@ class ResNetFlatten(Layer):
         return tf.squeeze(x, axis=(2, 3))
 
 
-class TFResNetForImageClassification(Headed):
+class TFResNetForImageClassification(ForImageClassification):
     """ResNet with a head that classifies an image by its mean features."""
 
     def __init__(self, config: Config) -> None:
@@ -169,22 +169,9 @@ class TFResNetForImageClassification(Headed):
         linear = Linear(self.spec.out_channels, self.spec.classifier.num_labels)
         self.classifier = [ResNetFlatten(), linear]
 
-    def forward(
-        self,
-        pixel_values: Tensor,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify; other inputs as `TFResNetModel.forward`, `labels` (B,).
-
-        Returns:
-            `loss`, `logits` (B, L), `hidden_states`.
-        """
-        base = self.run_base(pixel_values, **inputs)
+    def image_scores(self, base: ModelOutput) -> Tensor:
+        """The mean features, classified: (B, L)."""
         logits = base.pooler_output
         for layer in self.classifier:
             logits = layer(logits)
-        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
-        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+        return logits

@@ -6,13 +6,15 @@ Source: Liu et al. 2019, https://arxiv.org/abs/1907.11692.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from loadstone.architectures import EncoderSpec
+from loadstone.architectures.roberta import ARCHITECTURES
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.heads import (
-    WITHOUT_POOLER,
+    ForMaskedLM,
     ForMultipleChoice,
     ForQuestionAnswering,
     ForTokenClassification,
@@ -20,14 +22,10 @@ from loadstone_tensorflow.heads import (
     Output,
 )
 from loadstone_tensorflow.layers import ACTIVATIONS, Dropout, Layer, LayerNorm, Linear, parameter
-from loadstone_tensorflow.losses import sequence_loss, token_loss
+from loadstone_tensorflow.losses import sequence_loss
 from loadstone_tensorflow.models.bert import TFBertModel
 
 Tensor: TypeAlias = tf.Tensor
-
-
-class TFRobertaModel(TFBertModel):
-    """RoBERTa without a head: token ids to hidden states."""
 
 
 class RobertaLMHead(Layer):
@@ -45,33 +43,16 @@ class RobertaLMHead(Layer):
         return self.decoder(self.layer_norm(ACTIVATIONS["gelu"](self.dense(x))))
 
 
-class TFRobertaForMaskedLM(Headed):
+class TFRobertaForMaskedLM(ForMaskedLM):
     """RoBERTa with a head that fills in masked tokens."""
-
-    base_options = WITHOUT_POOLER
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.lm_head = RobertaLMHead(self.spec)
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score every token of the vocabulary; other inputs as `TFBertModel.forward`, `labels` (B, T), -100 ignored.
-
-        Returns:
-            `loss`, `logits` (B, T, V), `hidden_states`, `attentions`.
-        """
-        base = self.run_base(input_ids, attention_mask, **inputs)
-        logits = self.lm_head(base.last_hidden_state)
-        loss = None if labels is None else token_loss(logits, labels)
-        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+    def token_scores(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, V)."""
+        return self.lm_head(x)
 
 
 class RobertaClassificationHead(Layer):
@@ -91,8 +72,6 @@ class RobertaClassificationHead(Layer):
 
 class TFRobertaForSequenceClassification(Headed):
     """RoBERTa with a head that classifies a sequence by its first token."""
-
-    base_options = WITHOUT_POOLER
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -119,18 +98,6 @@ class TFRobertaForSequenceClassification(Headed):
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
-class TFRobertaForTokenClassification(ForTokenClassification):
-    """RoBERTa with a head that classifies each token."""
-
-    base_options = WITHOUT_POOLER
-
-
-class TFRobertaForQuestionAnswering(ForQuestionAnswering):
-    """RoBERTa with a head that scores where an answer starts and ends."""
-
-    base_options = WITHOUT_POOLER
-
-
 class TFRobertaForMultipleChoice(ForMultipleChoice):
     """RoBERTa with a head that scores each of several continuations."""
 
@@ -140,25 +107,15 @@ class TFRobertaForMultipleChoice(ForMultipleChoice):
         return self.spec.hidden_dropout
 
 
-class TFXLMRobertaModel(TFRobertaModel):
-    """XLM-RoBERTa without a head."""
+HEADS = {
+    "": TFBertModel,
+    "TokenClassification": ForTokenClassification,
+    "QuestionAnswering": ForQuestionAnswering,
+}
+"""The heads whose model classes have no code of their own, and what these are made from."""
+add_classes(globals(), ARCHITECTURES, HEADS, prefix="TF")
 
+if TYPE_CHECKING:
 
-class TFXLMRobertaForMaskedLM(TFRobertaForMaskedLM):
-    """XLM-RoBERTa with a head that fills in masked tokens."""
-
-
-class TFXLMRobertaForSequenceClassification(TFRobertaForSequenceClassification):
-    """XLM-RoBERTa with a head that classifies a sequence."""
-
-
-class TFXLMRobertaForTokenClassification(TFRobertaForTokenClassification):
-    """XLM-RoBERTa with a head that classifies each token."""
-
-
-class TFXLMRobertaForQuestionAnswering(TFRobertaForQuestionAnswering):
-    """XLM-RoBERTa with a head that scores where an answer starts and ends."""
-
-
-class TFXLMRobertaForMultipleChoice(TFRobertaForMultipleChoice):
-    """XLM-RoBERTa with a head that scores each of several continuations."""
+    def __getattr__(name: str) -> Any:
+        """Return a class that `add_classes` makes."""

@@ -6,13 +6,14 @@ Source: Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from loadstone.architectures.vit import ViTSpec
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
+from loadstone.model.outputs import ModelOutput
 from loadstone_tensorflow.framework import tf
-from loadstone_tensorflow.heads import WITHOUT_POOLER, Headed, Output
+from loadstone_tensorflow.heads import ForImageClassification, Output
 from loadstone_tensorflow.layers import (
     ACTIVATIONS,
     Convolution,
@@ -27,7 +28,6 @@ from loadstone_tensorflow.layers import (
     sizes,
     split_heads,
 )
-from loadstone_tensorflow.losses import sequence_loss
 from loadstone_tensorflow.modeling import PreTrainedModel
 from loadstone_tensorflow.resample import bicubic
 
@@ -250,29 +250,13 @@ class TFViTModel(PreTrainedModel):
         )
 
 
-class TFViTForImageClassification(Headed):
+class TFViTForImageClassification(ForImageClassification):
     """ViT with a head that classifies an image by its class token."""
-
-    base_options = WITHOUT_POOLER
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
 
-    def forward(
-        self,
-        pixel_values: Tensor,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify; other inputs as `TFViTModel.forward`, `labels` (B,).
-
-        Returns:
-            `loss`, `logits` (B, L), `hidden_states`, `attentions`.
-        """
-        base = self.run_base(pixel_values, **inputs)
-        logits = self.classifier(base.last_hidden_state[:, 0])
-        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
-        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+    def image_scores(self, base: ModelOutput) -> Tensor:
+        """The class token, classified: (B, L)."""
+        return self.classifier(base.last_hidden_state[:, 0])

@@ -6,8 +6,6 @@ Source: Sanh et al. 2019, https://arxiv.org/abs/1910.01108.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,11 +13,11 @@ from loadstone.architectures.distilbert import DistilBertSpec
 from loadstone.config import Config
 from loadstone.model.outputs import ModelOutput
 from loadstone_torch.heads import (
+    ForMaskedLM,
     ForMultipleChoice,
     ForPooledClassification,
     ForQuestionAnswering,
     ForTokenClassification,
-    Headed,
     Output,
 )
 from loadstone_torch.layers import (
@@ -31,7 +29,6 @@ from loadstone_torch.layers import (
     padding_mask,
     split_heads,
 )
-from loadstone_torch.losses import token_loss
 from loadstone_torch.modeling import PreTrainedModel
 from loadstone_torch.models.bert import BertEmbeddings
 from loadstone_torch.recompute import Layer
@@ -158,7 +155,7 @@ class DistilBertModel(PreTrainedModel):
         )
 
 
-class DistilBertForMaskedLM(Headed):
+class DistilBertForMaskedLM(ForMaskedLM):
     """DistilBERT with a head that fills in masked tokens."""
 
     def __init__(self, config: Config) -> None:
@@ -168,25 +165,11 @@ class DistilBertForMaskedLM(Headed):
         self.vocab_layer_norm = LayerNorm(self.spec.hidden_size, self.spec.norm_eps)
         self.vocab_projector = Linear(self.spec.hidden_size, self.spec.vocab_size)
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score every token of the vocabulary; other inputs as the base model's, `labels` (B, T), -100 ignored.
-
-        Returns:
-            `loss`, `logits` (B, T, V), `hidden_states`, `attentions`.
-        """
-        base = self.run_base(input_ids, attention_mask, **inputs)
-        x = self.vocab_layer_norm(self.activation(self.vocab_transform(base.last_hidden_state)))
-        logits = self.vocab_projector(x)
-        loss = None if labels is None else token_loss(logits, labels)
-        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+    def token_scores(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, V)."""
+        x = self.vocab_layer_norm(self.activation(self.vocab_transform(x)))
+        logits: Tensor = self.vocab_projector(x)
+        return logits
 
 
 class DistilBertForSequenceClassification(ForPooledClassification):

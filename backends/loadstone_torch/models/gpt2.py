@@ -6,11 +6,14 @@ Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learner
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor, nn
 
-from loadstone.architectures.gpt2 import GPT2Spec
+from loadstone.architectures.gpt2 import ARCHITECTURES, GPT2Spec
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone.model.kin import Kin
 from loadstone_torch.generation import Cache, check_cache
 from loadstone_torch.heads import (
@@ -197,17 +200,16 @@ class GPT2Model(PreTrainedModel):
         )
 
 
-class GPT2LMHeadModel(ForCausalLM):
-    """GPT-2 with a head that scores the next token."""
+HEADS = {
+    "CausalLM": ForCausalLM,
+    "SequenceClassification": ForLastTokenClassification,
+    "TokenClassification": ForTokenClassification,
+    "QuestionAnswering": ForQuestionAnswering,
+}
+"""The heads whose model classes have no code of their own, and what these are made from."""
+add_classes(globals(), ARCHITECTURES, HEADS)
 
+if TYPE_CHECKING:
 
-class GPT2ForSequenceClassification(ForLastTokenClassification):
-    """GPT-2 with a head that classifies a sequence by its last token."""
-
-
-class GPT2ForTokenClassification(ForTokenClassification):
-    """GPT-2 with a head that classifies each token."""
-
-
-class GPT2ForQuestionAnswering(ForQuestionAnswering):
-    """GPT-2 with a head that scores where an answer starts and ends."""
+    def __getattr__(name: str) -> Any:
+        """Return a class that `add_classes` makes."""

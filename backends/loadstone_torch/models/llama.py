@@ -6,11 +6,15 @@ Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor, nn
 
 from loadstone.architectures import DecoderSpec
+from loadstone.architectures.llama import ARCHITECTURES
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_torch.generation import Cache, check_cache
 from loadstone_torch.heads import (
     ForCausalLM,
@@ -212,111 +216,21 @@ class LlamaModel(PreTrainedModel):
         )
 
 
-class LlamaForCausalLM(ForCausalLM):
-    """Llama with a head that scores the next token."""
-
-
-class LlamaForSequenceClassification(ForLastTokenClassification):
-    """Llama with a head that classifies a sequence by its last token."""
-
-
 class LlamaForTokenClassification(ForTokenClassification):
     """Llama with a head that classifies each token."""
 
     classifier_name = "score"
 
 
-class LlamaForQuestionAnswering(ForQuestionAnswering):
-    """Llama with a head that scores where an answer starts and ends."""
+HEADS = {
+    "CausalLM": ForCausalLM,
+    "SequenceClassification": ForLastTokenClassification,
+    "QuestionAnswering": ForQuestionAnswering,
+}
+"""The heads whose model classes have no code of their own, and what these are made from."""
+add_classes(globals(), ARCHITECTURES, HEADS)
 
+if TYPE_CHECKING:
 
-class MistralModel(LlamaModel):
-    """Mistral without a head."""
-
-
-class MistralForCausalLM(LlamaForCausalLM):
-    """Mistral with a head that scores the next token."""
-
-
-class MistralForSequenceClassification(LlamaForSequenceClassification):
-    """Mistral with a head that classifies a sequence."""
-
-
-class MistralForTokenClassification(LlamaForTokenClassification):
-    """Mistral with a head that classifies each token."""
-
-
-class MistralForQuestionAnswering(LlamaForQuestionAnswering):
-    """Mistral with a head that scores where an answer starts and ends."""
-
-
-class GemmaModel(LlamaModel):
-    """Gemma without a head."""
-
-
-class GemmaForCausalLM(LlamaForCausalLM):
-    """Gemma with a head that scores the next token."""
-
-
-class GemmaForSequenceClassification(LlamaForSequenceClassification):
-    """Gemma with a head that classifies a sequence."""
-
-
-class GemmaForTokenClassification(LlamaForTokenClassification):
-    """Gemma with a head that classifies each token."""
-
-
-class Gemma2Model(LlamaModel):
-    """Gemma 2 without a head."""
-
-
-class Gemma2ForCausalLM(LlamaForCausalLM):
-    """Gemma 2 with a head that scores the next token."""
-
-
-class Gemma2ForSequenceClassification(LlamaForSequenceClassification):
-    """Gemma 2 with a head that classifies a sequence."""
-
-
-class Gemma2ForTokenClassification(LlamaForTokenClassification):
-    """Gemma 2 with a head that classifies each token."""
-
-
-class Qwen2Model(LlamaModel):
-    """Qwen 2 without a head."""
-
-
-class Qwen2ForCausalLM(LlamaForCausalLM):
-    """Qwen 2 with a head that scores the next token."""
-
-
-class Qwen2ForSequenceClassification(LlamaForSequenceClassification):
-    """Qwen 2 with a head that classifies a sequence."""
-
-
-class Qwen2ForTokenClassification(LlamaForTokenClassification):
-    """Qwen 2 with a head that classifies each token."""
-
-
-class Qwen2ForQuestionAnswering(LlamaForQuestionAnswering):
-    """Qwen 2 with a head that scores where an answer starts and ends."""
-
-
-class Qwen3Model(LlamaModel):
-    """Qwen 3 without a head."""
-
-
-class Qwen3ForCausalLM(LlamaForCausalLM):
-    """Qwen 3 with a head that scores the next token."""
-
-
-class Qwen3ForSequenceClassification(LlamaForSequenceClassification):
-    """Qwen 3 with a head that classifies a sequence."""
-
-
-class Qwen3ForTokenClassification(LlamaForTokenClassification):
-    """Qwen 3 with a head that classifies each token."""
-
-
-class Qwen3ForQuestionAnswering(LlamaForQuestionAnswering):
-    """Qwen 3 with a head that scores where an answer starts and ends."""
+    def __getattr__(name: str) -> Any:
+        """Return a class that `add_classes` makes."""

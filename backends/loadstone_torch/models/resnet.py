@@ -6,15 +6,13 @@ Source: He et al. 2015, https://arxiv.org/abs/1512.03385.
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from loadstone.architectures.resnet import BlockSpec, ResNetSpec
 from loadstone.config import Config
-from loadstone_torch.heads import Headed, Output
+from loadstone.model.outputs import ModelOutput
+from loadstone_torch.heads import ForImageClassification, Output
 from loadstone_torch.layers import ACTIVATIONS, BatchNorm, Convolution, Linear
-from loadstone_torch.losses import sequence_loss
 from loadstone_torch.modeling import PreTrainedModel
 
 Shape = tuple[int, int, int, int]
@@ -138,7 +136,7 @@ class ResNetModel(PreTrainedModel):
         )
 
 
-class ResNetForImageClassification(Headed):
+class ResNetForImageClassification(ForImageClassification):
     """ResNet with a head that classifies an image by its mean features."""
 
     def __init__(self, config: Config) -> None:
@@ -147,20 +145,7 @@ class ResNetForImageClassification(Headed):
             nn.Flatten(), Linear(self.spec.out_channels, self.spec.classifier.num_labels)
         )
 
-    def forward(
-        self,
-        pixel_values: Tensor,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify; other inputs as `ResNetModel.forward`, `labels` (B,).
-
-        Returns:
-            `loss`, `logits` (B, L), `hidden_states`.
-        """
-        base = self.run_base(pixel_values, **inputs)
-        logits = self.classifier(base.pooler_output)
-        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
-        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+    def image_scores(self, base: ModelOutput) -> Tensor:
+        """The mean features, classified: (B, L)."""
+        logits: Tensor = self.classifier(base.pooler_output)
+        return logits

@@ -6,15 +6,17 @@ Source: Liu et al. 2019, https://arxiv.org/abs/1907.11692.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from loadstone.architectures import EncoderSpec
+from loadstone.architectures.roberta import ARCHITECTURES
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_torch.heads import (
-    WITHOUT_POOLER,
+    ForMaskedLM,
     ForMultipleChoice,
     ForQuestionAnswering,
     ForTokenClassification,
@@ -22,12 +24,8 @@ from loadstone_torch.heads import (
     Output,
 )
 from loadstone_torch.layers import LayerNorm, Linear, parameter
-from loadstone_torch.losses import sequence_loss, token_loss
+from loadstone_torch.losses import sequence_loss
 from loadstone_torch.models.bert import BertModel
-
-
-class RobertaModel(BertModel):
-    """RoBERTa without a head: token ids to hidden states."""
 
 
 class RobertaLMHead(nn.Module):
@@ -47,33 +45,17 @@ class RobertaLMHead(nn.Module):
         return logits
 
 
-class RobertaForMaskedLM(Headed):
+class RobertaForMaskedLM(ForMaskedLM):
     """RoBERTa with a head that fills in masked tokens."""
-
-    base_options = WITHOUT_POOLER
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.lm_head = RobertaLMHead(self.spec)
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Score every token of the vocabulary; other inputs as `BertModel.forward`, `labels` (B, T), -100 ignored.
-
-        Returns:
-            `loss`, `logits` (B, T, V), `hidden_states`, `attentions`.
-        """
-        base = self.run_base(input_ids, attention_mask, **inputs)
-        logits = self.lm_head(base.last_hidden_state)
-        loss = None if labels is None else token_loss(logits, labels)
-        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+    def token_scores(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, V)."""
+        logits: Tensor = self.lm_head(x)
+        return logits
 
 
 class RobertaClassificationHead(nn.Module):
@@ -94,8 +76,6 @@ class RobertaClassificationHead(nn.Module):
 
 class RobertaForSequenceClassification(Headed):
     """RoBERTa with a head that classifies a sequence by its first token."""
-
-    base_options = WITHOUT_POOLER
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -121,18 +101,6 @@ class RobertaForSequenceClassification(Headed):
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
-class RobertaForTokenClassification(ForTokenClassification):
-    """RoBERTa with a head that classifies each token."""
-
-    base_options = WITHOUT_POOLER
-
-
-class RobertaForQuestionAnswering(ForQuestionAnswering):
-    """RoBERTa with a head that scores where an answer starts and ends."""
-
-    base_options = WITHOUT_POOLER
-
-
 class RobertaForMultipleChoice(ForMultipleChoice):
     """RoBERTa with a head that scores each of several continuations."""
 
@@ -142,25 +110,15 @@ class RobertaForMultipleChoice(ForMultipleChoice):
         return self.spec.hidden_dropout
 
 
-class XLMRobertaModel(RobertaModel):
-    """XLM-RoBERTa without a head."""
+HEADS = {
+    "": BertModel,
+    "TokenClassification": ForTokenClassification,
+    "QuestionAnswering": ForQuestionAnswering,
+}
+"""The heads whose model classes have no code of their own, and what these are made from."""
+add_classes(globals(), ARCHITECTURES, HEADS)
 
+if TYPE_CHECKING:
 
-class XLMRobertaForMaskedLM(RobertaForMaskedLM):
-    """XLM-RoBERTa with a head that fills in masked tokens."""
-
-
-class XLMRobertaForSequenceClassification(RobertaForSequenceClassification):
-    """XLM-RoBERTa with a head that classifies a sequence."""
-
-
-class XLMRobertaForTokenClassification(RobertaForTokenClassification):
-    """XLM-RoBERTa with a head that classifies each token."""
-
-
-class XLMRobertaForQuestionAnswering(RobertaForQuestionAnswering):
-    """XLM-RoBERTa with a head that scores where an answer starts and ends."""
-
-
-class XLMRobertaForMultipleChoice(RobertaForMultipleChoice):
-    """XLM-RoBERTa with a head that scores each of several continuations."""
+    def __getattr__(name: str) -> Any:
+        """Return a class that `add_classes` makes."""

@@ -6,8 +6,6 @@ Source: Dosovitskiy et al. 2020, https://arxiv.org/abs/2010.11929.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +13,8 @@ from torch import Tensor, nn
 from loadstone.architectures.vit import ViTSpec
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
-from loadstone_torch.heads import WITHOUT_POOLER, Headed, Output
+from loadstone.model.outputs import ModelOutput
+from loadstone_torch.heads import ForImageClassification, Output
 from loadstone_torch.layers import (
     ACTIVATIONS,
     Convolution,
@@ -26,7 +25,6 @@ from loadstone_torch.layers import (
     parameter,
     split_heads,
 )
-from loadstone_torch.losses import sequence_loss
 from loadstone_torch.modeling import PreTrainedModel
 from loadstone_torch.recompute import Layer
 
@@ -243,29 +241,14 @@ class ViTModel(PreTrainedModel):
         )
 
 
-class ViTForImageClassification(Headed):
+class ViTForImageClassification(ForImageClassification):
     """ViT with a head that classifies an image by its class token."""
-
-    base_options = WITHOUT_POOLER
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
 
-    def forward(
-        self,
-        pixel_values: Tensor,
-        *,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-        **inputs: Any,
-    ) -> Output:
-        """Classify; other inputs as `ViTModel.forward`, `labels` (B,).
-
-        Returns:
-            `loss`, `logits` (B, L), `hidden_states`, `attentions`.
-        """
-        base = self.run_base(pixel_values, **inputs)
-        logits = self.classifier(base.last_hidden_state[:, 0])
-        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
-        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+    def image_scores(self, base: ModelOutput) -> Tensor:
+        """The class token, classified: (B, L)."""
+        logits: Tensor = self.classifier(base.last_hidden_state[:, 0])
+        return logits

@@ -46,6 +46,7 @@ class Pretrained(Loading):
         main_input_name: The first input of the model: "input_ids" or "pixel_values".
         config_class: The class of its configurations.
         attentions: What `attn_implementation` may be; the first is the default.
+        reads_pooled: Whether a class with a head reads the pooled output of its base model.
         config: The model's configuration.
         spec: The same, with every quirk resolved; the modules read only this.
         generation_config: Its settings for `generate`.
@@ -62,6 +63,7 @@ class Pretrained(Loading):
     )
     config_class = Described(lambda architecture, _: architecture.config)
     attentions: ClassVar[tuple[str, ...]] = ("sdpa", "eager")
+    reads_pooled: ClassVar[bool] = False
     config: Config
     spec: Any
     generation_config: GenerationConfig
@@ -100,14 +102,18 @@ class Pretrained(Loading):
 
     @classmethod
     def build_base(cls, config: Config, **options: Any) -> Any:
-        """Return the base model of a configuration, of the class that its architecture has in this framework."""
+        """Return the base model of a configuration, of the class that its architecture has in this framework.
+
+        It has no pooler where this class would not read it.
+        """
         from loadstone.architectures import architecture_of
         from loadstone.backend import get_backend
 
         architecture = architecture_of(config)
-        return get_backend(cls.backend_name).model_class(architecture, architecture.heads[0])(
-            config, **options
-        )
+        head = architecture.heads[0]
+        if not cls.reads_pooled and "add_pooling_layer" in head.options:
+            options = {"add_pooling_layer": False, **options}
+        return get_backend(cls.backend_name).model_class(architecture, head)(config, **options)
 
     def save_pretrained(
         self,

@@ -1,0 +1,56 @@
+"""Makes the model classes that have no code of their own: all that they are stands in their architecture."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loadstone.architectures import Architecture, Head
+
+
+def add_classes(
+    module: MutableMapping[str, Any],
+    architectures: Iterable[Architecture],
+    heads: Mapping[str, type],
+    prefix: str = "",
+) -> None:
+    """Add to a family's module each class that its architectures describe and it does not define.
+
+    The first architecture's classes are made from `heads`, those of the others from the first's: `MistralForCausalLM` is
+    a `LlamaForCausalLM`. A head that there is nothing to make from is left out: the backend has none yet.
+
+    Args:
+        module: What the module holds so far, its `globals()`.
+        architectures: Those of the family.
+        heads: What `AutoModelFor` is followed by, "" for the base model, -> the class to make the model class from.
+        prefix: What the backend's class names begin with.
+
+    Example:
+        ```python
+        add_classes(globals(), ARCHITECTURES, {"CausalLM": ForCausalLM}, prefix="TF")
+        ```
+    """
+    parents: dict[str, type] = {}
+    for architecture in architectures:
+        for head in architecture.heads:
+            name = prefix + head.class_name
+            parent = parents.get(head.task, heads.get(head.task))
+            if name not in module and parent is not None:
+                module[name] = _derived(name, parent, module["__name__"], _told(architecture, head, parent))
+            if name in module:
+                parents.setdefault(head.task, module[name])
+
+
+def _derived(name: str, parent: type, module: str, told: str) -> type:
+    # As a class statement in the module would: pickle and Keras find a class by its module and name.
+    body = {"__module__": module, "__qualname__": name, "__doc__": told}
+    return types.new_class(name, (parent,), exec_body=lambda namespace: namespace.update(body))
+
+
+def _told(architecture: Architecture, head: Head, parent: type) -> str:
+    """Return a class's docstring: its parent's, told of this architecture ("Mistral with a head that ...")."""
+    stem = architecture.heads[0].class_name.removesuffix("Model")
+    subject, has, rest = str(parent.__doc__).partition(" with")
+    return f"{stem}{has}{rest}" if has else f"{stem}: {subject}"
