@@ -103,7 +103,7 @@ def test_the_header_says_format_pt_and_keeps_what_it_held(tmp_path):
     with safe_open(tmp_path / "a" / "model.safetensors", framework="numpy") as opened:
         metadata = opened.metadata()
     assert metadata["format"] == "pt" and metadata["note"] == "kept"
-    assert len(metadata["loadstone.generate.settings"]) == 32 and len(metadata["loadstone.sha256"]) == 64
+    assert len(metadata["loadstone.generation"]) == 32 and len(metadata["loadstone.sha256"]) == 64
     assert open_checkpoint(resolve(tmp_path / "a")).metadata == {"format": "pt", "note": "kept"}
 
 

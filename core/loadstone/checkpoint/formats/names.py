@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-GENERATION = "loadstone.generate.settings"
+GENERATION = "loadstone.generation"
 """Key of `__metadata__` and of an index's `metadata`: the save to which a file belongs, 32 hexadecimal digits."""
 
 SHA256 = "loadstone.sha256"
