@@ -1,5 +1,7 @@
 """What a load, and each way of computing with what it gave, do to memory: run in a process of its own. Bytes throughout."""
 
+import ctypes
+import gc
 import json
 import os
 import subprocess
@@ -37,6 +39,12 @@ NARROW = {
 
 # Memory of 1 MiB and more goes back to the system as soon as it is free: what stays is in use, not the allocator's store.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(MB)}
+
+
+def give_back() -> None:
+    """Have the allocator give back what is free in small pieces: compiling leaves tens of MB of them, each time others."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def measured(module: str, *arguments: str) -> dict[str, Any]:
@@ -102,6 +110,7 @@ def probe(
     for name, call in calls(model).items():
         with Growth() as first:  # traces and compiles
             call()
+            give_back()
         with Growth() as second:
             call()
         found["calls"][name] = {
