@@ -5,6 +5,7 @@ import pytest
 
 from loadstone.architectures import Arrangement, Split
 from loadstone.checkpoint.recipe import Concatenate, Stack, Transpose, result
+from loadstone.errors import ArgumentError
 from loadstone.read.steps import assemble
 
 EXPERTS = Arrangement(
@@ -66,3 +67,25 @@ def test_parameters_are_what_their_names_say():
 @pytest.mark.parametrize("name", ["layers.4.experts.down", "experts.up", "layers.4.experts.up.more"])
 def test_other_names_belong_to_no_group(name):
     assert EXPERTS.group(name) is None
+
+
+def test_a_parameter_that_is_not_made_of_equal_tensors_is_not_cut_short():
+    group = GATED.group("layers.4.gate_up.weight")
+    with pytest.raises(ArgumentError, match="cannot be taken apart into 2 equal tensors"):
+        list(group.saving(1, {"layers.4.gate_up.weight": (7, 5)}))
+
+
+@pytest.mark.parametrize(
+    ("stored", "parameters", "steps", "told"),
+    [
+        (("a", "b"), ("c",), (), "several stored tensors"),
+        (("a",), ("b", "c"), (), "several parameters"),
+        (("a", "b"), ("c", "d"), (Split(0),), "is one stored tensor"),
+        (("a.{*}",), ("b",), (Concatenate(0),), "are stacked"),
+        (("a.{*}", "b"), ("c",), (Stack(0),), "nothing stands beside them"),
+        (("a.{*}",), ("b",), (Stack(0), Transpose((1, 0))), "only the last step"),
+    ],
+)
+def test_what_cannot_be_read_in_both_directions_is_refused(stored, parameters, steps, told):
+    with pytest.raises(ArgumentError, match=told):
+        Arrangement(stored=stored, parameters=parameters, steps=steps)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from loadstone.checkpoint.recipe import Concatenate, Slice, Stack, Step, Transpose, Unstack
+from loadstone.errors import ArgumentError
 
 COUNTED = "{*}"
 """In a pattern, a number that counts from 0: there are as many tensors as there are such names."""
@@ -41,6 +42,30 @@ class Arrangement:
     stored: tuple[str, ...]
     parameters: tuple[str, ...]
     steps: tuple[Transpose | Stack | Concatenate | Split, ...]
+
+    def __post_init__(self) -> None:
+        """Check that it can be read in both directions.
+
+        Raises:
+            ArgumentError: If it cannot: tensors would be left over, or nobody could say how many there are.
+        """
+        one_stored = len(self.stored) == 1 and not self.counts
+        fits = {
+            "several stored tensors need a last step that puts them together": one_stored
+            or self.joins is not None,
+            "several parameters need a last step that takes a tensor apart": len(self.parameters) == 1
+            or self.splits is not None,
+            "what is taken apart is one stored tensor": self.splits is None or one_stored,
+            "tensors that are counted are stacked, and nothing stands beside them": not self.counts
+            or (isinstance(self.joins, Stack) and len(self.stored) == 1),
+            "only the last step puts together or takes apart": all(
+                isinstance(step, Transpose) for step in self.steps[:-1]
+            ),
+        }
+        if problems := [rule for rule, kept in fits.items() if not kept]:
+            raise ArgumentError(
+                "an arrangement cannot be read in both directions", where=self.stored, problems=problems
+            )
 
     def group(self, parameter: str) -> Group | None:
         """Return the group that a parameter belongs to; None for a parameter of another name."""
@@ -123,6 +148,9 @@ class Group:
         Args:
             number: As `number` returns it.
             shapes: Of the parameters.
+
+        Raises:
+            ArgumentError: If a parameter is not made of as many equal tensors.
         """
         back = tuple(_inverse(step) for step in reversed(self.arrangement.transposes))
         joins, splits = self.arrangement.joins, self.arrangement.splits
@@ -131,7 +159,14 @@ class Group:
             if isinstance(joins, Stack):
                 yield name, (Unstack(joins.axis, place), *back)
             elif joins is not None:
-                size = shapes[self.parameter_names[0]][joins.axis] // len(names)
+                whole = shapes[self.parameter_names[0]][joins.axis]
+                if whole % len(names):
+                    raise ArgumentError(
+                        f"{self.parameter_names[0]} cannot be taken apart into {len(names)} equal tensors",
+                        expected=f"a multiple of {len(names)} along axis {joins.axis}",
+                        found=whole,
+                    )
+                size = whole // len(names)
                 yield name, (Slice(joins.axis, place * size, (place + 1) * size), *back)
             else:
                 yield name, (*(() if splits is None else (Concatenate(splits.axis),)), *back)

@@ -198,6 +198,12 @@ def _taken_apart(
     group: Group, prefix: str, known: Mapping[str, Parameter], read: Callable[[str], HostTensor]
 ) -> Iterator[StoredTensor]:
     """Yield the stored tensors of parameters that stand in another arrangement in the model."""
+    if absent := [prefix + name for name in group.parameter_names if prefix + name not in known]:
+        raise ArgumentError(
+            "parameters that are stored as one tensor are not all the model's own: some are tied to others",
+            problems=absent,
+            hint="untie them before saving",
+        )
     sources = [known[prefix + name] for name in group.parameter_names]
     shapes = {name: known[prefix + name].shape for name in group.parameter_names}
     dtype = sources[0].dtype
