@@ -14,7 +14,7 @@ from loadstone.load.report import LoadReport
 from loadstone.model.kin import Kin
 from loadstone.model.pretrained import Pretrained
 from loadstone_torch.backend import check_plain
-from loadstone_torch.recompute import DEFAULTS, Layer
+from loadstone_torch.blocks.run import DEFAULTS, Block
 
 
 class Ecosystem(Kin, Pretrained):
@@ -143,8 +143,8 @@ class Ecosystem(Kin, Pretrained):
         """Do what `gradient_checkpointing_disable` does, under transformers' newer name."""
         self.gradient_checkpointing_disable()
 
-    def _layers(self) -> Iterator[Layer]:
-        return (module for module in self.modules() if isinstance(module, Layer))  # type: ignore[attr-defined]
+    def _layers(self) -> Iterator[Block]:
+        return (module for module in self.modules() if isinstance(module, Block))  # type: ignore[attr-defined]
 
     def _tell_models(self, *, gradient_checkpointing: bool) -> None:
         for module in self.modules():  # type: ignore[attr-defined]

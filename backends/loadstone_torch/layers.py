@@ -1,6 +1,6 @@
 """Layers that models are made of: PyTorch's own, built without drawing weights, and the few that it lacks.
 
-B batch, T query tokens, S key tokens, H heads, K key-value heads, D head size, C hidden size.
+B batch, T tokens, D head size, C hidden size.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from loadstone.architectures import RopeSpec
-from loadstone.model.pretrained import check_mask
+from loadstone.architectures import NormSpec, RopeSpec
+from loadstone.model.kin import Kin
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -92,6 +92,24 @@ class Linear(nn.Linear):
         object.__setattr__(self, "out_features", out_features)
         self._parameters["weight"] = parameter(out_features, in_features)
         self._parameters["bias"] = parameter(out_features) if bias else None
+
+
+class Projection(nn.Module, Kin):
+    """x @ weight + bias, with `weight` [in, out], as GPT-2 stores it."""
+
+    kin = "transformers.pytorch_utils:Conv1D"  # so that PEFT knows which axis is which
+
+    bias: nn.Parameter
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = parameter(in_features, out_features)
+        self.bias = parameter(out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, in) -> (B, T, out)."""
+        flat = torch.addmm(self.bias, x.flatten(0, -2), self.weight)
+        return flat.view(*x.shape[:-1], -1)
 
 
 class Embedding(nn.Embedding):
@@ -176,6 +194,11 @@ class RMSNorm(nn.Module):
         return self.weight * y.to(x.dtype)
 
 
+def norm(spec: NormSpec, size: int) -> nn.Module:
+    """Return a norm over `size` channels."""
+    return LayerNorm(size, spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps, spec.offset)
+
+
 class RotaryEmbedding(nn.Module):
     """Cosines and sines of rotary positions. Its frequencies stay float32 whatever the model is cast to."""
 
@@ -220,123 +243,3 @@ class RotaryEmbedding(nn.Module):
             exponents = torch.tensor(rope.growth.exponents, dtype=torch.float32, device=self.inv_freq.device)
             return 1.0 / rope.growth.base((positions.max() + 1).clamp(min=rope.growth.limit)) ** exponents
         return self.inv_freq
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate `x` (B, H, T, D) by the angles whose cosines and sines are given."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
-
-
-def split_heads(x: Tensor, head_dim: int) -> Tensor:
-    """(B, T, H*D) -> (B, H, T, D)."""
-    return x.unflatten(-1, (-1, head_dim)).transpose(1, 2)
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    """(B, H, T, D) -> (B, T, H*D)."""
-    return x.transpose(1, 2).flatten(2)
-
-
-def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    *,
-    scale: float,
-    dropout: float = 0.0,
-    softcap: float | None = None,
-    eager: bool = False,
-) -> tuple[Tensor, Tensor | None]:
-    """Attend: softmax(q k' * scale + mask) v.
-
-    Args:
-        q: (B, H, T, D).
-        k: (B, K, S, D); K divides H.
-        v: (B, K, S, D).
-        mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere. Where a cache of transformers has
-            dropped keys that lie before the window, the mask may speak of more than S keys: the last S count.
-        scale: Factor on the scores.
-        dropout: Probability of dropping a weight.
-        softcap: Bounds scores smoothly; always computed eagerly.
-        eager: Compute the weights and return them.
-
-    Returns:
-        The mix (B, H, T, D), and the weights (B, H, T, S) where eager.
-    """
-    if mask is not None and mask.shape[-1] > k.shape[2]:
-        mask = mask[..., -k.shape[2] :]
-    if not eager and softcap is None:
-        grouped = bool(q.shape[1] != k.shape[1])  # torch.jit.trace compares sizes to a tensor
-        mixed = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=grouped
-        )
-        return mixed, None
-    groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # (B, H, S, D)
-    scores = q @ k.transpose(-1, -2) * scale  # (B, H, T, S)
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = F.dropout(scores.softmax(-1, dtype=torch.float32).to(q.dtype), dropout)
-    return weights @ v, weights
-
-
-def packed_sequences(position_ids: Tensor) -> Tensor:
-    """Return which of the sequences that a row holds one after the other each token belongs to, (B, T), counted from 0.
-
-    A sequence starts wherever positions do not go up by one, as in transformers.
-    """
-    steps = position_ids.diff(dim=-1, prepend=position_ids[:, :1] - 1)
-    return (steps != 1).cumsum(-1)
-
-
-def causal_mask(
-    padding: Tensor | None,
-    *,
-    queries: int,
-    keys: int,
-    device: torch.device,
-    window: int | None = None,
-    packed: Tensor | None = None,
-    causal: bool = True,
-) -> Tensor | None:
-    """Return where each of the last `queries` tokens may look among `keys` tokens.
-
-    Args:
-        padding: (B, S), zero where a key is padding, or None.
-        queries: T.
-        keys: S; the queries are the last T of them.
-        device: Where to put the mask.
-        window: How many tokens back a query sees, itself included, or None.
-        packed: (B, T), the sequence of each token, where a row holds several; nothing is cached or padded then.
-        causal: False: a query sees the keys after it too; of a window, that many tokens on both sides beside itself.
-
-    Returns:
-        True where it may look, (B or 1, 1, T, S), or None where every query may look everywhere.
-    """
-    if (queries == 1 or not causal) and padding is None and (window is None or keys <= window):
-        return None
-    key = torch.arange(keys, device=device)
-    query = key[keys - queries :, None]
-    allowed = key <= (query if causal else query[-1:])  # (T or 1, S)
-    if window is not None:
-        allowed = allowed & (key > query - window if causal else (key - query).abs() <= window)
-    if packed is not None and causal:
-        return (allowed & (packed[:, :, None] == packed[:, None, :]))[:, None]
-    if padding is None:
-        return allowed[None, None]
-    check_mask(padding.shape, (None, keys))
-    seen = allowed & padding[:, None, :].bool()  # (B, T, S)
-    # Padding before the first token would see nothing, and an empty softmax is not a number: it sees itself.
-    return (seen | ~seen.any(-1, keepdim=True) & (key == query))[:, None]
-
-
-def padding_mask(padding: Tensor | None, keys: int) -> Tensor | None:
-    """(B, S), zero where one of S keys is padding -> True where any query may look, (B, 1, 1, S); None stays None."""
-    if padding is None:
-        return None
-    check_mask(padding.shape, (None, keys))
-    return padding[:, None, None, :].bool()

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 import loadstone
 from loadstone.model.outputs import ModelOutput
-from loadstone_torch.models.gpt2 import Projection
+from loadstone_torch.layers import Projection
 
 IDS = torch.tensor([[5, 17, 42, 8, 3, 29]])
 

@@ -7,11 +7,12 @@ Source: Sanh et al. 2019, https://arxiv.org/abs/1910.01108.
 from __future__ import annotations
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from loadstone.architectures.distilbert import DistilBertSpec
 from loadstone.config import Config
 from loadstone.model.outputs import ModelOutput
+from loadstone_torch.blocks.encoder import Encoder
+from loadstone_torch.blocks.layer import Layer
 from loadstone_torch.heads import (
     ForMaskedLM,
     ForMultipleChoice,
@@ -20,103 +21,23 @@ from loadstone_torch.heads import (
     ForTokenClassification,
     Output,
 )
-from loadstone_torch.layers import (
-    ACTIVATIONS,
-    LayerNorm,
-    Linear,
-    attention,
-    merge_heads,
-    padding_mask,
-    split_heads,
-)
-from loadstone_torch.modeling import PreTrainedModel
-from loadstone_torch.models.bert import BertEmbeddings
-from loadstone_torch.recompute import Layer
-
-
-class DistilBertAttention(nn.Module):
-    """Attention of all tokens to all tokens."""
-
-    def __init__(self, spec: DistilBertSpec) -> None:
-        super().__init__()
-        self.head_dim = spec.hidden_size // spec.num_heads
-        self.dropout = spec.attention_dropout
-        self.q_lin = Linear(spec.hidden_size, spec.hidden_size)
-        self.k_lin = Linear(spec.hidden_size, spec.hidden_size)
-        self.v_lin = Linear(spec.hidden_size, spec.hidden_size)
-        self.out_lin = Linear(spec.hidden_size, spec.hidden_size)
-
-    def forward(self, x: Tensor, mask: Tensor | None, eager: bool) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C) -> (B, T, C), and the weights (B, H, T, T) where eager."""
-        q, k, v = (split_heads(project(x), self.head_dim) for project in (self.q_lin, self.k_lin, self.v_lin))
-        dropout = self.dropout if self.training else 0.0
-        mixed, weights = attention(q, k, v, mask, scale=self.head_dim**-0.5, dropout=dropout, eager=eager)
-        return self.out_lin(merge_heads(mixed)), weights
-
-
-class DistilBertFFN(nn.Module):
-    """lin2(act(lin1(x)))."""
-
-    def __init__(self, spec: DistilBertSpec) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(spec.hidden_dropout)
-        self.lin1 = Linear(spec.hidden_size, spec.intermediate_size)
-        self.lin2 = Linear(spec.intermediate_size, spec.hidden_size)
-        self.activation = ACTIVATIONS[spec.activation]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        mixed: Tensor = self.dropout(self.lin2(self.activation(self.lin1(x))))
-        return mixed
+from loadstone_torch.layers import ACTIVATIONS, LayerNorm, Linear
 
 
 class DistilBertLayer(Layer):
     """Attention and feed-forward, each normalised after it is added to its input."""
 
-    def __init__(self, spec: DistilBertSpec) -> None:
-        super().__init__()
-        self.attention = DistilBertAttention(spec)
-        self.sa_layer_norm = LayerNorm(spec.hidden_size, spec.norm_eps)
-        self.ffn = DistilBertFFN(spec)
-        self.output_layer_norm = LayerNorm(spec.hidden_size, spec.norm_eps)
 
-    def forward(self, x: Tensor, mask: Tensor | None, eager: bool) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C) -> (B, T, C), and the attention weights where eager."""
-        mixed, weights = self.attention(x, mask, eager)
-        x = self.sa_layer_norm(mixed + x)
-        return self.output_layer_norm(self.ffn(x) + x), weights
-
-
-class DistilBertStack(nn.Module):
-    """The stack of layers, under the name that checkpoints have for it."""
-
-    def __init__(self, spec: DistilBertSpec) -> None:
-        super().__init__()
-        self.layer = nn.ModuleList(DistilBertLayer(spec) for _ in range(spec.num_layers))
-
-    def forward(
-        self, x: Tensor, mask: Tensor | None, eager: bool
-    ) -> tuple[Tensor, list[Tensor], list[Tensor | None]]:
-        """(B, T, C) -> the last state, all states from the input on, and all attention weights."""
-        states, weights = [x], []
-        for layer in self.layer:
-            x, attended = layer(x, mask, eager)
-            states.append(x)
-            weights.append(attended)
-        return x, states, weights
-
-
-class DistilBertModel(PreTrainedModel):
+class DistilBertModel(Encoder):
     """DistilBERT without a head: token ids to hidden states."""
 
-    spec: DistilBertSpec
+    layer_class = DistilBertLayer
 
     def __init__(self, config: Config) -> None:
+        """Build it without memory."""
         super().__init__(config)
-        self.embeddings = BertEmbeddings(self.spec)
-        self.transformer = DistilBertStack(self.spec)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -126,32 +47,16 @@ class DistilBertModel(PreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Output:
-        """Run the encoder.
-
-        Args:
-            input_ids: (B, T).
-            attention_mask: (B, T), zero at padding.
-            inputs_embeds: (B, T, C) in place of `input_ids`.
-            position_ids: (B, T); counted from 0 where absent.
-            output_attentions: Return the weights of each layer, (B, H, T, T).
-            output_hidden_states: Return the embeddings and each layer's output, (B, T, C).
-            return_dict: False returns a tuple.
-
-        Returns:
-            `last_hidden_state` (B, T, C), `hidden_states`, `attentions`.
-        """
-        words = self.embed(self.embeddings.word_embeddings, input_ids, inputs_embeds)
-        if position_ids is None:
-            position_ids = self.embeddings.positions(input_ids, words)
-        x = self.embeddings(words, None, position_ids)
-        want_weights = self.wants("output_attentions", output_attentions)
-        eager = want_weights or self.attn_implementation == "eager"
-        x, states, weights = self.transformer(x, padding_mask(attention_mask, words.shape[1]), eager)
-        return self.result(
+        """Run the encoder, as `Encoder.forward` does; there are no token types."""
+        return super().forward(
+            input_ids,
+            attention_mask,
+            None,
+            position_ids,
+            inputs_embeds,
+            output_attentions,
+            output_hidden_states,
             return_dict,
-            last_hidden_state=x,
-            hidden_states=tuple(states) if self.wants("output_hidden_states", output_hidden_states) else None,
-            attentions=tuple(weights) if want_weights else None,
         )
 
 

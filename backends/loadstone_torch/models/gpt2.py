@@ -1,6 +1,6 @@
 """GPT-2 in PyTorch. Its projections are stored as [in, out], and held so.
 
-B batch, T query tokens, S key tokens, H heads, D head size, C hidden size, V vocabulary.
+B batch, T query tokens, S key tokens, C hidden size.
 Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
 """
 
@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from loadstone.architectures.gpt2 import ARCHITECTURES, GPT2Spec
-from loadstone.config import Config
+from loadstone.architectures.gpt2 import ARCHITECTURES
 from loadstone.model.classes import add_classes
-from loadstone.model.kin import Kin
-from loadstone_torch.generation import Cache, check_cache
+from loadstone_torch.blocks.decoder import Decoder
+from loadstone_torch.blocks.layer import Layer
+from loadstone_torch.generation import Cache
 from loadstone_torch.heads import (
     ForCausalLM,
     ForLastTokenClassification,
@@ -23,111 +22,18 @@ from loadstone_torch.heads import (
     ForTokenClassification,
     Output,
 )
-from loadstone_torch.layers import (
-    ACTIVATIONS,
-    Embedding,
-    LayerNorm,
-    attention,
-    causal_mask,
-    merge_heads,
-    packed_sequences,
-    parameter,
-    split_heads,
-)
-from loadstone_torch.modeling import PreTrainedModel
-from loadstone_torch.recompute import Layer
-
-
-class Projection(nn.Module, Kin):
-    """x @ weight + bias, with `weight` [in, out]."""
-
-    kin = "transformers.pytorch_utils:Conv1D"  # so that PEFT knows which axis is which
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__()
-        self.weight = parameter(in_features, out_features)
-        self.bias = parameter(out_features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, in) -> (B, T, out)."""
-        flat = torch.addmm(self.bias, x.flatten(0, -2), self.weight)
-        return flat.view(*x.shape[:-1], -1)
-
-
-class GPT2Attention(nn.Module):
-    """Causal attention, queries, keys and values from one projection."""
-
-    def __init__(self, spec: GPT2Spec, layer: int) -> None:
-        super().__init__()
-        self.layer, self.scale = layer, spec.attention_scales[layer]
-        self.head_dim = spec.hidden_size // spec.num_heads
-        self.dropout = spec.attention_dropout
-        self.c_attn = Projection(spec.hidden_size, 3 * spec.hidden_size)
-        self.c_proj = Projection(spec.hidden_size, spec.hidden_size)
-        self.resid_dropout = nn.Dropout(spec.residual_dropout)
-
-    def forward(
-        self, x: Tensor, mask: Tensor | None, cache: Cache | None, eager: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C) -> (B, T, C), and the weights (B, H, T, S) where eager."""
-        q, k, v = (split_heads(part, self.head_dim) for part in self.c_attn(x).chunk(3, dim=-1))
-        if cache is not None:
-            k, v = cache.update(k, v, self.layer)  # (B, H, S, D)
-        dropout = self.dropout if self.training else 0.0
-        mixed, weights = attention(q, k, v, mask, scale=self.scale, dropout=dropout, eager=eager)
-        return self.resid_dropout(self.c_proj(merge_heads(mixed))), weights
-
-
-class GPT2MLP(nn.Module):
-    """c_proj(act(c_fc(x)))."""
-
-    def __init__(self, spec: GPT2Spec) -> None:
-        super().__init__()
-        self.c_fc = Projection(spec.hidden_size, spec.intermediate_size)
-        self.c_proj = Projection(spec.intermediate_size, spec.hidden_size)
-        self.activation = ACTIVATIONS[spec.activation]
-        self.dropout = nn.Dropout(spec.residual_dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        mixed: Tensor = self.dropout(self.c_proj(self.activation(self.c_fc(x))))
-        return mixed
 
 
 class GPT2Block(Layer):
     """Attention and feed-forward, each normalised before and added to its input."""
 
-    def __init__(self, spec: GPT2Spec, layer: int) -> None:
-        super().__init__()
-        self.ln_1 = LayerNorm(spec.hidden_size, spec.norm_eps)
-        self.attn = GPT2Attention(spec, layer)
-        self.ln_2 = LayerNorm(spec.hidden_size, spec.norm_eps)
-        self.mlp = GPT2MLP(spec)
 
-    def forward(
-        self, x: Tensor, mask: Tensor | None, cache: Cache | None, eager: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C) -> (B, T, C), and the attention weights where eager."""
-        mixed, weights = self.attn(self.ln_1(x), mask, cache, eager)
-        x = x + mixed
-        return x + self.mlp(self.ln_2(x)), weights
-
-
-class GPT2Model(PreTrainedModel):
+class GPT2Model(Decoder):
     """GPT-2 without a head: token ids to hidden states."""
 
-    spec: GPT2Spec
+    layer_class = GPT2Block
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        spec = self.spec
-        self.wte = Embedding(spec.vocab_size, spec.hidden_size)
-        self.wpe = Embedding(spec.max_positions, spec.hidden_size)
-        self.drop = nn.Dropout(spec.embedding_dropout)
-        self.h = nn.ModuleList(GPT2Block(spec, i) for i in range(spec.num_layers))
-        self.ln_f = LayerNorm(spec.hidden_size, spec.norm_eps)
-
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -140,63 +46,33 @@ class GPT2Model(PreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Output:
-        """Run the decoder.
+        """Run the decoder, as `Decoder.forward` does.
 
         Args:
             input_ids: (B, T).
-            attention_mask: (B, S), zero at padding; S counts the cached tokens too.
+            attention_mask: (B, S).
             token_type_ids: (B, T), looked up among the words; nothing is added where absent.
-            position_ids: (B, T); counted from the cached tokens on where absent. Without a mask and a cache, a new sequence
-                starts wherever they do not go up by one, and sees none before it.
-            past_key_values: The cache of earlier tokens, ours or transformers' `DynamicCache`; it is extended.
-            inputs_embeds: (B, T, C) in place of `input_ids`.
+            position_ids: (B, T).
+            past_key_values: The cache of earlier tokens.
+            inputs_embeds: (B, T, C).
             use_cache: Return a cache.
-            output_attentions: Return the weights of each layer, (B, H, T, S).
-            output_hidden_states: Return the embeddings and each layer's output, (B, T, C).
+            output_attentions: Return the weights of each layer.
+            output_hidden_states: Return the states.
             return_dict: False returns a tuple.
 
         Returns:
-            `last_hidden_state` (B, T, C), `past_key_values`, `hidden_states`, `attentions`.
+            What `Decoder.forward` returns.
         """
-        x = self.embed(self.wte, input_ids, inputs_embeds)
-        cache = past_key_values
-        check_cache(cache)
-        if cache is None and self.wants("use_cache", use_cache):
-            cache = Cache()
-        seen = cache.get_seq_length() if cache is not None else 0
-        keys = seen + x.shape[1]
-        packed = None
-        if position_ids is None:
-            position_ids = torch.arange(seen, keys, device=x.device)[None]
-        elif attention_mask is None and cache is None:
-            packed = packed_sequences(position_ids)
-        x = x + self.wpe(position_ids)
-        if token_type_ids is not None:
-            x = x + self.wte(token_type_ids)
-        x = self.drop(x)
-        mask = causal_mask(
+        return self.decode(
+            self.words(input_ids, inputs_embeds),
             attention_mask,
-            queries=x.shape[1],
-            keys=keys,
-            device=x.device,
-            packed=packed,
-            causal=self.spec.causal,
-        )
-        want_weights = self.wants("output_attentions", output_attentions)
-        eager = want_weights or self.attn_implementation == "eager"
-        states, weights = [x], []
-        for block in self.h:
-            x, attended = block(x, mask, cache, eager)
-            states.append(x)
-            weights.append(attended)
-        x = self.ln_f(x)
-        states[-1] = x  # the last state is the normalised one
-        return self.result(
-            return_dict,
-            last_hidden_state=x,
-            past_key_values=cache,
-            hidden_states=tuple(states) if self.wants("output_hidden_states", output_hidden_states) else None,
-            attentions=tuple(weights) if want_weights else None,
+            position_ids,
+            past_key_values,
+            token_type_ids=token_type_ids,
+            use_cache=use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=return_dict,
         )
 
 

@@ -10,32 +10,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from loadstone.architectures import EmbeddingNames, PatchSpec
 from loadstone.architectures.vit import ViTSpec
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
 from loadstone.model.outputs import ModelOutput
+from loadstone_torch.blocks.encoder import Encoder
+from loadstone_torch.blocks.layer import NestedLayer
 from loadstone_torch.heads import ForImageClassification, Output
-from loadstone_torch.layers import (
-    ACTIVATIONS,
-    Convolution,
-    LayerNorm,
-    Linear,
-    attention,
-    merge_heads,
-    parameter,
-    split_heads,
-)
-from loadstone_torch.modeling import PreTrainedModel
-from loadstone_torch.recompute import Layer
+from loadstone_torch.layers import Convolution, Linear, parameter
 
 
 class ViTPatchEmbeddings(nn.Module):
     """Patches of an image, each projected to a vector."""
 
-    def __init__(self, spec: ViTSpec) -> None:
+    def __init__(self, spec: PatchSpec, hidden_size: int) -> None:
+        """Build it."""
         super().__init__()
         self.projection = Convolution(
-            spec.num_channels, spec.hidden_size, spec.patch_size, stride=spec.patch_size, bias=True
+            spec.num_channels, hidden_size, spec.patch_size, stride=spec.patch_size, bias=True
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -47,13 +40,14 @@ class ViTPatchEmbeddings(nn.Module):
 class ViTEmbeddings(nn.Module):
     """A class token and the patches, with positions added."""
 
-    def __init__(self, spec: ViTSpec) -> None:
+    def __init__(self, spec: PatchSpec, names: EmbeddingNames, hidden_size: int) -> None:
+        """Build it."""
         super().__init__()
         self.spec = spec
-        self.cls_token = parameter(1, 1, spec.hidden_size)
-        self.position_embeddings = parameter(1, spec.grid[0] * spec.grid[1] + 1, spec.hidden_size)
-        self.patch_embeddings = ViTPatchEmbeddings(spec)
-        self.dropout = nn.Dropout(spec.hidden_dropout)
+        self.cls_token = parameter(1, 1, hidden_size)
+        self.position_embeddings = parameter(1, spec.grid[0] * spec.grid[1] + 1, hidden_size)
+        self.patch_embeddings = ViTPatchEmbeddings(spec, hidden_size)
+        self.dropout = nn.Dropout(spec.dropout)
 
     def forward(self, pixels: Tensor, interpolate: bool) -> Tensor:
         """(B, channels, height, width) -> (B, T, C)."""
@@ -82,129 +76,17 @@ class ViTEmbeddings(nn.Module):
         return torch.cat((first, grid.flatten(2).transpose(1, 2)), dim=1)
 
 
-class ViTSelfAttention(nn.Module):
-    """Attention of all tokens to all tokens."""
-
-    def __init__(self, spec: ViTSpec) -> None:
-        super().__init__()
-        self.head_dim = spec.hidden_size // spec.num_heads
-        self.dropout = spec.attention_dropout
-        self.query = Linear(spec.hidden_size, spec.hidden_size, bias=spec.attention_bias)
-        self.key = Linear(spec.hidden_size, spec.hidden_size, bias=spec.attention_bias)
-        self.value = Linear(spec.hidden_size, spec.hidden_size, bias=spec.attention_bias)
-
-    def forward(self, x: Tensor, eager: bool) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C) -> (B, T, C), and the weights (B, H, T, T) where eager."""
-        q, k, v = (split_heads(project(x), self.head_dim) for project in (self.query, self.key, self.value))
-        dropout = self.dropout if self.training else 0.0
-        mixed, weights = attention(q, k, v, None, scale=self.head_dim**-0.5, dropout=dropout, eager=eager)
-        return merge_heads(mixed), weights
-
-
-class ViTDense(nn.Module):
-    """A projection, under the name that checkpoints have for it."""
-
-    def __init__(self, spec: ViTSpec, in_features: int, out_features: int) -> None:
-        super().__init__()
-        self.dense = Linear(in_features, out_features)
-        self.dropout = nn.Dropout(spec.hidden_dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, in_features) -> (B, T, out_features)."""
-        mixed: Tensor = self.dropout(self.dense(x))
-        return mixed
-
-
-class ViTAttention(nn.Module):
-    """Self-attention and its projection."""
-
-    def __init__(self, spec: ViTSpec) -> None:
-        super().__init__()
-        self.attention = ViTSelfAttention(spec)
-        self.output = ViTDense(spec, spec.hidden_size, spec.hidden_size)
-
-    def forward(self, x: Tensor, eager: bool) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C) -> (B, T, C), and the weights where eager."""
-        mixed, weights = self.attention(x, eager)
-        return self.output(mixed), weights
-
-
-class ViTIntermediate(nn.Module):
-    """The widening half of the feed-forward."""
-
-    def __init__(self, spec: ViTSpec) -> None:
-        super().__init__()
-        self.dense = Linear(spec.hidden_size, spec.intermediate_size)
-        self.activation = ACTIVATIONS[spec.activation]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, intermediate)."""
-        widened: Tensor = self.activation(self.dense(x))
-        return widened
-
-
-class ViTLayer(Layer):
+class ViTLayer(NestedLayer):
     """Attention and feed-forward, each normalised before and added to its input."""
 
-    def __init__(self, spec: ViTSpec) -> None:
-        super().__init__()
-        self.attention = ViTAttention(spec)
-        self.intermediate = ViTIntermediate(spec)
-        self.output = ViTDense(spec, spec.intermediate_size, spec.hidden_size)
-        self.layernorm_before = LayerNorm(spec.hidden_size, spec.norm_eps)
-        self.layernorm_after = LayerNorm(spec.hidden_size, spec.norm_eps)
 
-    def forward(self, x: Tensor, eager: bool) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C) -> (B, T, C), and the attention weights where eager."""
-        mixed, weights = self.attention(self.layernorm_before(x), eager)
-        x = x + mixed
-        return x + self.output(self.intermediate(self.layernorm_after(x))), weights
-
-
-class ViTEncoder(nn.Module):
-    """The stack of layers."""
-
-    def __init__(self, spec: ViTSpec) -> None:
-        super().__init__()
-        self.layer = nn.ModuleList(ViTLayer(spec) for _ in range(spec.num_layers))
-
-    def forward(self, x: Tensor, eager: bool) -> tuple[Tensor, list[Tensor], list[Tensor | None]]:
-        """(B, T, C) -> the last state, all states from the input on, and all attention weights."""
-        states, weights = [x], []
-        for layer in self.layer:
-            x, attended = layer(x, eager)
-            states.append(x)
-            weights.append(attended)
-        return x, states, weights
-
-
-class ViTPooler(nn.Module):
-    """act(dense(first token))."""
-
-    def __init__(self, spec: ViTSpec) -> None:
-        super().__init__()
-        self.dense = Linear(spec.hidden_size, spec.pooler_size)
-        self.activation = ACTIVATIONS[spec.pooler_activation]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, pooler size)."""
-        pooled: Tensor = self.activation(self.dense(x[:, 0]))
-        return pooled
-
-
-class ViTModel(PreTrainedModel):
+class ViTModel(Encoder):
     """ViT without a head: images to hidden states."""
 
-    spec: ViTSpec
+    spec: ViTSpec  # type: ignore[assignment]
+    embeddings_class, layer_class = ViTEmbeddings, ViTLayer
 
-    def __init__(self, config: Config, add_pooling_layer: bool = True) -> None:
-        super().__init__(config)
-        self.embeddings = ViTEmbeddings(self.spec)
-        self.encoder = ViTEncoder(self.spec)
-        self.layernorm = LayerNorm(self.spec.hidden_size, self.spec.norm_eps)
-        self.pooler = ViTPooler(self.spec) if add_pooling_layer else None
-
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         pixel_values: Tensor,
         interpolate_pos_encoding: bool | None = None,
@@ -228,17 +110,7 @@ class ViTModel(PreTrainedModel):
             ArgumentError: If the images are of another size, and that was not asked for.
         """
         x = self.embeddings(pixel_values.to(self.dtype), bool(interpolate_pos_encoding))
-        want_weights = self.wants("output_attentions", output_attentions)
-        eager = want_weights or self.attn_implementation == "eager"
-        x, states, weights = self.encoder(x, eager)
-        x = self.layernorm(x)
-        return self.result(
-            return_dict,
-            last_hidden_state=x,
-            pooler_output=None if self.pooler is None else self.pooler(x),
-            hidden_states=tuple(states) if self.wants("output_hidden_states", output_hidden_states) else None,
-            attentions=tuple(weights) if want_weights else None,
-        )
+        return self.encode(x, None, output_attentions, output_hidden_states, return_dict)
 
 
 class ViTForImageClassification(ForImageClassification):

@@ -6,6 +6,16 @@ backend's `models` folder, and `make names`, which writes the table of names by 
 """
 
 from loadstone.architectures.arrangements import Arrangement, Split
+from loadstone.architectures.names import AttentionNames, EmbeddingNames, FeedForwardNames, Names, leaf, owner
+from loadstone.architectures.parts import (
+    AttentionSpec,
+    EmbeddingSpec,
+    FeedForwardSpec,
+    LayerSpec,
+    NormSpec,
+    PatchSpec,
+    PoolerSpec,
+)
 from loadstone.architectures.records import Architecture, Head, Tie, generalise, matches
 from loadstone.architectures.registry import (
     architecture_for,
@@ -23,6 +33,7 @@ from loadstone.architectures.specs import (
     ClassifierSpec,
     DecoderSpec,
     EncoderSpec,
+    StackSpec,
     activation,
     check_sizes,
     classifier_spec,
@@ -36,13 +47,25 @@ from loadstone.architectures.unfollowed import refuse_unfollowed
 __all__ = [
     "Architecture",
     "Arrangement",
+    "AttentionNames",
+    "AttentionSpec",
     "ClassifierSpec",
     "DecoderSpec",
+    "EmbeddingNames",
+    "EmbeddingSpec",
     "EncoderSpec",
+    "FeedForwardNames",
+    "FeedForwardSpec",
     "Head",
+    "LayerSpec",
+    "Names",
+    "NormSpec",
+    "PatchSpec",
+    "PoolerSpec",
     "RopeGrowth",
     "RopeSpec",
     "Split",
+    "StackSpec",
     "Tie",
     "activation",
     "architecture_for",
@@ -55,9 +78,11 @@ __all__ = [
     "generalise",
     "head_for",
     "heads_named",
+    "leaf",
     "matches",
     "meant",
     "model_types",
+    "owner",
     "passed_over",
     "refuse_unfollowed",
     "resolve_spec",

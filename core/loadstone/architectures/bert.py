@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from loadstone.architectures.names import AttentionNames, EmbeddingNames, FeedForwardNames, Names
+from loadstone.architectures.parts import (
+    AttentionSpec,
+    EmbeddingSpec,
+    FeedForwardSpec,
+    LayerSpec,
+    NormSpec,
+    PoolerSpec,
+)
 from loadstone.architectures.records import Architecture, Head, Tie
 from loadstone.architectures.specs import (
     NEUTRAL,
@@ -64,30 +73,84 @@ SIZES = (
 )
 
 
-def encoder_spec(config: Config) -> EncoderSpec:
-    """Resolve a BERT configuration."""
+NAMES = Names(
+    embeddings=EmbeddingNames(
+        words="embeddings.word_embeddings",
+        positions="embeddings.position_embeddings",
+        types="embeddings.token_type_embeddings",
+        norm="embeddings.LayerNorm",
+        dropout="embeddings.dropout",
+    ),
+    layers="encoder.layer",
+    attention=AttentionNames(
+        query="attention.self.query",
+        key="attention.self.key",
+        value="attention.self.value",
+        output="attention.output.dense",
+        dropout="attention.output.dropout",
+        after="attention.output.LayerNorm",
+    ),
+    feed_forward=FeedForwardNames(
+        up="intermediate.dense",
+        down="output.dense",
+        dropout="output.dropout",
+        after="output.LayerNorm",
+    ),
+    pooler="pooler.dense",
+)
+
+
+def encoder_spec(
+    config: Config, *, names: Names = NAMES, positions_skip_padding: bool = False
+) -> EncoderSpec:
+    """Resolve a configuration as BERT's are.
+
+    Args:
+        config: The configuration.
+        names: Where checkpoints have the parts.
+        positions_skip_padding: Positions are counted as RoBERTa counts them.
+    """
     config = config.get_text_config()
     check_sizes(config, *SIZES)
-    divides(config, "hidden_size", "num_attention_heads")
+    head_dim = divides(config, "hidden_size", "num_attention_heads")
     check_rates(config, "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
     check_between(config, "layer_norm_eps", "initializer_range")
     check_pad_token(config)
     refuse_causal(config)
+    norm = NormSpec(kind="layer", eps=config.layer_norm_eps, of_sum=True)
+    layer = LayerSpec(
+        attention=AttentionSpec(
+            num_heads=config.num_attention_heads,
+            num_kv_heads=config.num_attention_heads,
+            head_dim=head_dim,
+            scale=head_dim**-0.5,
+            dropout=config.attention_probs_dropout_prob,
+            output_dropout=config.hidden_dropout_prob,
+        ),
+        feed_forward=FeedForwardSpec(
+            size=config.intermediate_size,
+            activation=activation(config.hidden_act),
+            dropout=config.hidden_dropout_prob,
+        ),
+        norm=norm,
+    )
+    embeddings = EmbeddingSpec(
+        vocab_size=config.vocab_size,
+        pad_token_id=config.pad_token_id,
+        positions=config.max_position_embeddings,
+        positions_skip_padding=positions_skip_padding,
+        types=config.type_vocab_size,
+        norm=norm,
+        dropout=config.hidden_dropout_prob,
+    )
     dropout = config.classifier_dropout
     return EncoderSpec(
-        vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        num_layers=config.num_hidden_layers,
-        num_heads=config.num_attention_heads,
-        activation=activation(config.hidden_act),
-        norm_eps=config.layer_norm_eps,
-        max_positions=config.max_position_embeddings,
-        type_vocab_size=config.type_vocab_size,
-        hidden_dropout=config.hidden_dropout_prob,
-        attention_dropout=config.attention_probs_dropout_prob,
-        initializer_range=config.initializer_range,
-        pad_token_id=config.pad_token_id,
+        layers=(layer,) * config.num_hidden_layers,
+        norm=None,
+        names=names,
+        embeddings=embeddings,
+        pooler=PoolerSpec(size=config.hidden_size, activation="tanh"),
         classifier=classifier_spec(
             config, dropout=config.hidden_dropout_prob if dropout is None else dropout
         ),

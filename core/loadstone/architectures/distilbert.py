@@ -6,6 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
+from loadstone.architectures.names import AttentionNames, EmbeddingNames, FeedForwardNames, Names
+from loadstone.architectures.parts import (
+    AttentionSpec,
+    EmbeddingSpec,
+    FeedForwardSpec,
+    LayerSpec,
+    NormSpec,
+)
 from loadstone.architectures.records import Architecture, Head, Tie
 from loadstone.architectures.specs import (
     NEUTRAL,
@@ -60,29 +68,62 @@ class DistilBertSpec(EncoderSpec):
 SIZES = ("vocab_size", "dim", "hidden_dim", "n_layers", "n_heads", "max_position_embeddings")
 
 
+NAMES = Names(
+    embeddings=EmbeddingNames(
+        words="embeddings.word_embeddings",
+        positions="embeddings.position_embeddings",
+        norm="embeddings.LayerNorm",
+        dropout="embeddings.dropout",
+    ),
+    layers="transformer.layer",
+    attention=AttentionNames(
+        query="attention.q_lin",
+        key="attention.k_lin",
+        value="attention.v_lin",
+        output="attention.out_lin",
+        after="sa_layer_norm",
+    ),
+    feed_forward=FeedForwardNames(
+        up="ffn.lin1", down="ffn.lin2", dropout="ffn.dropout", after="output_layer_norm"
+    ),
+)
+
+
 def distilbert_spec(config: Config) -> DistilBertSpec:
     """Resolve a DistilBERT configuration."""
     config = config.get_text_config()
     check_sizes(config, *SIZES)
-    divides(config, "dim", "n_heads")
+    head_dim = divides(config, "dim", "n_heads")
     check_rates(config, "dropout", "attention_dropout", "qa_dropout", "seq_classif_dropout")
     check_between(config, "initializer_range")
     check_pad_token(config)
     refuse_causal(config)
+    norm = NormSpec(kind="layer", eps=1e-12, of_sum=True)
+    layer = LayerSpec(
+        attention=AttentionSpec(
+            num_heads=config.n_heads,
+            num_kv_heads=config.n_heads,
+            head_dim=head_dim,
+            scale=head_dim**-0.5,
+            dropout=config.attention_dropout,
+        ),
+        feed_forward=FeedForwardSpec(
+            size=config.hidden_dim, activation=activation(config.activation), dropout=config.dropout
+        ),
+        norm=norm,
+    )
     return DistilBertSpec(
-        vocab_size=config.vocab_size,
         hidden_size=config.dim,
-        intermediate_size=config.hidden_dim,
-        num_layers=config.n_layers,
-        num_heads=config.n_heads,
-        activation=activation(config.activation),
-        norm_eps=1e-12,
-        max_positions=config.max_position_embeddings,
-        type_vocab_size=0,
-        hidden_dropout=config.dropout,
-        attention_dropout=config.attention_dropout,
-        initializer_range=config.initializer_range,
-        pad_token_id=config.pad_token_id,
+        layers=(layer,) * config.n_layers,
+        norm=None,
+        names=NAMES,
+        embeddings=EmbeddingSpec(
+            vocab_size=config.vocab_size,
+            pad_token_id=config.pad_token_id,
+            positions=config.max_position_embeddings,
+            norm=norm,
+            dropout=config.dropout,
+        ),
         classifier=classifier_spec(config, dropout=config.seq_classif_dropout),
         answer_dropout=config.qa_dropout,
     )

@@ -4,17 +4,25 @@ Multitask Learners".
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import ClassVar
 
+from loadstone.architectures.names import AttentionNames, EmbeddingNames, FeedForwardNames, Names
+from loadstone.architectures.parts import (
+    AttentionSpec,
+    EmbeddingSpec,
+    FeedForwardSpec,
+    LayerSpec,
+    NormSpec,
+)
 from loadstone.architectures.records import Architecture, Head, Tie
 from loadstone.architectures.specs import (
     NEUTRAL,
     NEUTRAL_CACHE,
     NEUTRAL_WINDOWS,
     TIED_STATES,
-    ClassifierSpec,
+    DecoderSpec,
     activation,
     check_between,
     check_rates,
@@ -66,37 +74,23 @@ class GPT2Config(Config):
     eos_token_id: int | list[int] | None = 50256
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class GPT2Spec:
-    """A decoder with learned positions and pre-normalised blocks.
-
-    Attributes:
-        attention_scales: Per layer, the factor on the attention scores.
-        causal: Whether a token sees none after it.
-        logit_softcap: None: logits are not bounded.
-    """
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_heads: int
-    activation: str
-    norm_eps: float
-    max_positions: int
-    attention_scales: tuple[float, ...]
-    causal: bool
-    embedding_dropout: float
-    attention_dropout: float
-    residual_dropout: float
-    classifier: ClassifierSpec
-    logit_softcap: float | None = None
-
+GPT2Spec = DecoderSpec
 
 SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner")
 
 
-def gpt2_spec(config: Config) -> GPT2Spec:
+NAMES = Names(
+    embeddings=EmbeddingNames(words="wte", positions="wpe", types="wte", dropout="drop"),
+    layers="h",
+    attention=AttentionNames(
+        qkv="attn.c_attn", output="attn.c_proj", dropout="attn.resid_dropout", before="ln_1"
+    ),
+    feed_forward=FeedForwardNames(up="mlp.c_fc", down="mlp.c_proj", dropout="mlp.dropout", before="ln_2"),
+    norm="ln_f",
+)
+
+
+def gpt2_spec(config: Config) -> DecoderSpec:
     """Resolve a GPT-2 configuration."""
     config = config.get_text_config()
     check_sizes(config, *SIZES)
@@ -105,21 +99,42 @@ def gpt2_spec(config: Config) -> GPT2Spec:
     head_dim = divides(config, "n_embd", "n_head")
     dropout = next((d for d in (config.classifier_dropout, config.hidden_dropout) if d is not None), 0.1)
     scale = head_dim**-0.5 if config.scale_attn_weights else 1.0
+    norm = NormSpec(kind="layer", eps=config.layer_norm_epsilon)
+
+    @functools.cache
+    def layer(divisor: int) -> LayerSpec:
+        return LayerSpec(
+            attention=AttentionSpec(
+                num_heads=config.n_head,
+                num_kv_heads=config.n_head,
+                head_dim=head_dim,
+                scale=scale / divisor,
+                dropout=config.attn_pdrop,
+                output_dropout=config.resid_pdrop,
+                transposed=True,
+            ),
+            feed_forward=FeedForwardSpec(
+                size=config.n_inner,
+                activation=activation(config.activation_function),
+                dropout=config.resid_pdrop,
+                transposed=True,
+            ),
+            norm=norm,
+        )
+
     by_layer = config.scale_attn_by_inverse_layer_idx
-    return GPT2Spec(
-        vocab_size=config.vocab_size,
+    return DecoderSpec(
         hidden_size=config.n_embd,
-        intermediate_size=config.n_inner,
-        num_layers=config.n_layer,
-        num_heads=config.n_head,
-        activation=activation(config.activation_function),
-        norm_eps=config.layer_norm_epsilon,
-        max_positions=config.n_positions,
-        attention_scales=tuple(scale / (layer + 1 if by_layer else 1) for layer in range(config.n_layer)),
+        layers=tuple(layer(index + 1 if by_layer else 1) for index in range(config.n_layer)),
+        norm=norm,
+        names=NAMES,
+        embeddings=EmbeddingSpec(
+            vocab_size=config.vocab_size,
+            pad_token_id=None,
+            positions=config.n_positions,
+            dropout=config.embd_pdrop,
+        ),
         causal=is_causal(config),
-        embedding_dropout=config.embd_pdrop,
-        attention_dropout=config.attn_pdrop,
-        residual_dropout=config.resid_pdrop,
         classifier=classifier_spec(config, dropout=dropout),
     )
 

@@ -7,9 +7,19 @@ https://arxiv.org/abs/2408.00118. Qwen 2: https://arxiv.org/abs/2407.10671; Qwen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from loadstone.architectures.names import AttentionNames, EmbeddingNames, FeedForwardNames, Names
+from loadstone.architectures.parts import (
+    AttentionSpec,
+    EmbeddingSpec,
+    FeedForwardSpec,
+    LayerSpec,
+    NormSpec,
+)
 from loadstone.architectures.records import Architecture, Head, Tie
 from loadstone.architectures.rope import rope_parameters, rope_spec
 from loadstone.architectures.specs import (
@@ -193,6 +203,40 @@ SIZES = (
 SLIDING, FULL = "sliding_attention", "full_attention"
 
 
+LLAMA = Names(
+    embeddings=EmbeddingNames(words="embed_tokens"),
+    layers="layers",
+    attention=AttentionNames(
+        query="self_attn.q_proj",
+        key="self_attn.k_proj",
+        value="self_attn.v_proj",
+        output="self_attn.o_proj",
+        before="input_layernorm",
+    ),
+    feed_forward=FeedForwardNames(
+        gate="mlp.gate_proj",
+        up="mlp.up_proj",
+        down="mlp.down_proj",
+        before="post_attention_layernorm",
+    ),
+    norm="norm",
+    norms_last=True,
+)
+QWEN3 = dataclasses.replace(
+    LLAMA,
+    attention=dataclasses.replace(
+        LLAMA.attention, query_norm="self_attn.q_norm", key_norm="self_attn.k_norm"
+    ),
+)
+GEMMA2 = dataclasses.replace(
+    LLAMA,
+    attention=dataclasses.replace(LLAMA.attention, after="post_attention_layernorm"),
+    feed_forward=dataclasses.replace(
+        LLAMA.feed_forward, before="pre_feedforward_layernorm", after="post_feedforward_layernorm"
+    ),
+)
+
+
 def key_value_heads(config: Config, absent: int) -> int:
     """Return `absent` where a configuration does not speak of key-value heads; null means as many as there are heads."""
     said = "num_key_value_heads" in set(config)
@@ -215,66 +259,108 @@ def windowed_after(config: Config, first: int) -> list[str]:
     return [SLIDING if used and layer >= first else FULL for layer in range(config.num_hidden_layers)]
 
 
-def decoder_spec(config: Config, **differences: Any) -> DecoderSpec:
-    """Resolve a configuration as Llama's are; `differences` are the fields of the spec that a family has otherwise."""
+def decoder_spec(
+    config: Config,
+    *,
+    names: Names,
+    windows: Iterable[int | None] | None = None,
+    attention: Mapping[str, Any] | None = None,
+    feed_forward: Mapping[str, Any] | None = None,
+    norm: Mapping[str, Any] | None = None,
+    embeddings: Mapping[str, Any] | None = None,
+    logit_softcap: float | None = None,
+) -> DecoderSpec:
+    """Resolve a configuration as Llama's are; the mappings are the fields of a part that a family has otherwise.
+
+    Args:
+        config: The configuration.
+        names: Where checkpoints have the parts.
+        windows: Each layer's window; None: no layer has one.
+        attention: Fields of `AttentionSpec`.
+        feed_forward: Fields of `FeedForwardSpec`.
+        norm: Fields of `NormSpec`.
+        embeddings: Fields of `EmbeddingSpec`.
+        logit_softcap: Bounds the logits.
+    """
     check_sizes(config, *SIZES)
     divides(config, "num_attention_heads", "num_key_value_heads")
     check_rates(config, "attention_dropout", "classifier_dropout", "hidden_dropout")
     check_between(config, "rms_norm_eps", "initializer_range")
     check_pad_token(config)
     dropout = next((d for d in (config.classifier_dropout, config.hidden_dropout) if d is not None), 0.1)
-    fields: dict[str, Any] = {
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_layers": config.num_hidden_layers,
+    normed = NormSpec(**{"kind": "rms", "eps": config.rms_norm_eps, **(norm or {})})
+    attends: dict[str, Any] = {
         "num_heads": config.num_attention_heads,
         "num_kv_heads": config.num_key_value_heads,
         "head_dim": config.head_dim,
-        "activation": activation(config.hidden_act),
-        "norm_eps": config.rms_norm_eps,
-        "rope": rope_spec(config, head_dim=config.head_dim),
-        "windows": (None,) * config.num_hidden_layers,
-        "causal": is_causal(config),
-        "attention_scale": config.head_dim**-0.5,
-        "attention_bias": False,
+        "scale": config.head_dim**-0.5,
+        "bias": False,
         "output_bias": False,
-        "mlp_bias": False,
-        "attention_dropout": config.attention_dropout,
-        "initializer_range": config.initializer_range,
-        "pad_token_id": config.pad_token_id,
-        "classifier": classifier_spec(config, dropout=dropout),
+        "dropout": config.attention_dropout,
+        "rope": rope_spec(config, head_dim=config.head_dim),
     }
-    return DecoderSpec(**(fields | differences))
+    feeds: dict[str, Any] = {
+        "size": config.intermediate_size,
+        "activation": activation(config.hidden_act),
+        "bias": False,
+    }
+    layer = LayerSpec(
+        attention=AttentionSpec(**attends | dict(attention or {})),
+        feed_forward=FeedForwardSpec(**feeds | dict(feed_forward or {})),
+        norm=normed,
+    )
+    looks_up: dict[str, Any] = {"vocab_size": config.vocab_size, "pad_token_id": config.pad_token_id}
+    return DecoderSpec(
+        hidden_size=config.hidden_size,
+        layers=windowed(layer, windows or (None,) * config.num_hidden_layers),
+        norm=normed,
+        names=names,
+        embeddings=EmbeddingSpec(**looks_up | dict(embeddings or {})),
+        causal=is_causal(config),
+        logit_softcap=logit_softcap,
+        classifier=classifier_spec(config, dropout=dropout),
+    )
+
+
+def windowed(layer: LayerSpec, windows: Iterable[int | None]) -> tuple[LayerSpec, ...]:
+    """Return a layer for each window; those of one window are one object."""
+
+    @functools.cache
+    def with_window(window: int | None) -> LayerSpec:
+        return dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, window=window))
+
+    return tuple(with_window(window) for window in windows)
 
 
 def llama_spec(config: Config) -> DecoderSpec:
     """Resolve a Llama configuration."""
     config = config.get_text_config()
-    bias = config.attention_bias
-    return decoder_spec(config, attention_bias=bias, output_bias=bias, mlp_bias=config.mlp_bias)
+    return decoder_spec(
+        config, names=LLAMA, attention=_biases(config), feed_forward={"bias": config.mlp_bias}
+    )
 
 
 def mistral_spec(config: Config) -> DecoderSpec:
     """Resolve a Mistral configuration: every layer attends within one window, unless the layers' types say otherwise."""
     config = config.get_text_config()
-    return decoder_spec(config, windows=_windows(config))
+    return decoder_spec(config, names=LLAMA, windows=_windows(config))
 
 
-def gemma_spec(config: Config, **differences: Any) -> DecoderSpec:
+def gemma_spec(config: Config) -> DecoderSpec:
     """Resolve a Gemma configuration: scaled embeddings, norms that multiply by one plus their weight.
 
     Its first release wrote "gelu" and meant the approximation; transformers takes it so, and reads no `hidden_activation`.
     """
     config = config.get_text_config()
-    fields: dict[str, Any] = {
-        "activation": activation("gelu_pytorch_tanh" if config.hidden_act == "gelu" else config.hidden_act),
-        "attention_bias": config.attention_bias,
-        "output_bias": config.attention_bias,
-        "norm_offset": True,
-        "embedding_scale": config.hidden_size**0.5,
-    }
-    return decoder_spec(config, **(fields | differences))
+    meant = "gelu_pytorch_tanh" if config.hidden_act == "gelu" else config.hidden_act
+    return decoder_spec(
+        config,
+        names=LLAMA,
+        attention=_biases(config),
+        feed_forward={"activation": activation(meant)},
+        norm={"offset": True},
+        embeddings={"scale": config.hidden_size**0.5},
+    )
 
 
 def gemma2_spec(config: Config) -> DecoderSpec:
@@ -283,13 +369,15 @@ def gemma2_spec(config: Config) -> DecoderSpec:
     check_between(
         config, "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping", above=0
     )
-    return gemma_spec(
+    capped = {"scale": config.query_pre_attn_scalar**-0.5, "softcap": config.attn_logit_softcapping}
+    return decoder_spec(
         config,
-        activation=activation(config.hidden_activation),
+        names=GEMMA2,
         windows=_windows(config),
-        attention_scale=config.query_pre_attn_scalar**-0.5,
-        sandwich_norms=True,
-        attention_softcap=config.attn_logit_softcapping,
+        attention=_biases(config) | capped,
+        feed_forward={"activation": activation(config.hidden_activation)},
+        norm={"offset": True},
+        embeddings={"scale": config.hidden_size**0.5},
         logit_softcap=config.final_logit_softcapping,
     )
 
@@ -297,14 +385,18 @@ def gemma2_spec(config: Config) -> DecoderSpec:
 def qwen2_spec(config: Config) -> DecoderSpec:
     """Resolve a Qwen 2 configuration: biases on queries, keys and values alone."""
     config = config.get_text_config()
-    return decoder_spec(config, windows=_windows(config), attention_bias=True)
+    return decoder_spec(config, names=LLAMA, windows=_windows(config), attention={"bias": True})
 
 
 def qwen3_spec(config: Config) -> DecoderSpec:
     """Resolve a Qwen 3 configuration: queries and keys are normalised."""
     config = config.get_text_config()
-    bias = config.attention_bias
-    return decoder_spec(config, windows=_windows(config), attention_bias=bias, output_bias=bias, qk_norm=True)
+    normed = {"qk_norm": NormSpec(kind="rms", eps=config.rms_norm_eps)}
+    return decoder_spec(config, names=QWEN3, windows=_windows(config), attention=_biases(config) | normed)
+
+
+def _biases(config: Config) -> dict[str, Any]:
+    return {"bias": config.attention_bias, "output_bias": config.attention_bias}
 
 
 def _windows(config: Config) -> tuple[int | None, ...]:
@@ -386,9 +478,19 @@ def decoder_heads(stem: str, *, answers: bool = True) -> tuple[Head, ...]:
     return heads if answers else heads[:-1]
 
 
-PROJECTIONS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
-FEED_FORWARD = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
-BIASES = tuple(f"layers.{{}}.{module}.bias" for module in PROJECTIONS + FEED_FORWARD)
+def biases(names: Names) -> tuple[str, ...]:
+    """Return patterns of the biases that a decoder may have."""
+    attention, feed_forward = names.attention, names.feed_forward
+    projections = (attention.query, attention.key, attention.value, attention.qkv, attention.output)
+    widened = (feed_forward.gate, feed_forward.up, feed_forward.gate_up, feed_forward.down)
+    return tuple(f"{name}.bias" for name in names.in_layers(*projections, *widened))
+
+
+def norms_of(names: Names) -> tuple[str, ...]:
+    """Return patterns of the weights of a decoder's norms over the hidden size."""
+    parts = (names.attention, names.feed_forward)
+    within = names.in_layers(*(name for part in parts for name in (part.before, part.after)))
+    return tuple(f"{name}.weight" for name in (*within, names.norm))
 
 
 def _architecture(stem: str, config: type[Config], spec: Any, **more: Any) -> Architecture:
@@ -399,7 +501,7 @@ def _architecture(stem: str, config: type[Config], spec: Any, **more: Any) -> Ar
         spec=spec,
         heads=decoder_heads(stem, answers=not stem.startswith("Gemma")),
         embedding="embed_tokens",
-        optional=BIASES,
+        optional=biases(LLAMA),
         ignored=("layers.{}.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"),
         no_split=("layers.{}",),
         sizes=SIZES,
@@ -408,13 +510,7 @@ def _architecture(stem: str, config: type[Config], spec: Any, **more: Any) -> Ar
 
 
 # A norm that multiplies by one plus its weight starts at zero.
-GEMMA_NORMS = {
-    "layers.{}.input_layernorm.weight": "zeros",
-    "layers.{}.post_attention_layernorm.weight": "zeros",
-    "layers.{}.pre_feedforward_layernorm.weight": "zeros",
-    "layers.{}.post_feedforward_layernorm.weight": "zeros",
-    "norm.weight": "zeros",
-}
+GEMMA_NORMS = dict.fromkeys(norms_of(LLAMA) + norms_of(GEMMA2), "zeros")
 
 ARCHITECTURES = (
     _architecture("Llama", LlamaConfig, llama_spec),

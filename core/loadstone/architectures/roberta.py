@@ -5,8 +5,6 @@ Sources: Liu et al. 2019, https://arxiv.org/abs/1907.11692; Conneau et al. 2019,
 
 from __future__ import annotations
 
-import dataclasses
-
 from loadstone.architectures.bert import POOLER, SIZES, BertConfig, encoder_spec
 from loadstone.architectures.records import Architecture, Head, Tie
 from loadstone.architectures.specs import EncoderSpec
@@ -34,7 +32,7 @@ class XLMRobertaConfig(RobertaConfig):
 
 def roberta_spec(config: Config) -> EncoderSpec:
     """Resolve a RoBERTa configuration."""
-    return dataclasses.replace(encoder_spec(config), positions_skip_padding=True)
+    return encoder_spec(config, positions_skip_padding=True)
 
 
 MASKED_LM = (

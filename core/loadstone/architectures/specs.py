@@ -8,6 +8,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from loadstone.architectures.flat import Flat
+from loadstone.architectures.names import Names
+from loadstone.architectures.parts import EmbeddingSpec, LayerSpec, NormSpec, PoolerSpec
 from loadstone.architectures.rope import RopeSpec
 from loadstone.config import Config
 from loadstone.errors import ConfigError, nearest
@@ -73,80 +76,87 @@ class ClassifierSpec:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DecoderSpec:
-    """A Llama-like decoder: pre-normalised blocks of rotary attention and a gated feed-forward.
+class StackSpec:
+    """What every stack of layers has.
 
     Attributes:
-        head_dim: Channels of one head; `num_heads * head_dim` need not be `hidden_size`.
-        windows: Per layer, how many tokens back it attends, or None for all.
-        causal: Whether a token sees none after it. Else it sees all of the prompt, within a window on both sides.
-        attention_scale: Factor on the attention scores.
-        attention_bias: Whether the query, key and value projections have a bias.
-        output_bias: Whether the attention's output projection has one.
-        mlp_bias: Whether the feed-forward's projections have one.
-        pad_token_id: Row of the embedding that is zero when drawn afresh.
-        norm_offset: Norms multiply by one plus their weight, in float32.
-        sandwich_norms: Attention and feed-forward are normalised after as well as before.
-        qk_norm: Queries and keys are normalised per head.
-        embedding_scale: Factor on looked-up embeddings.
-        attention_softcap: Bounds scores smoothly: `cap * tanh(score / cap)`.
-        logit_softcap: The same for the logits of the language model.
+        hidden_size: Channels between the layers.
+        layers: Each layer's own; alike layers are one object.
+        norm: The norm after the last layer, or None.
+        names: Where checkpoints have the parts.
+        classifier: What the heads need that classify.
     """
 
-    vocab_size: int
     hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    activation: str
-    norm_eps: float
-    rope: RopeSpec
-    windows: tuple[int | None, ...]
-    attention_scale: float
-    attention_bias: bool
-    output_bias: bool
-    mlp_bias: bool
-    attention_dropout: float
-    initializer_range: float
-    pad_token_id: int | None
+    layers: tuple[LayerSpec, ...]
+    norm: NormSpec | None
+    names: Names
     classifier: ClassifierSpec
+
+    @property
+    def num_layers(self) -> int:
+        """How many layers there are."""
+        return len(self.layers)
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """Per layer, how many tokens back it attends, or None for all."""
+        return tuple(layer.attention.window for layer in self.layers)
+
+    @property
+    def ropes(self) -> tuple[RopeSpec, ...]:
+        """The ropes of the layers, each once, in the order of the layers that use it first."""
+        distinct = {id(layer.attention.rope): layer.attention.rope for layer in self.layers}
+        return tuple(dict.fromkeys(rope for rope in distinct.values() if rope is not None))
+
+    @property
+    def kinds(self) -> tuple[tuple[int | None, int | None], ...]:
+        """Per layer, its window and which of `ropes` it has, or None: layers of a kind share a mask and a rotation."""
+        ropes = self.ropes
+        return tuple(
+            (attention.window, None if attention.rope is None else ropes.index(attention.rope))
+            for attention in (layer.attention for layer in self.layers)
+        )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TokenSpec(StackSpec):
+    """A stack of layers that reads tokens.
+
+    Attributes:
+        embeddings: How tokens become vectors.
+    """
+
+    embeddings: EmbeddingSpec
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens of the vocabulary."""
+        return self.embeddings.vocab_size
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderSpec(Flat, TokenSpec):
+    """A decoder: tokens to hidden states, each from the tokens before it.
+
+    Attributes:
+        causal: Whether a token sees none after it. Else it sees all of the prompt, within a window on both sides.
+        logit_softcap: Bounds the logits of the language model smoothly.
+    """
+
     causal: bool = True
-    norm_offset: bool = False
-    sandwich_norms: bool = False
-    qk_norm: bool = False
-    embedding_scale: float = 1.0
-    attention_softcap: float | None = None
     logit_softcap: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderSpec:
-    """A BERT-like encoder: post-normalised blocks over word, position and type embeddings.
+class EncoderSpec(Flat, TokenSpec):
+    """An encoder: tokens to hidden states, each from all tokens.
 
     Attributes:
-        pad_token_id: Row of the word embedding that is zero when drawn afresh.
-        hidden_dropout: Probability after embeddings and projections, in training.
-        type_vocab_size: Rows of the token type embedding; 0: there is none.
-        positions_skip_padding: Positions count the tokens that are not padding, from the padding token's id on.
+        pooler: What makes one vector of a sequence, or None.
     """
 
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_heads: int
-    activation: str
-    norm_eps: float
-    max_positions: int
-    type_vocab_size: int
-    hidden_dropout: float
-    attention_dropout: float
-    initializer_range: float
-    pad_token_id: int | None
-    classifier: ClassifierSpec
-    positions_skip_padding: bool = False
+    pooler: PoolerSpec | None = None
 
 
 def classifier_spec(config: Config, *, dropout: float) -> ClassifierSpec:

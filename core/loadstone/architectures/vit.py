@@ -6,12 +6,22 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
+from loadstone.architectures.flat import Flat
+from loadstone.architectures.names import AttentionNames, EmbeddingNames, FeedForwardNames, Names
+from loadstone.architectures.parts import (
+    AttentionSpec,
+    FeedForwardSpec,
+    LayerSpec,
+    NormSpec,
+    PatchSpec,
+    PoolerSpec,
+)
 from loadstone.architectures.records import Architecture, Head
 from loadstone.architectures.specs import (
     MAX_SIZE,
     NEUTRAL,
     UNTIED_STATES,
-    ClassifierSpec,
+    StackSpec,
     activation,
     check_between,
     check_rates,
@@ -49,38 +59,36 @@ class ViTConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ViTSpec:
+class ViTSpec(Flat, StackSpec):
     """An encoder of image patches.
 
     Attributes:
-        image_size: Height and width of the images that the positions were trained for, in pixels.
-        patch_size: Height and width of a patch, in pixels.
-        attention_bias: Whether queries, keys and values have a bias.
-        pooler_size: Size of the pooled output.
+        embeddings: What it reads.
+        pooler: What makes one vector of an image.
     """
 
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_heads: int
-    activation: str
-    norm_eps: float
-    image_size: tuple[int, int]
-    patch_size: tuple[int, int]
-    num_channels: int
-    attention_bias: bool
-    hidden_dropout: float
-    attention_dropout: float
-    pooler_size: int
-    pooler_activation: str
-    classifier: ClassifierSpec
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Patches along the height and the width of an image."""
-        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
+    embeddings: PatchSpec
+    pooler: PoolerSpec
 
 
+NAMES = Names(
+    embeddings=EmbeddingNames(positions="embeddings.position_embeddings", dropout="embeddings.dropout"),
+    layers="encoder.layer",
+    attention=AttentionNames(
+        query="attention.attention.query",
+        key="attention.attention.key",
+        value="attention.attention.value",
+        output="attention.output.dense",
+        dropout="attention.output.dropout",
+        before="layernorm_before",
+    ),
+    feed_forward=FeedForwardNames(
+        up="intermediate.dense", down="output.dense", dropout="output.dropout", before="layernorm_after"
+    ),
+    norm="layernorm",
+    norms_last=True,
+    pooler="pooler.dense",
+)
 SIZES = (
     "hidden_size",
     "intermediate_size",
@@ -114,21 +122,36 @@ def vit_spec(config: Config) -> ViTSpec:
             found=f"{image_size} and {patch_size}",
             hint="correct config.json",
         )
+    norm = NormSpec(kind="layer", eps=config.layer_norm_eps)
+    layer = LayerSpec(
+        attention=AttentionSpec(
+            num_heads=config.num_attention_heads,
+            num_kv_heads=config.num_attention_heads,
+            head_dim=head_dim,
+            scale=head_dim**-0.5,
+            bias=config.qkv_bias,
+            dropout=config.attention_probs_dropout_prob,
+            output_dropout=config.hidden_dropout_prob,
+        ),
+        feed_forward=FeedForwardSpec(
+            size=config.intermediate_size,
+            activation=activation(config.hidden_act),
+            dropout=config.hidden_dropout_prob,
+        ),
+        norm=norm,
+    )
     return ViTSpec(
         hidden_size=config.hidden_size,
-        intermediate_size=config.intermediate_size,
-        num_layers=config.num_hidden_layers,
-        num_heads=config.num_attention_heads,
-        activation=activation(config.hidden_act),
-        norm_eps=config.layer_norm_eps,
-        image_size=image_size,
-        patch_size=patch_size,
-        num_channels=config.num_channels,
-        attention_bias=config.qkv_bias,
-        hidden_dropout=config.hidden_dropout_prob,
-        attention_dropout=config.attention_probs_dropout_prob,
-        pooler_size=config.pooler_output_size,
-        pooler_activation=activation(config.pooler_act),
+        layers=(layer,) * config.num_hidden_layers,
+        norm=norm,
+        names=NAMES,
+        embeddings=PatchSpec(
+            image_size=image_size,
+            patch_size=patch_size,
+            num_channels=config.num_channels,
+            dropout=config.hidden_dropout_prob,
+        ),
+        pooler=PoolerSpec(size=config.pooler_output_size, activation=activation(config.pooler_act)),
         classifier=classifier_spec(config, dropout=0.0),
     )
 

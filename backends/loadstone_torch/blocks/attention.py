@@ -1,0 +1,167 @@
+"""Attention: grouped heads, windows, soft caps, norms of queries and keys, rotation, cache.
+
+B batch, T query tokens, S key tokens, H heads, K key-value heads, D head size, C hidden size.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from loadstone.architectures import AttentionNames, AttentionSpec, LayerSpec, leaf, owner
+from loadstone_torch.blocks.feedforward import Output
+from loadstone_torch.blocks.run import Context, place
+from loadstone_torch.layers import Linear, Projection, norm
+
+
+class Attention(nn.Module):
+    """Attention of tokens to tokens: `output(softmax(q k' * scale + mask) v)`."""
+
+    def __init__(self, spec: AttentionSpec, names: AttentionNames, hidden_size: int) -> None:
+        """Build it.
+
+        Args:
+            spec: Its part of the spec.
+            names: Where its parts are, relative to it; without `output` it does not project back.
+            hidden_size: Channels that it reads.
+        """
+        super().__init__()
+        self.spec, self.names = spec, names
+        linear = Projection if spec.transposed else Linear
+        queries, keys = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+        if names.qkv:
+            place(self, names.qkv, linear(hidden_size, queries + 2 * keys, spec.bias))
+        else:
+            place(self, names.query, linear(hidden_size, queries, spec.bias))
+            place(self, names.key, linear(hidden_size, keys, spec.bias))
+            place(self, names.value, linear(hidden_size, keys, spec.bias))
+        if names.output:
+            place(self, names.output, linear(queries, hidden_size, spec.output_bias))
+        if spec.qk_norm is not None:
+            place(self, names.query_norm, norm(spec.qk_norm, spec.head_dim))
+            place(self, names.key_norm, norm(spec.qk_norm, spec.head_dim))
+        if names.dropout:
+            place(self, names.dropout, nn.Dropout(spec.output_dropout))
+
+    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C) -> (B, T, C), and the weights (B, H, T, S) where eager."""
+        spec, names = self.spec, self.names
+        q, k, v = self._projected(x)
+        if spec.qk_norm is not None:
+            q, k = getattr(self, names.query_norm)(q), getattr(self, names.key_norm)(k)
+        if context.rotary is not None:
+            q, k = rotate(q, *context.rotary), rotate(k, *context.rotary)
+        if context.cache is not None:
+            k, v = context.cache.update(k, v, context.layer)  # (B, K, S, D)
+        mixed, weights = attention(
+            q,
+            k,
+            v,
+            context.mask,
+            scale=spec.scale,
+            dropout=spec.dropout if self.training else 0.0,
+            softcap=spec.softcap,
+            eager=context.eager,
+        )
+        mixed = merge_heads(mixed)  # (B, T, H*D)
+        if names.output:
+            mixed = getattr(self, names.output)(mixed)
+        return getattr(self, names.dropout)(mixed) if names.dropout else mixed, weights
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, C) -> queries (B, H, T, D), keys and values (B, K, T, D)."""
+        spec, names = self.spec, self.names
+        if names.qkv:
+            keys = spec.num_kv_heads * spec.head_dim
+            q, k, v = getattr(self, names.qkv)(x).split((spec.num_heads * spec.head_dim, keys, keys), dim=-1)
+        else:
+            q, k, v = (getattr(self, name)(x) for name in (names.query, names.key, names.value))
+        return split_heads(q, spec.head_dim), split_heads(k, spec.head_dim), split_heads(v, spec.head_dim)
+
+
+class NestedAttention(nn.Module):
+    """Attention as BERT's checkpoints nest it: one module mixes, another projects back."""
+
+    def __init__(self, spec: LayerSpec, names: AttentionNames, hidden_size: int) -> None:
+        """Build it; the arguments are those of `Attention`, names relative to the layer."""
+        super().__init__()
+        self.inner, self.outer = leaf(owner(names.query)), leaf(owner(names.output))
+        inner, outer = names.within(owner(names.query)), names.within(owner(names.output))
+        place(self, self.inner, Attention(spec.attention, inner, hidden_size))
+        mixed = spec.attention.num_heads * spec.attention.head_dim
+        output = Output(
+            mixed,
+            hidden_size,
+            dense=outer.output,
+            dropout=(outer.dropout, spec.attention.output_dropout),
+            after=(outer.after, spec.norm),
+        )
+        place(self, self.outer, output)
+
+    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C) -> (B, T, C), and the weights (B, H, T, S) where eager."""
+        mixed, weights = getattr(self, self.inner)(x, context)
+        return getattr(self, self.outer)(mixed, x), weights
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate `x` (B, H, T, D) by the angles whose cosines and sines are given."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-second, first), dim=-1) * sin
+
+
+def split_heads(x: Tensor, head_dim: int) -> Tensor:
+    """(B, T, H*D) -> (B, H, T, D)."""
+    return x.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, H, T, D) -> (B, T, H*D)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    *,
+    scale: float,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    eager: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Attend: softmax(q k' * scale + mask) v.
+
+    Args:
+        q: (B, H, T, D).
+        k: (B, K, S, D); K divides H.
+        v: (B, K, S, D).
+        mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere. Where a cache of transformers has
+            dropped keys that lie before the window, the mask may speak of more than S keys: the last S count.
+        scale: Factor on the scores.
+        dropout: Probability of dropping a weight.
+        softcap: Bounds scores smoothly; always computed eagerly.
+        eager: Compute the weights and return them.
+
+    Returns:
+        The mix (B, H, T, D), and the weights (B, H, T, S) where eager.
+    """
+    if mask is not None and mask.shape[-1] > k.shape[2]:
+        mask = mask[..., -k.shape[2] :]
+    if not eager and softcap is None:
+        grouped = bool(q.shape[1] != k.shape[1])  # torch.jit.trace compares sizes to a tensor
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=grouped
+        )
+        return mixed, None
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # (B, H, S, D)
+    scores = q @ k.transpose(-1, -2) * scale  # (B, H, T, S)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    weights = F.dropout(scores.softmax(-1, dtype=torch.float32).to(q.dtype), dropout)
+    return weights @ v, weights

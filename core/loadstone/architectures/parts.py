@@ -1,0 +1,141 @@
+"""The parts that specs are composed of, one for each of the backends' blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from loadstone.architectures.rope import RopeSpec
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NormSpec:
+    """A norm.
+
+    Attributes:
+        kind: "layer" or "rms".
+        eps: Added to the variance.
+        offset: It multiplies by one plus its weight, in float32.
+        of_sum: In a layer, the norm after a part is that of the part's output and its input together (BERT); else the
+            output alone is normalised, and added then.
+    """
+
+    kind: str
+    eps: float
+    offset: bool = False
+    of_sum: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionSpec:
+    """Attention of a layer.
+
+    Attributes:
+        num_kv_heads: Heads of keys and values; each serves as many heads of queries.
+        head_dim: Channels of one head; `num_heads * head_dim` need not be the hidden size.
+        scale: Factor on the scores.
+        bias: Whether the projections to queries, keys and values have a bias.
+        output_bias: Whether the projection back has one.
+        dropout: Probability of dropping a weight, in training.
+        output_dropout: Probability after the projection back, in training.
+        window: How many tokens back a token attends, or None for all.
+        softcap: Bounds scores smoothly: `cap * tanh(score / cap)`.
+        rope: How queries and keys are rotated by their positions, or None.
+        qk_norm: The norm of queries and keys, where they have one.
+        transposed: The projections are stored as [in, out].
+    """
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    scale: float
+    bias: bool = True
+    output_bias: bool = True
+    dropout: float = 0.0
+    output_dropout: float = 0.0
+    window: int | None = None
+    softcap: float | None = None
+    rope: RopeSpec | None = None
+    qk_norm: NormSpec | None = None
+    transposed: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FeedForwardSpec:
+    """The feed-forward of a layer: `down(act(up(x)))`, or with a gate `down(act(gate(x)) * up(x))`.
+
+    Attributes:
+        size: Channels in its middle.
+        activation: Name of the function.
+        bias: Whether its projections have a bias.
+        dropout: Probability after the last projection, in training.
+        transposed: The projections are stored as [in, out].
+    """
+
+    size: int
+    activation: str
+    bias: bool = True
+    dropout: float = 0.0
+    transposed: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSpec:
+    """One layer: attention, feed-forward, and the norms that `Names` has before and after each."""
+
+    attention: AttentionSpec
+    feed_forward: FeedForwardSpec
+    norm: NormSpec
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingSpec:
+    """How tokens become vectors: the sum of what is looked up in each table.
+
+    Attributes:
+        pad_token_id: Row of the table of tokens that is zero when drawn afresh.
+        scale: Factor on what is looked up of a token.
+        positions: Rows of the table of positions; 0: there is none.
+        positions_skip_padding: Positions count the tokens that are not padding, from the padding token's id on.
+        types: Rows of the table of token types; 0: there is none.
+        norm: Of the sum, or None.
+        dropout: Probability after it, in training.
+    """
+
+    vocab_size: int
+    pad_token_id: int | None
+    scale: float = 1.0
+    positions: int = 0
+    positions_skip_padding: bool = False
+    types: int = 0
+    norm: NormSpec | None = None
+    dropout: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PatchSpec:
+    """How the patches of an image become vectors, a class token before them.
+
+    Attributes:
+        image_size: Height and width of the images that the positions were trained for, in pixels.
+        patch_size: Height and width of a patch, in pixels.
+        num_channels: Channels of an image.
+        dropout: Probability after positions are added, in training.
+    """
+
+    image_size: tuple[int, int]
+    patch_size: tuple[int, int]
+    num_channels: int
+    dropout: float
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches along the height and the width of an image."""
+        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PoolerSpec:
+    """One vector for a sequence: `act(dense(first token))`."""
+
+    size: int
+    activation: str
