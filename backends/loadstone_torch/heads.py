@@ -13,10 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from loadstone.architectures import ClassifierSpec, owner
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
 from loadstone.model.outputs import ModelOutput
-from loadstone_torch.layers import Linear
+from loadstone_torch.blocks.run import place
+from loadstone_torch.blocks.scores import Scores, add_scores, scored
+from loadstone_torch.layers import ACTIVATIONS, Linear
 from loadstone_torch.losses import causal_lm_loss, sequence_loss, span_loss, token_loss
 from loadstone_torch.modeling import PreTrainedModel
 
@@ -24,24 +27,13 @@ Output = ModelOutput | tuple[Any, ...]
 
 
 class Headed(PreTrainedModel):
-    """A base model, under its prefix, and a head.
-
-    Attributes:
-        classifier_name: What checkpoints call the classifying layer.
-    """
-
-    classifier_name: ClassVar[str] = "classifier"
+    """A base model, under its prefix, and a head."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         base: PreTrainedModel = self.build_base(config)
         self.add_module(self.base_model_prefix, base)
         _name_inputs(type(self), type(base))
-
-    @property
-    def head_dropout(self) -> float:
-        """Probability before the classifying layer, in training."""
-        return self.spec.classifier.dropout
 
     def run_base(self, *inputs: Any, **named: Any) -> ModelOutput:
         """Run the base model; a head's `forward` adds its own fields to what it returns."""
@@ -114,9 +106,24 @@ class ForCausalLM(Headed):
 class ForMaskedLM(Headed):
     """An encoder with a head that fills in masked tokens."""
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if path := self._path:
+            place(self, path, Scores(self.spec, path))
+        else:
+            add_scores(self, self.spec, path)
+
+    @property
+    def _path(self) -> str:
+        """Where checkpoints have the head; "": side by side with the base model."""
+        return owner(self.spec.names.scores.decoder)
+
     def token_scores(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, V); each family has layers of its own for it."""
-        raise NotImplementedError
+        """(B, T, C) -> (B, T, V)."""
+        if path := self._path:
+            logits: Tensor = self.get_submodule(path)(x)
+            return logits
+        return scored(self, self.spec, path, x)
 
     def forward(
         self,
@@ -140,8 +147,6 @@ class ForMaskedLM(Headed):
 
 class ForLastTokenClassification(Headed):
     """A decoder with a head that classifies a sequence by its last token."""
-
-    classifier_name = "score"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -187,8 +192,9 @@ class ForTokenClassification(Headed):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.dropout = nn.Dropout(self.head_dropout)
-        self.add_module(self.classifier_name, Linear(self.spec.hidden_size, self.spec.classifier.num_labels))
+        self.dropout = nn.Dropout(self.spec.classifier.token_dropout)
+        classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
+        place(self, self.spec.names.classifier, classifier)
 
     def forward(
         self,
@@ -205,7 +211,7 @@ class ForTokenClassification(Headed):
             `loss`, `logits` (B, T, L), and what the base model returns beside its last state.
         """
         base = self.run_base(input_ids, attention_mask, **inputs)
-        logits = self.get_submodule(self.classifier_name)(self.dropout(base.last_hidden_state))
+        logits = getattr(self, self.spec.names.classifier)(self.dropout(base.last_hidden_state))
         loss = None if labels is None else token_loss(logits, labels)
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
@@ -233,31 +239,40 @@ class ForQuestionAnswering(Headed):
             `loss`, `start_logits` (B, T), `end_logits` (B, T), and what the base model returns beside its last state.
         """
         base = self.run_base(input_ids, attention_mask, **inputs)
-        starts, ends = self.qa_outputs(self.before_answers(base.last_hidden_state)).unbind(-1)
+        x = F.dropout(base.last_hidden_state, self.spec.classifier.answer_dropout, self.training)
+        starts, ends = self.qa_outputs(x).unbind(-1)
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = span_loss(starts, ends, start_positions, end_positions)
         return self.result(return_dict, loss=loss, start_logits=starts, end_logits=ends, **base.rest())
 
-    def before_answers(self, x: Tensor) -> Tensor:
-        """Return what the head reads of the last state (B, T, C); a family may drop some of it in training."""
-        return x
-
 
 class ForPooledClassification(Headed):
-    """An encoder with a head that classifies a sequence by one vector for all of it."""
+    """An encoder with a head that classifies a sequence by one vector for all of it.
+
+    Attributes:
+        chooses: It gives one score, by which several sequences are compared.
+    """
 
     reads_pooled = True
+    chooses: ClassVar[bool] = False
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.dropout = nn.Dropout(self.head_dropout)
-        self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
+        spec, classifier = self.spec, self.spec.classifier
+        if spec.names.pre_classifier:
+            place(self, spec.names.pre_classifier, Linear(spec.hidden_size, spec.hidden_size))
+        self.dropout = nn.Dropout(classifier.choice_dropout if self.chooses else classifier.dropout)
+        self.classifier = Linear(spec.hidden_size, 1 if self.chooses else classifier.num_labels)
 
     def pooled(self, base: ModelOutput) -> Tensor:
-        """Return one vector a sequence, (B, C)."""
-        vector: Tensor = base.pooler_output
-        return vector
+        """Return one vector a sequence, (B, C): the pooler's, or `act(pre_classifier(first token))`."""
+        name = self.spec.names.pre_classifier
+        if not name:
+            vector: Tensor = base.pooler_output
+            return vector
+        activation = ACTIVATIONS[self.spec.classifier.activation]
+        return activation(getattr(self, name)(base.last_hidden_state[:, 0]))
 
     def forward(
         self,
@@ -279,12 +294,54 @@ class ForPooledClassification(Headed):
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
-class ForMultipleChoice(ForPooledClassification):
-    """An encoder with a head that scores each of several continuations."""
+class ClassificationHead(nn.Module):
+    """out_proj(act(dense(first token)))."""
+
+    def __init__(self, spec: ClassifierSpec, hidden_size: int) -> None:
+        super().__init__()
+        self.dense = Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.out_proj = Linear(hidden_size, spec.num_labels)
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, L)."""
+        x = self.dropout(x[:, 0])
+        logits: Tensor = self.out_proj(self.dropout(self.activation(self.dense(x))))
+        return logits
+
+
+class ForFirstTokenClassification(Headed):
+    """An encoder with a head that classifies a sequence by its first token."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.classifier = Linear(self.spec.hidden_size, 1)
+        self.classifier = ClassificationHead(self.spec.classifier, self.spec.hidden_size)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Classify; other inputs as the base model's, `labels` (B,) classes or values, or (B, L) for several.
+
+        Returns:
+            `loss`, `logits` (B, L), and what the base model returns beside its states.
+        """
+        base = self.run_base(input_ids, attention_mask, **inputs)
+        logits = self.classifier(base.last_hidden_state)
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+
+
+class ForMultipleChoice(ForPooledClassification):
+    """An encoder with a head that scores each of several continuations."""
+
+    chooses = True
 
     def forward(
         self,

@@ -82,5 +82,11 @@ def _run(block: nn.Module, x: Tensor, context: Context) -> tuple[Tensor, Tensor 
 
 
 def place(module: nn.Module, name: str, part: nn.Module | None) -> None:
-    """Put a part into a module under its name there; `nn.Module.__setattr__` takes longer, and there can be 100,000."""
-    module._modules[name] = part
+    """Put a part into a module, at its name there; modules that only hold others are made on the way.
+
+    Past `nn.Module.__setattr__`, which takes longer than all else here: there can be 100,000 parts.
+    """
+    *path, last = name.split(".")
+    for segment in path:
+        module = module._modules.setdefault(segment, nn.Module())
+    module._modules[last] = part

@@ -1,6 +1,6 @@
 """BERT in PyTorch.
 
-B batch, T tokens, H heads, D head size, C hidden size, V vocabulary, L labels, N choices.
+B batch, T tokens, V vocabulary.
 Source: Devlin et al. 2018, https://arxiv.org/abs/1810.04805.
 """
 
@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from loadstone.architectures import EncoderSpec
 from loadstone.architectures.bert import ARCHITECTURES
 from loadstone.config import Config
 from loadstone.model.classes import add_classes
 from loadstone_torch.blocks.embeddings import Embeddings
 from loadstone_torch.blocks.encoder import Encoder
 from loadstone_torch.blocks.layer import NestedLayer
+from loadstone_torch.blocks.run import place
 from loadstone_torch.heads import (
     ForMaskedLM,
     ForMultipleChoice,
@@ -27,12 +27,7 @@ from loadstone_torch.heads import (
     Headed,
     Output,
 )
-from loadstone_torch.layers import (
-    ACTIVATIONS,
-    LayerNorm,
-    Linear,
-    parameter,
-)
+from loadstone_torch.layers import Linear
 from loadstone_torch.losses import token_loss
 
 
@@ -50,57 +45,14 @@ class BertModel(Encoder):
     embeddings_class, layer_class = BertEmbeddings, BertLayer
 
 
-class BertTransform(nn.Module):
-    """What the masked-token head does before it scores."""
-
-    def __init__(self, spec: EncoderSpec) -> None:
-        super().__init__()
-        self.dense = Linear(spec.hidden_size, spec.hidden_size)
-        self.LayerNorm = LayerNorm(spec.hidden_size, spec.norm_eps)
-        self.activation = ACTIVATIONS[spec.activation]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        mixed: Tensor = self.LayerNorm(self.activation(self.dense(x)))
-        return mixed
-
-
-class BertPredictions(nn.Module):
-    """Scores of every token of the vocabulary at each position."""
-
-    def __init__(self, spec: EncoderSpec) -> None:
-        super().__init__()
-        self.transform = BertTransform(spec)
-        self.decoder = Linear(spec.hidden_size, spec.vocab_size)
-        self.bias = parameter(spec.vocab_size)  # stored beside the decoder's own, which is tied to it
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, V)."""
-        logits: Tensor = self.decoder(self.transform(x))
-        return logits
-
-
-class BertHeads(nn.Module):
-    """The heads of pre-training, under the name that checkpoints have for them."""
-
-    def __init__(
-        self, spec: EncoderSpec, *, predictions: bool = False, seq_relationship: bool = False
-    ) -> None:
-        super().__init__()
-        if predictions:
-            self.predictions = BertPredictions(spec)
-        if seq_relationship:
-            self.seq_relationship = Linear(spec.hidden_size, 2)
-
-
-class BertForPreTraining(Headed):
+class BertForPreTraining(ForMaskedLM):
     """BERT with both heads of pre-training."""
 
     reads_pooled = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.cls = BertHeads(self.spec, predictions=True, seq_relationship=True)
+        place(self, "cls.seq_relationship", Linear(self.spec.hidden_size, 2))
 
     def forward(
         self,
@@ -126,7 +78,7 @@ class BertForPreTraining(Headed):
             `loss`, `prediction_logits` (B, T, V), `seq_relationship_logits` (B, 2), `hidden_states`, `attentions`.
         """
         base = self.run_base(input_ids, attention_mask, **inputs)
-        logits = self.cls.predictions(base.last_hidden_state)
+        logits = self.token_scores(base.last_hidden_state)
         related = self.cls.seq_relationship(base.pooler_output)
         loss = None
         if labels is not None and next_sentence_label is not None:
@@ -136,19 +88,6 @@ class BertForPreTraining(Headed):
         )
 
 
-class BertForMaskedLM(ForMaskedLM):
-    """BERT with a head that fills in masked tokens."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.cls = BertHeads(self.spec, predictions=True)
-
-    def token_scores(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, V)."""
-        logits: Tensor = self.cls.predictions(x)
-        return logits
-
-
 class BertForNextSentencePrediction(Headed):
     """BERT with a head that tells whether the second sentence follows the first."""
 
@@ -156,7 +95,7 @@ class BertForNextSentencePrediction(Headed):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.cls = BertHeads(self.spec, seq_relationship=True)
+        place(self, "cls.seq_relationship", Linear(self.spec.hidden_size, 2))
 
     def forward(
         self,
@@ -179,6 +118,7 @@ class BertForNextSentencePrediction(Headed):
 
 
 HEADS = {
+    "MaskedLM": ForMaskedLM,
     "SequenceClassification": ForPooledClassification,
     "TokenClassification": ForTokenClassification,
     "QuestionAnswering": ForQuestionAnswering,

@@ -1,16 +1,18 @@
 """DistilBERT in PyTorch.
 
-B batch, T tokens, H heads, D head size, C hidden size, V vocabulary, L labels.
+B batch, T tokens, C hidden size.
 Source: Sanh et al. 2019, https://arxiv.org/abs/1910.01108.
 """
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from typing import TYPE_CHECKING, Any
+
 from torch import Tensor
 
+from loadstone.architectures.distilbert import ARCHITECTURES
 from loadstone.config import Config
-from loadstone.model.outputs import ModelOutput
+from loadstone.model.classes import add_classes
 from loadstone_torch.blocks.encoder import Encoder
 from loadstone_torch.blocks.layer import Layer
 from loadstone_torch.heads import (
@@ -21,7 +23,6 @@ from loadstone_torch.heads import (
     ForTokenClassification,
     Output,
 )
-from loadstone_torch.layers import ACTIVATIONS, LayerNorm, Linear
 
 
 class DistilBertLayer(Layer):
@@ -60,59 +61,17 @@ class DistilBertModel(Encoder):
         )
 
 
-class DistilBertForMaskedLM(ForMaskedLM):
-    """DistilBERT with a head that fills in masked tokens."""
+HEADS = {
+    "MaskedLM": ForMaskedLM,
+    "SequenceClassification": ForPooledClassification,
+    "TokenClassification": ForTokenClassification,
+    "QuestionAnswering": ForQuestionAnswering,
+    "MultipleChoice": ForMultipleChoice,
+}
+"""The heads whose model classes have no code of their own, and what these are made from."""
+add_classes(globals(), ARCHITECTURES, HEADS)
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.activation = ACTIVATIONS[self.spec.activation]
-        self.vocab_transform = Linear(self.spec.hidden_size, self.spec.hidden_size)
-        self.vocab_layer_norm = LayerNorm(self.spec.hidden_size, self.spec.norm_eps)
-        self.vocab_projector = Linear(self.spec.hidden_size, self.spec.vocab_size)
+if TYPE_CHECKING:
 
-    def token_scores(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, V)."""
-        x = self.vocab_layer_norm(self.activation(self.vocab_transform(x)))
-        logits: Tensor = self.vocab_projector(x)
-        return logits
-
-
-class DistilBertForSequenceClassification(ForPooledClassification):
-    """DistilBERT with a head that classifies a sequence by its first token."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.pre_classifier = Linear(self.spec.hidden_size, self.spec.hidden_size)
-
-    def pooled(self, base: ModelOutput) -> Tensor:
-        """relu(pre_classifier(first token)), (B, C)."""
-        return F.relu(self.pre_classifier(base.last_hidden_state[:, 0]))
-
-
-class DistilBertForTokenClassification(ForTokenClassification):
-    """DistilBERT with a head that classifies each token."""
-
-    @property
-    def head_dropout(self) -> float:
-        """The encoder's own: `seq_classif_dropout` is for other heads, in transformers too."""
-        return self.spec.hidden_dropout
-
-
-class DistilBertForQuestionAnswering(ForQuestionAnswering):
-    """DistilBERT with a head that scores where an answer starts and ends."""
-
-    def before_answers(self, x: Tensor) -> Tensor:
-        """Drop some of the last state in training."""
-        return F.dropout(x, self.spec.answer_dropout, self.training)
-
-
-class DistilBertForMultipleChoice(ForMultipleChoice):
-    """DistilBERT with a head that scores each of several continuations."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.pre_classifier = Linear(self.spec.hidden_size, self.spec.hidden_size)
-
-    def pooled(self, base: ModelOutput) -> Tensor:
-        """relu(pre_classifier(first token)), (B, C)."""
-        return F.relu(self.pre_classifier(base.last_hidden_state[:, 0]))
+    def __getattr__(name: str) -> Any:
+        """Return a class that `add_classes` makes."""

@@ -29,15 +29,10 @@ class LlamaModel(Decoder):
     layer_class = LlamaDecoderLayer
 
 
-class LlamaForTokenClassification(ForTokenClassification):
-    """Llama with a head that classifies each token."""
-
-    classifier_name = "score"
-
-
 HEADS = {
     "CausalLM": ForCausalLM,
     "SequenceClassification": ForLastTokenClassification,
+    "TokenClassification": ForTokenClassification,
     "QuestionAnswering": ForQuestionAnswering,
 }
 """The heads whose model classes have no code of their own, and what these are made from."""

@@ -6,7 +6,15 @@ backend's `models` folder, and `make names`, which writes the table of names by 
 """
 
 from loadstone.architectures.arrangements import Arrangement, Split
-from loadstone.architectures.names import AttentionNames, EmbeddingNames, FeedForwardNames, Names, leaf, owner
+from loadstone.architectures.names import (
+    AttentionNames,
+    EmbeddingNames,
+    FeedForwardNames,
+    Names,
+    ScoreNames,
+    leaf,
+    owner,
+)
 from loadstone.architectures.parts import (
     AttentionSpec,
     EmbeddingSpec,
@@ -15,6 +23,7 @@ from loadstone.architectures.parts import (
     NormSpec,
     PatchSpec,
     PoolerSpec,
+    ScoreSpec,
 )
 from loadstone.architectures.records import Architecture, Head, Tie, generalise, matches
 from loadstone.architectures.registry import (
@@ -64,6 +73,8 @@ __all__ = [
     "PoolerSpec",
     "RopeGrowth",
     "RopeSpec",
+    "ScoreNames",
+    "ScoreSpec",
     "Split",
     "StackSpec",
     "Tie",

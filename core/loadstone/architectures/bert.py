@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from loadstone.architectures.names import AttentionNames, EmbeddingNames, FeedForwardNames, Names
+from loadstone.architectures.names import AttentionNames, EmbeddingNames, FeedForwardNames, Names, ScoreNames
 from loadstone.architectures.parts import (
     AttentionSpec,
     EmbeddingSpec,
@@ -13,6 +13,7 @@ from loadstone.architectures.parts import (
     LayerSpec,
     NormSpec,
     PoolerSpec,
+    ScoreSpec,
 )
 from loadstone.architectures.records import Architecture, Head, Tie
 from loadstone.architectures.specs import (
@@ -97,11 +98,22 @@ NAMES = Names(
         after="output.LayerNorm",
     ),
     pooler="pooler.dense",
+    scores=ScoreNames(
+        dense="cls.predictions.transform.dense",
+        norm="cls.predictions.transform.LayerNorm",
+        decoder="cls.predictions.decoder",
+        bias="cls.predictions.bias",
+    ),
 )
 
 
 def encoder_spec(
-    config: Config, *, names: Names = NAMES, positions_skip_padding: bool = False
+    config: Config,
+    *,
+    names: Names = NAMES,
+    positions_skip_padding: bool = False,
+    score_act: str | None = None,
+    classifier: Mapping[str, Any] | None = None,
 ) -> EncoderSpec:
     """Resolve a configuration as BERT's are.
 
@@ -109,6 +121,8 @@ def encoder_spec(
         config: The configuration.
         names: Where checkpoints have the parts.
         positions_skip_padding: Positions are counted as RoBERTa counts them.
+        score_act: The activation in the masked-token head, where it is not that of the layers.
+        classifier: Fields of `ClassifierSpec` that a family has otherwise.
     """
     config = config.get_text_config()
     check_sizes(config, *SIZES)
@@ -144,6 +158,7 @@ def encoder_spec(
         dropout=config.hidden_dropout_prob,
     )
     dropout = config.classifier_dropout
+    dropout = config.hidden_dropout_prob if dropout is None else dropout
     return EncoderSpec(
         hidden_size=config.hidden_size,
         layers=(layer,) * config.num_hidden_layers,
@@ -151,9 +166,10 @@ def encoder_spec(
         names=names,
         embeddings=embeddings,
         pooler=PoolerSpec(size=config.hidden_size, activation="tanh"),
-        classifier=classifier_spec(
-            config, dropout=config.hidden_dropout_prob if dropout is None else dropout
+        scores=ScoreSpec(
+            size=config.hidden_size, activation=activation(score_act or config.hidden_act), norm=norm
         ),
+        classifier=classifier_spec(config, **{"dropout": dropout, **(classifier or {})}),
     )
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from loadstone.architectures.names import AttentionNames, EmbeddingNames, FeedForwardNames, Names
+from loadstone.architectures.names import AttentionNames, EmbeddingNames, FeedForwardNames, Names, ScoreNames
 from loadstone.architectures.parts import (
     AttentionSpec,
     EmbeddingSpec,
     FeedForwardSpec,
     LayerSpec,
     NormSpec,
+    ScoreSpec,
 )
 from loadstone.architectures.records import Architecture, Head, Tie
 from loadstone.architectures.specs import (
@@ -58,12 +58,7 @@ class DistilBertConfig(Config):
     pad_token_id: int | None = 0
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DistilBertSpec(EncoderSpec):
-    """BERT's spec, and the dropout before the question answering head."""
-
-    answer_dropout: float
-
+DistilBertSpec = EncoderSpec
 
 SIZES = ("vocab_size", "dim", "hidden_dim", "n_layers", "n_heads", "max_position_embeddings")
 
@@ -86,10 +81,12 @@ NAMES = Names(
     feed_forward=FeedForwardNames(
         up="ffn.lin1", down="ffn.lin2", dropout="ffn.dropout", after="output_layer_norm"
     ),
+    scores=ScoreNames(dense="vocab_transform", norm="vocab_layer_norm", decoder="vocab_projector"),
+    pre_classifier="pre_classifier",
 )
 
 
-def distilbert_spec(config: Config) -> DistilBertSpec:
+def distilbert_spec(config: Config) -> EncoderSpec:
     """Resolve a DistilBERT configuration."""
     config = config.get_text_config()
     check_sizes(config, *SIZES)
@@ -112,7 +109,7 @@ def distilbert_spec(config: Config) -> DistilBertSpec:
         ),
         norm=norm,
     )
-    return DistilBertSpec(
+    return EncoderSpec(
         hidden_size=config.dim,
         layers=(layer,) * config.n_layers,
         norm=None,
@@ -124,8 +121,14 @@ def distilbert_spec(config: Config) -> DistilBertSpec:
             norm=norm,
             dropout=config.dropout,
         ),
-        classifier=classifier_spec(config, dropout=config.seq_classif_dropout),
-        answer_dropout=config.qa_dropout,
+        scores=ScoreSpec(size=config.dim, activation=activation(config.activation), norm=norm),
+        classifier=classifier_spec(
+            config,
+            dropout=config.seq_classif_dropout,
+            token_dropout=config.dropout,
+            answer_dropout=config.qa_dropout,
+            activation="relu",
+        ),
     )
 
 

@@ -55,6 +55,7 @@ _PATHS = {
     "output_bias": f"{_ATTENTION}.output_bias",
     "attention_dropout": f"{_ATTENTION}.dropout",
     "attention_softcap": f"{_ATTENTION}.softcap",
+    "answer_dropout": "classifier.answer_dropout",
     "residual_dropout": f"{_FEED}.dropout",
     "hidden_dropout": f"{_FEED}.dropout",
     "intermediate_size": f"{_FEED}.size",

@@ -220,6 +220,7 @@ LLAMA = Names(
         before="post_attention_layernorm",
     ),
     norm="norm",
+    classifier="score",
     norms_last=True,
 )
 QWEN3 = dataclasses.replace(

@@ -90,10 +90,12 @@ class FeedForwardNames(PartNames):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingNames(PartNames):
-    """Where a model has what it reads tokens with.
+    """Where a model has what it reads tokens, or the patches of an image, with.
 
     Attributes:
-        words: The table of tokens; "" for a model that reads images.
+        words: The table of tokens.
+        patches: The projection of patches.
+        first: The vector of the token that stands before the patches.
         positions: The table of positions.
         types: The table of token types; it may be that of the tokens.
         norm: The norm of their sum.
@@ -101,10 +103,29 @@ class EmbeddingNames(PartNames):
     """
 
     words: str = ""
+    patches: str = ""
+    first: str = ""
     positions: str = ""
     types: str = ""
     norm: str = ""
     dropout: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreNames(PartNames):
+    """Where a model with a masked-token head has it, relative to that model.
+
+    Attributes:
+        dense: The projection of hidden states.
+        norm: The norm after its activation.
+        decoder: The projection to the vocabulary.
+        bias: A bias that is stored beside the decoder's own, and tied to it.
+    """
+
+    dense: str = ""
+    norm: str = ""
+    decoder: str = ""
+    bias: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +140,9 @@ class Names:
         norm: The norm after the last layer.
         pooler: The projection of the first token.
         rotary: The cosines and sines, of which checkpoints hold nothing.
+        scores: The masked-token head.
+        classifier: What classifies each token, relative to the model with that head.
+        pre_classifier: What makes one vector of a sequence for a head, where the base model has no pooler.
         norms_last: A layer's norms are listed after its parts, else in the order in which they are computed.
     """
 
@@ -129,6 +153,9 @@ class Names:
     norm: str = ""
     pooler: str = ""
     rotary: str = "rotary_emb"
+    scores: ScoreNames = ScoreNames()
+    classifier: str = "classifier"
+    pre_classifier: str = ""
     norms_last: bool = False
 
     def in_layers(self, *names: str) -> tuple[str, ...]:

@@ -134,6 +134,21 @@ class PatchSpec:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreSpec:
+    """How a masked-token head scores every token of the vocabulary: `decoder(norm(act(dense(x))))`.
+
+    Attributes:
+        size: Channels that the decoder reads.
+        activation: Name of the function.
+        norm: The norm before the decoder.
+    """
+
+    size: int
+    activation: str
+    norm: NormSpec
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PoolerSpec:
     """One vector for a sequence: `act(dense(first token))`."""
 

@@ -5,7 +5,11 @@ Sources: Liu et al. 2019, https://arxiv.org/abs/1907.11692; Conneau et al. 2019,
 
 from __future__ import annotations
 
+import dataclasses
+
+from loadstone.architectures import bert
 from loadstone.architectures.bert import POOLER, SIZES, BertConfig, encoder_spec
+from loadstone.architectures.names import ScoreNames
 from loadstone.architectures.records import Architecture, Head, Tie
 from loadstone.architectures.specs import EncoderSpec
 from loadstone.config import Config
@@ -30,9 +34,23 @@ class XLMRobertaConfig(RobertaConfig):
     vocab_size: int = 30522
 
 
+NAMES = dataclasses.replace(
+    bert.NAMES,
+    scores=ScoreNames(
+        dense="lm_head.dense", norm="lm_head.layer_norm", decoder="lm_head.decoder", bias="lm_head.bias"
+    ),
+)
+
+
 def roberta_spec(config: Config) -> EncoderSpec:
     """Resolve a RoBERTa configuration."""
-    return encoder_spec(config, positions_skip_padding=True)
+    return encoder_spec(
+        config,
+        names=NAMES,
+        positions_skip_padding=True,
+        score_act="gelu",
+        classifier={"choice_dropout": config.get_text_config().hidden_dropout_prob},
+    )
 
 
 MASKED_LM = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from loadstone.architectures.flat import Flat
 from loadstone.architectures.names import Names
-from loadstone.architectures.parts import EmbeddingSpec, LayerSpec, NormSpec, PoolerSpec
+from loadstone.architectures.parts import EmbeddingSpec, LayerSpec, NormSpec, PoolerSpec, ScoreSpec
 from loadstone.architectures.rope import RopeSpec
 from loadstone.config import Config
 from loadstone.errors import ConfigError, nearest
@@ -66,13 +66,21 @@ class ClassifierSpec:
         problem_type: "regression", "single_label_classification", "multi_label_classification", or None: decided
             by the labels, as transformers does.
         dropout: Probability before the head, in training.
+        token_dropout: The same for the head that classifies tokens.
+        choice_dropout: The same for the head that chooses.
+        answer_dropout: The same for the head that answers questions.
         pad_token_id: Sequences end before it, for heads that read the last token.
+        activation: Of the layer before it, for heads that have one.
     """
 
     num_labels: int
     problem_type: str | None
     dropout: float
+    token_dropout: float
+    choice_dropout: float
+    answer_dropout: float
     pad_token_id: int | None
+    activation: str = "tanh"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,13 +162,20 @@ class EncoderSpec(Flat, TokenSpec):
 
     Attributes:
         pooler: What makes one vector of a sequence, or None.
+        scores: How a masked-token head scores.
     """
 
+    scores: ScoreSpec
     pooler: PoolerSpec | None = None
 
 
-def classifier_spec(config: Config, *, dropout: float) -> ClassifierSpec:
+def classifier_spec(config: Config, *, dropout: float, **differences: Any) -> ClassifierSpec:
     """Resolve the part of a configuration that classification heads read.
+
+    Args:
+        config: The configuration.
+        dropout: Probability before a head, in training.
+        **differences: The fields that a family has otherwise.
 
     Raises:
         ConfigError: If sequences are to be of one class each, and there is only one.
@@ -173,12 +188,16 @@ def classifier_spec(config: Config, *, dropout: float) -> ClassifierSpec:
             found="single_label_classification with num_labels=1",
             hint="correct config.json, or pass num_labels= or problem_type=",
         )
-    return ClassifierSpec(
-        num_labels=config.num_labels,
-        problem_type=config.problem_type,
-        dropout=dropout,
-        pad_token_id=config.pad_token_id,
-    )
+    fields: dict[str, Any] = {
+        "num_labels": config.num_labels,
+        "problem_type": config.problem_type,
+        "dropout": dropout,
+        "token_dropout": dropout,
+        "choice_dropout": dropout,
+        "answer_dropout": 0.0,
+        "pad_token_id": config.pad_token_id,
+    }
+    return ClassifierSpec(**fields | differences)
 
 
 def activation(name: str) -> str:

@@ -72,7 +72,12 @@ class ViTSpec(Flat, StackSpec):
 
 
 NAMES = Names(
-    embeddings=EmbeddingNames(positions="embeddings.position_embeddings", dropout="embeddings.dropout"),
+    embeddings=EmbeddingNames(
+        patches="embeddings.patch_embeddings.projection",
+        first="embeddings.cls_token",
+        positions="embeddings.position_embeddings",
+        dropout="embeddings.dropout",
+    ),
     layers="encoder.layer",
     attention=AttentionNames(
         query="attention.attention.query",
