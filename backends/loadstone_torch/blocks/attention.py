@@ -1,6 +1,6 @@
-"""Attention: grouped heads, windows, soft caps, norms of queries and keys, rotation, cache.
+"""Attention: grouped heads, windows, soft caps, sinks, biases, norms of queries and keys, rotation, cache; to an encoder too.
 
-B batch, T query tokens, S key tokens, H heads, K key-value heads, D head size, C hidden size.
+B batch, T query tokens, S key tokens, M tokens of an encoder, H heads, K key-value heads, D head size, C hidden size.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from loadstone.architectures import AttentionNames, AttentionSpec, LayerSpec, leaf, owner
 from loadstone_torch.blocks.feedforward import Output
 from loadstone_torch.blocks.run import Context, place
-from loadstone_torch.layers import Linear, Projection, norm
+from loadstone_torch.layers import Linear, Projection, norm, parameter
 
 
 class Attention(nn.Module):
@@ -39,35 +39,22 @@ class Attention(nn.Module):
         if names.output:
             place(self, names.output, linear(queries, hidden_size, spec.output_bias))
         if spec.qk_norm is not None:
-            place(self, names.query_norm, norm(spec.qk_norm, spec.head_dim))
-            place(self, names.key_norm, norm(spec.qk_norm, spec.head_dim))
+            whole = spec.qk_norm_whole
+            place(self, names.query_norm, norm(spec.qk_norm, queries if whole else spec.head_dim))
+            place(self, names.key_norm, norm(spec.qk_norm, keys if whole else spec.head_dim))
+        if names.sinks:
+            self.register_parameter(names.sinks, parameter(spec.num_heads))
         if names.dropout:
             place(self, names.dropout, nn.Dropout(spec.output_dropout))
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the weights (B, H, T, S) where eager."""
-        spec, names = self.spec, self.names
         q, k, v = self._projected(x)
-        if spec.qk_norm is not None:
-            q, k = getattr(self, names.query_norm)(q), getattr(self, names.key_norm)(k)
         if context.rotary is not None:
-            q, k = rotate(q, *context.rotary), rotate(k, *context.rotary)
+            q, k = self._rotated(q, context), self._rotated(k, context)
         if context.cache is not None:
             k, v = context.cache.update(k, v, context.layer)  # (B, K, S, D)
-        mixed, weights = attention(
-            q,
-            k,
-            v,
-            context.mask,
-            scale=spec.scale,
-            dropout=spec.dropout if self.training else 0.0,
-            softcap=spec.softcap,
-            eager=context.eager,
-        )
-        mixed = merge_heads(mixed)  # (B, T, H*D)
-        if names.output:
-            mixed = getattr(self, names.output)(mixed)
-        return getattr(self, names.dropout)(mixed) if names.dropout else mixed, weights
+        return self._mixed(q, k, v, context.mask, context)
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, T, C) -> queries (B, H, T, D), keys and values (B, K, T, D)."""
@@ -77,7 +64,62 @@ class Attention(nn.Module):
             q, k, v = getattr(self, names.qkv)(x).split((spec.num_heads * spec.head_dim, keys, keys), dim=-1)
         else:
             q, k, v = (getattr(self, name)(x) for name in (names.query, names.key, names.value))
-        return split_heads(q, spec.head_dim), split_heads(k, spec.head_dim), split_heads(v, spec.head_dim)
+        return self._heads(q, names.query_norm), self._heads(k, names.key_norm), split_heads(v, spec.head_dim)
+
+    def _heads(self, x: Tensor, norm: str) -> Tensor:
+        """Split into heads, and normalise where there is a norm: (B, T, H*D) -> (B, H, T, D)."""
+        if norm and self.spec.qk_norm_whole:
+            x = getattr(self, norm)(x)
+        x = split_heads(x, self.spec.head_dim)
+        return getattr(self, norm)(x) if norm and not self.spec.qk_norm_whole else x
+
+    def _rotated(self, x: Tensor, context: Context) -> Tensor:
+        """Rotate the first channels of each head (B, H, T, D) by their positions."""
+        rope = self.spec.rope
+        assert rope is not None and context.rotary is not None
+        if rope.rotated == self.spec.head_dim:
+            return rotate(x, *context.rotary, interleaved=rope.interleaved)
+        turned, kept = x.split((rope.rotated, self.spec.head_dim - rope.rotated), dim=-1)
+        return torch.cat((rotate(turned, *context.rotary, interleaved=rope.interleaved), kept), dim=-1)
+
+    def _mixed(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, context: Context
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend and project back: (B, T, C), and the weights (B, H, T, S) where eager."""
+        spec, names = self.spec, self.names
+        mixed, weights = attention(
+            q,
+            k,
+            v,
+            mask,
+            scale=spec.scale,
+            bias=context.bias,
+            sinks=getattr(self, names.sinks) if names.sinks else None,
+            dropout=spec.dropout if self.training else 0.0,
+            softcap=spec.softcap,
+            eager=context.eager,
+        )
+        mixed = merge_heads(mixed)  # (B, T, H*D)
+        if names.output:
+            mixed = getattr(self, names.output)(mixed)
+        return getattr(self, names.dropout)(mixed) if names.dropout else mixed, weights
+
+
+class CrossAttention(Attention):
+    """Attention of tokens to the states of an encoder, whose keys and values a cache holds once and for all."""
+
+    def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C) -> (B, T, C), and the weights (B, H, T, M) where eager."""
+        spec, names, cache = self.spec, self.names, context.cache
+        q = split_heads(getattr(self, names.query)(x), spec.head_dim)  # (B, H, T, D)
+        held = cache.memory.get(context.layer) if cache is not None else None
+        k, v = held or (
+            split_heads(getattr(self, name)(context.memory), spec.head_dim)  # (B, K, M, D)
+            for name in (names.key, names.value)
+        )
+        if cache is not None:
+            cache.memory[context.layer] = k, v
+        return self._mixed(q, k, v, context.memory_mask, context._replace(bias=None))
 
 
 class NestedAttention(nn.Module):
@@ -105,10 +147,14 @@ class NestedAttention(nn.Module):
         return getattr(self, self.outer)(mixed, x), weights
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate `x` (B, H, T, D) by the angles whose cosines and sines are given."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False) -> Tensor:
+    """Rotate `x` (B, H, T, R) by the angles whose cosines and sines are given; a pair lies in both halves, or side by side."""
+    if interleaved:
+        turned = torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
+    else:
+        first, second = x.chunk(2, dim=-1)
+        turned = torch.cat((-second, first), dim=-1)
+    return x * cos + turned * sin
 
 
 def split_heads(x: Tensor, head_dim: int) -> Tensor:
@@ -128,11 +174,13 @@ def attention(
     mask: Tensor | None,
     *,
     scale: float,
+    bias: Tensor | None = None,
+    sinks: Tensor | None = None,
     dropout: float = 0.0,
     softcap: float | None = None,
     eager: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attend: softmax(q k' * scale + mask) v.
+    """Attend: softmax(q k' * scale + bias + mask) v.
 
     Args:
         q: (B, H, T, D).
@@ -141,6 +189,8 @@ def attention(
         mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere. Where a cache of transformers has
             dropped keys that lie before the window, the mask may speak of more than S keys: the last S count.
         scale: Factor on the scores.
+        bias: Added to them, (B or 1, H, T or 1, S).
+        sinks: A score for each head that no key gets, (H,); always computed eagerly.
         dropout: Probability of dropping a weight.
         softcap: Bounds scores smoothly; always computed eagerly.
         eager: Compute the weights and return them.
@@ -150,7 +200,9 @@ def attention(
     """
     if mask is not None and mask.shape[-1] > k.shape[2]:
         mask = mask[..., -k.shape[2] :]
-    if not eager and softcap is None:
+    if not eager and softcap is None and sinks is None:
+        if bias is not None:
+            mask = bias if mask is None else bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
         grouped = bool(q.shape[1] != k.shape[1])  # torch.jit.trace compares sizes to a tensor
         mixed = F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=grouped
@@ -159,9 +211,15 @@ def attention(
     groups = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)  # (B, H, S, D)
     scores = q @ k.transpose(-1, -2) * scale  # (B, H, T, S)
+    if bias is not None:
+        scores = scores + bias
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = F.dropout(scores.softmax(-1, dtype=torch.float32).to(q.dtype), dropout)
+    if sinks is not None:
+        sunk = sinks[:, None, None].expand(*scores.shape[:3], 1)  # (B, H, T, 1)
+        scores = torch.cat((scores, sunk), dim=-1)
+    weights = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
+    weights = F.dropout(weights if sinks is None else weights[..., :-1], dropout)
     return weights @ v, weights

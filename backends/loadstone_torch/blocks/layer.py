@@ -5,13 +5,13 @@ B batch, T query tokens, S key tokens, H heads, C hidden size.
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from loadstone.architectures import LayerSpec, Names, owner
-from loadstone_torch.blocks.attention import Attention, NestedAttention
-from loadstone_torch.blocks.feedforward import FeedForward, Output
+from loadstone_torch.blocks.attention import Attention, CrossAttention, NestedAttention
+from loadstone_torch.blocks.feedforward import FeedForward, Output, add_feed_forward, fed
 from loadstone_torch.blocks.run import Block, Context, place
-from loadstone_torch.layers import norm
+from loadstone_torch.layers import ACTIVATIONS, norm
 
 
 class Layer(Block):
@@ -28,6 +28,8 @@ class Layer(Block):
     x ──┬── attention ──(+)── after ──┬── feed-forward ──(+)── after ──>
         └────────────────┘            └───────────────────┘
     ```
+
+    Attention to an encoder's states stands between the two, in the same way.
     """
 
     def __init__(self, spec: LayerSpec, names: Names, hidden_size: int) -> None:
@@ -40,27 +42,49 @@ class Layer(Block):
         """
         super().__init__()
         self.of_sum, self.names = spec.norm.of_sum, names
-        attention, feed_forward = names.attention, names.feed_forward
+        attention, cross, feed_forward = names.attention, names.cross_attention, names.feed_forward
         self.attends, self.feeds = owner(attention.output), owner(feed_forward.down)
-        parts = {
-            attention.before: None,
-            self.attends: Attention(spec.attention, attention.within(self.attends), hidden_size),
-            attention.after: None,
-            feed_forward.before: None,
-            self.feeds: FeedForward(spec.feed_forward, feed_forward.within(self.feeds), hidden_size),
-            feed_forward.after: None,
-        }
+        self.crosses = owner(cross.output) if cross else ""
+        parts: dict[str, nn.Module | None] = {attention.before: None}
+        parts[self.attends] = Attention(spec.attention, attention.within(self.attends), hidden_size)
+        parts[attention.after] = None
+        if cross is not None and spec.cross_attention is not None:
+            parts[cross.before] = None
+            parts[self.crosses] = CrossAttention(
+                spec.cross_attention, cross.within(self.crosses), hidden_size
+            )
+            parts[cross.after] = None
+        parts[feed_forward.before] = None
+        if self.feeds:
+            parts[self.feeds] = FeedForward(spec.feed_forward, feed_forward.within(self.feeds), hidden_size)
+        parts[feed_forward.after] = None
         order = sorted(parts, key=lambda name: parts[name] is None) if names.norms_last else parts
         for name in filter(None, order):
             place(self, name, parts[name] or norm(spec.norm, hidden_size))
+        if not self.feeds:
+            self.activation = ACTIVATIONS[spec.feed_forward.activation]
+            add_feed_forward(self, spec.feed_forward, feed_forward.within(""), hidden_size)
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the attention weights (B, H, T, S) where eager."""
-        attention, feed_forward = self.names.attention, self.names.feed_forward
+        attention, cross, feed_forward = (
+            self.names.attention,
+            self.names.cross_attention,
+            self.names.feed_forward,
+        )
         mixed, weights = getattr(self, self.attends)(self._normed(attention.before, x), context)
         x = self._added(x, mixed, attention.after)
-        fed = getattr(self, self.feeds)(self._normed(feed_forward.before, x))
-        return self._added(x, fed, feed_forward.after), weights
+        if cross is not None:
+            mixed, _ = getattr(self, self.crosses)(self._normed(cross.before, x), context)
+            x = self._added(x, mixed, cross.after)
+        widened = self._fed(self._normed(feed_forward.before, x))
+        return self._added(x, widened, feed_forward.after), weights
+
+    def _fed(self, x: Tensor) -> Tensor:
+        if self.feeds:
+            mixed: Tensor = getattr(self, self.feeds)(x)
+            return mixed
+        return fed(self, self.names.feed_forward.within(""), self.activation, x)
 
     def _normed(self, name: str, x: Tensor) -> Tensor:
         return getattr(self, name)(x) if name else x
