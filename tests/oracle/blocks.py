@@ -27,20 +27,24 @@ from loadstone.architectures import (
     AttentionNames,
     AttentionSpec,
     BucketSpec,
+    DecoderSpec,
     EmbeddingNames,
+    EmbeddingSpec,
     FeedForwardNames,
     FeedForwardSpec,
     LayerSpec,
     Names,
     NormSpec,
     RopeSpec,
+    classifier_spec,
+    llama,
     rope_spec,
 )
 from loadstone.architectures.llama import LlamaConfig
 from tests.oracle.versions import TRANSFORMERS
 
 FILE = Path(__file__).parents[2] / ".cache" / "oracle" / "blocks.npz"
-BATCH, TOKENS, MEMORY, HIDDEN, MIDDLE, WINDOW = 2, 11, 7, 24, 20, 4
+BATCH, TOKENS, MEMORY, HIDDEN, MIDDLE, WINDOW, WORDS = 2, 11, 7, 24, 20, 4, 31
 HEADS, GROUPS, HEAD = 4, 2, 6
 EPS, THETA = 1e-3, 50.0
 
@@ -50,7 +54,7 @@ class Block:
     """A block that is compared.
 
     Attributes:
-        kind: "attention", "cross_attention", "feed_forward", "layer" or "relative_bias".
+        kind: "attention", "cross_attention", "feed_forward", "layer", "relative_bias" or "decoder".
         spec: What it is built from.
         names: Where its parts are, relative to it; of a layer all names of a model.
     """
@@ -60,9 +64,9 @@ class Block:
     names: Any = None
 
 
-def rope(rotated: int, *, interleaved: bool) -> RopeSpec:
+def rope(rotated: int, *, interleaved: bool = False, theta: float = THETA) -> RopeSpec:
     """Return a plain rope."""
-    plain = rope_spec(LlamaConfig(rope_theta=THETA), head_dim=rotated)
+    plain = rope_spec(LlamaConfig(rope_theta=theta), head_dim=rotated)
     return dataclasses.replace(plain, interleaved=interleaved)
 
 
@@ -120,11 +124,36 @@ BART_LAYER = Names(
     feed_forward=FeedForwardNames(up="fc1", down="fc2", after="final_layer_norm"),
 )
 WIDE = NormSpec(kind="rms", eps=EPS, wide=True)
+PLAIN = NormSpec(kind="rms", eps=EPS)
+OFFSET = NormSpec(kind="rms", eps=EPS, offset=True)
+GEMMA3 = dataclasses.replace(
+    llama.GEMMA2,
+    attention=dataclasses.replace(
+        llama.GEMMA2.attention, query_norm="self_attn.q_norm", key_norm="self_attn.k_norm"
+    ),
+)
+
+
+def decoder(names: Names, norm: NormSpec, *attentions: AttentionSpec, **fields: Any) -> DecoderSpec:
+    """Return a decoder of a layer for each attention."""
+    feed_forward = dataclasses.replace(SWIGLU, activation=fields.pop("activation", "silu"))
+    return DecoderSpec(
+        hidden_size=HIDDEN,
+        layers=tuple(LayerSpec(attention=one, feed_forward=feed_forward, norm=norm) for one in attentions),
+        norm=norm,
+        names=names,
+        embeddings=EmbeddingSpec(vocab_size=WORDS, pad_token_id=0, **fields),
+        classifier=classifier_spec(LlamaConfig(), dropout=0.0),
+    )
+
+
+FAR, NEAR = rope(HEAD, theta=500.0), rope(HEAD)
+SCALED = {"scale": 5**-0.5, "qk_norm": OFFSET}
 
 BLOCKS: Mapping[str, Block] = {
     "sinks": Block(
         kind="attention",
-        spec=attends(bias=True, output_bias=True, rope=rope(HEAD, interleaved=False)),
+        spec=attends(bias=True, output_bias=True, rope=rope(HEAD)),
         names=dataclasses.replace(LLAMA, sinks="sinks"),
     ),
     "alibi": Block(
@@ -154,7 +183,7 @@ BLOCKS: Mapping[str, Block] = {
     "rope-none": Block(kind="attention", spec=attends(), names=LLAMA),
     "fused-qkv": Block(
         kind="attention",
-        spec=attends(rope=rope(HEAD, interleaved=False)),
+        spec=attends(rope=rope(HEAD)),
         names=AttentionNames(qkv="qkv_proj", output="o_proj"),
     ),
     "fused-gate": Block(
@@ -163,13 +192,27 @@ BLOCKS: Mapping[str, Block] = {
     "norms-after": Block(
         kind="layer",
         spec=LayerSpec(
-            attention=attends(
-                num_heads=HEADS, rope=rope(HEAD, interleaved=False), qk_norm=WIDE, qk_norm_whole=True
-            ),
+            attention=attends(num_heads=HEADS, rope=rope(HEAD), qk_norm=WIDE, qk_norm_whole=True),
             feed_forward=SWIGLU,
             norm=WIDE,
         ),
         names=OLMO2,
+    ),
+    "ropes-two": Block(
+        kind="decoder",
+        spec=decoder(
+            GEMMA3,
+            OFFSET,
+            attends(rope=NEAR, window=WINDOW, **SCALED),
+            attends(rope=FAR, **SCALED),
+            attends(rope=NEAR, window=WINDOW, **SCALED),
+            scale=HIDDEN**0.5,
+            activation="gelu_tanh",
+        ),
+    ),
+    "ropes-some": Block(
+        kind="decoder",
+        spec=decoder(llama.LLAMA, PLAIN, attends(rope=NEAR), attends(), attends(rope=NEAR)),
     ),
     "cross-layer": Block(
         kind="layer",
@@ -484,6 +527,45 @@ def _bart_layer() -> Any:
     return weights, inputs, {"x": out}
 
 
+def _decoder(model: Any) -> Any:
+    import torch
+
+    ids = torch.randint(1, WORDS, (BATCH, TOKENS))
+    weights = _drawn(model)
+    output = model(ids, output_hidden_states=True)
+    states = {f"hidden_states/{layer}": state for layer, state in enumerate(output.hidden_states)}
+    return weights, {"input_ids": ids}, {"last_hidden_state": output.last_hidden_state, **states}
+
+
+def _gemma3() -> Any:
+    from transformers.models.gemma3 import modeling_gemma3 as theirs
+    from transformers.models.gemma3.configuration_gemma3 import Gemma3TextConfig
+
+    sliding, full = "sliding_attention", "full_attention"
+    config = Gemma3TextConfig(
+        **_sizes(vocab_size=WORDS, num_hidden_layers=3, query_pre_attn_scalar=5, sliding_window=WINDOW)
+        | {"layer_types": [sliding, full, sliding], "hidden_activation": "gelu_pytorch_tanh"}
+        | {
+            "rope_parameters": {
+                sliding: {"rope_type": "default", "rope_theta": THETA},
+                full: {"rope_type": "default", "rope_theta": 500.0},
+            }
+        }
+    )
+    return _decoder(theirs.Gemma3TextModel(config))
+
+
+def _smollm3_model() -> Any:
+    from transformers.models.smollm3 import modeling_smollm3 as theirs
+    from transformers.models.smollm3.configuration_smollm3 import SmolLM3Config
+
+    config = SmolLM3Config(
+        **_sizes(vocab_size=WORDS, num_hidden_layers=3, attention_bias=False, no_rope_layers=[1, 0, 1])
+    )
+    config.head_dim = HEAD
+    return _decoder(theirs.SmolLM3Model(config))
+
+
 _RECORDERS: Mapping[str, Callable[[], Any]] = {
     "sinks": _sinks,
     "alibi": _bloom,
@@ -499,6 +581,8 @@ _RECORDERS: Mapping[str, Callable[[], Any]] = {
     "fused-gate": _phi3_mlp,
     "norms-after": _olmo2,
     "cross-layer": _bart_layer,
+    "ropes-two": _gemma3,
+    "ropes-some": _smollm3_model,
 }
 
 

@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from loadstone import LlamaConfig
 from loadstone_torch.blocks.attention import Attention, CrossAttention
 from loadstone_torch.blocks.biases import RelativeBias, alibi
 from loadstone_torch.blocks.feedforward import FeedForward
 from loadstone_torch.blocks.layer import Layer
 from loadstone_torch.blocks.run import Context, run_blocks
 from loadstone_torch.generation import Cache
-from loadstone_torch.layers import RMSNorm, RotaryEmbedding
+from loadstone_torch.layers import RMSNorm, RotaryEmbedding, without_memory
+from loadstone_torch.models.llama import LlamaModel
 from tests.oracle.blocks import BLOCKS, HIDDEN, TOKENS, arrays
 from tests.oracle.compare import assert_close
 
@@ -102,6 +104,23 @@ def test_feed_forward(case: str) -> None:
 def test_layer(case: str) -> None:
     x, context = context_of(case)
     check(case, x=run_blocks([built(case)], x, [context], keep_states=False)[0])
+
+
+@of_kind("decoder")
+def test_decoder(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, recorded = BLOCKS[case].spec, arrays(case)
+    monkeypatch.setattr("loadstone.architectures.resolve_spec", lambda *_: spec)
+    with without_memory(torch.float32):
+        model = LlamaModel(LlamaConfig()).eval()
+    weights = {name: torch.from_numpy(value) for name, value in recorded["weight"].items()}
+    model.load_state_dict(weights, assign=True)
+    for module in model.modules():
+        if isinstance(module, RotaryEmbedding):
+            module.compute(torch.device("cpu"))
+    assert len(spec.ropes) == (2 if case == "ropes-two" else 1)
+    output = model(torch.from_numpy(recorded["input"]["input_ids"]), output_hidden_states=True)
+    states = {f"hidden_states/{layer}": state for layer, state in enumerate(output.hidden_states)}
+    check(case, last_hidden_state=output.last_hidden_state, **states)
 
 
 @of_kind("relative_bias")

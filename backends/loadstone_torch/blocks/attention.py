@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from loadstone.architectures import AttentionNames, AttentionSpec, LayerSpec, leaf, owner
 from loadstone_torch.blocks.feedforward import Output
-from loadstone_torch.blocks.run import Context, place
+from loadstone_torch.blocks.run import Context, part_of, place
 from loadstone_torch.layers import Linear, Projection, norm, parameter
 
 
@@ -28,6 +28,7 @@ class Attention(nn.Module):
         """
         super().__init__()
         self.spec, self.names = spec, names
+        self.turned = spec.rope.rotated if spec.rope is not None else 0
         linear = Projection if spec.transposed else Linear
         queries, keys = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
         if names.qkv:
@@ -51,42 +52,40 @@ class Attention(nn.Module):
         """(B, T, C) -> (B, T, C), and the weights (B, H, T, S) where eager."""
         q, k, v = self._projected(x)
         if context.rotary is not None:
-            q, k = self._rotated(q, context), self._rotated(k, context)
+            q, k = self._rotated(q, *context.rotary), self._rotated(k, *context.rotary)
         if context.cache is not None:
             k, v = context.cache.update(k, v, context.layer)  # (B, K, S, D)
         return self._mixed(q, k, v, context.mask, context)
 
     def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, T, C) -> queries (B, H, T, D), keys and values (B, K, T, D)."""
-        spec, names = self.spec, self.names
+        spec, names, parts = self.spec, self.names, part_of(self)
         if names.qkv:
             keys = spec.num_kv_heads * spec.head_dim
-            q, k, v = getattr(self, names.qkv)(x).split((spec.num_heads * spec.head_dim, keys, keys), dim=-1)
+            q, k, v = parts[names.qkv](x).split((spec.num_heads * spec.head_dim, keys, keys), dim=-1)
         else:
-            q, k, v = (getattr(self, name)(x) for name in (names.query, names.key, names.value))
-        return self._heads(q, names.query_norm), self._heads(k, names.key_norm), split_heads(v, spec.head_dim)
+            q, k, v = parts[names.query](x), parts[names.key](x), parts[names.value](x)
+        if spec.qk_norm_whole:
+            q, k = parts[names.query_norm](q), parts[names.key_norm](k)
+        q, k, v = split_heads(q, spec.head_dim), split_heads(k, spec.head_dim), split_heads(v, spec.head_dim)
+        if spec.qk_norm is not None and not spec.qk_norm_whole:
+            q, k = parts[names.query_norm](q), parts[names.key_norm](k)
+        return q, k, v
 
-    def _heads(self, x: Tensor, norm: str) -> Tensor:
-        """Split into heads, and normalise where there is a norm: (B, T, H*D) -> (B, H, T, D)."""
-        if norm and self.spec.qk_norm_whole:
-            x = getattr(self, norm)(x)
-        x = split_heads(x, self.spec.head_dim)
-        return getattr(self, norm)(x) if norm and not self.spec.qk_norm_whole else x
-
-    def _rotated(self, x: Tensor, context: Context) -> Tensor:
+    def _rotated(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Rotate the first channels of each head (B, H, T, D) by their positions."""
-        rope = self.spec.rope
-        assert rope is not None and context.rotary is not None
-        if rope.rotated == self.spec.head_dim:
-            return rotate(x, *context.rotary, interleaved=rope.interleaved)
-        turned, kept = x.split((rope.rotated, self.spec.head_dim - rope.rotated), dim=-1)
-        return torch.cat((rotate(turned, *context.rotary, interleaved=rope.interleaved), kept), dim=-1)
+        rope, size = self.spec.rope, self.spec.head_dim
+        interleaved = rope is not None and rope.interleaved
+        if self.turned == size:
+            return rotate(x, cos, sin, interleaved=interleaved)
+        first, rest = x.split((self.turned, size - self.turned), dim=-1)
+        return torch.cat((rotate(first, cos, sin, interleaved=interleaved), rest), dim=-1)
 
     def _mixed(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, context: Context
     ) -> tuple[Tensor, Tensor | None]:
         """Attend and project back: (B, T, C), and the weights (B, H, T, S) where eager."""
-        spec, names = self.spec, self.names
+        spec, names, parts = self.spec, self.names, part_of(self)
         mixed, weights = attention(
             q,
             k,
@@ -101,8 +100,8 @@ class Attention(nn.Module):
         )
         mixed = merge_heads(mixed)  # (B, T, H*D)
         if names.output:
-            mixed = getattr(self, names.output)(mixed)
-        return getattr(self, names.dropout)(mixed) if names.dropout else mixed, weights
+            mixed = parts[names.output](mixed)
+        return parts[names.dropout](mixed) if names.dropout else mixed, weights
 
 
 class CrossAttention(Attention):
@@ -143,8 +142,9 @@ class NestedAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the weights (B, H, T, S) where eager."""
-        mixed, weights = getattr(self, self.inner)(x, context)
-        return getattr(self, self.outer)(mixed, x), weights
+        parts = part_of(self)
+        mixed, weights = parts[self.inner](x, context)
+        return parts[self.outer](mixed, x), weights
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from loadstone.architectures import FeedForwardNames, FeedForwardSpec, NormSpec
-from loadstone_torch.blocks.run import place
+from loadstone_torch.blocks.run import part_of, place
 from loadstone_torch.layers import ACTIVATIONS, Linear, Projection, norm
 
 Activation = Callable[[Tensor], Tensor]
@@ -53,16 +53,17 @@ def add_feed_forward(
 
 def fed(module: nn.Module, names: FeedForwardNames, activation: Activation, x: Tensor) -> Tensor:
     """Compute it: (B, T, C) -> (B, T, C)."""
+    parts = part_of(module)
     if names.gate_up:
-        gate, up = getattr(module, names.gate_up)(x).chunk(2, dim=-1)
+        gate, up = parts[names.gate_up](x).chunk(2, dim=-1)
         x = activation(gate) * up
     elif names.gate:
-        x = activation(getattr(module, names.gate)(x)) * getattr(module, names.up)(x)
+        x = activation(parts[names.gate](x)) * parts[names.up](x)
     else:
-        x = activation(getattr(module, names.up)(x))
+        x = activation(parts[names.up](x))
     if names.down:
-        x = getattr(module, names.down)(x)
-    return getattr(module, names.dropout)(x) if names.dropout else x
+        x = parts[names.down](x)
+    return parts[names.dropout](x) if names.dropout else x
 
 
 class Output(nn.Module):
@@ -96,5 +97,6 @@ class Output(nn.Module):
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """(B, T, in_features) and the part's input (B, T, C) -> (B, T, C)."""
         dense, dropout, after = self.names
-        x = getattr(self, dropout)(getattr(self, dense)(x))
-        return getattr(self, after)(x + residual) if after else x
+        parts = part_of(self)
+        x = parts[dropout](parts[dense](x))
+        return parts[after](x + residual) if after else x

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from loadstone.architectures import LayerSpec, Names, owner
 from loadstone_torch.blocks.attention import Attention, CrossAttention, NestedAttention
 from loadstone_torch.blocks.feedforward import FeedForward, Output, add_feed_forward, fed
-from loadstone_torch.blocks.run import Block, Context, place
+from loadstone_torch.blocks.run import Block, Context, part_of, place
 from loadstone_torch.layers import ACTIVATIONS, norm
 
 
@@ -63,43 +63,43 @@ class Layer(Block):
             place(self, name, parts[name] or norm(spec.norm, hidden_size))
         if not self.feeds:
             self.activation = ACTIVATIONS[spec.feed_forward.activation]
-            add_feed_forward(self, spec.feed_forward, feed_forward.within(""), hidden_size)
+            add_feed_forward(self, spec.feed_forward, feed_forward, hidden_size)
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the attention weights (B, H, T, S) where eager."""
-        attention, cross, feed_forward = (
-            self.names.attention,
-            self.names.cross_attention,
-            self.names.feed_forward,
+        names, parts = self.names, part_of(self)
+        mixed, weights = parts[self.attends](self._normed(names.attention.before, x), context)
+        x = self._added(x, mixed, names.attention.after)
+        if names.cross_attention is not None:
+            mixed, _ = parts[self.crosses](self._normed(names.cross_attention.before, x), context)
+            x = self._added(x, mixed, names.cross_attention.after)
+        read = self._normed(names.feed_forward.before, x)
+        given = (
+            parts[self.feeds](read) if self.feeds else fed(self, names.feed_forward, self.activation, read)
         )
-        mixed, weights = getattr(self, self.attends)(self._normed(attention.before, x), context)
-        x = self._added(x, mixed, attention.after)
-        if cross is not None:
-            mixed, _ = getattr(self, self.crosses)(self._normed(cross.before, x), context)
-            x = self._added(x, mixed, cross.after)
-        widened = self._fed(self._normed(feed_forward.before, x))
-        return self._added(x, widened, feed_forward.after), weights
-
-    def _fed(self, x: Tensor) -> Tensor:
-        if self.feeds:
-            mixed: Tensor = getattr(self, self.feeds)(x)
-            return mixed
-        return fed(self, self.names.feed_forward.within(""), self.activation, x)
+        return self._added(x, given, names.feed_forward.after), weights
 
     def _normed(self, name: str, x: Tensor) -> Tensor:
-        return getattr(self, name)(x) if name else x
+        return part_of(self)[name](x) if name else x
 
     def _added(self, x: Tensor, part: Tensor, after: str) -> Tensor:
         return self._normed(after, part + x) if self.of_sum else x + self._normed(after, part)
 
 
 class NestedLayer(Block):
-    """The same as BERT's checkpoints nest it; norms are of the sums, in the outputs, or before each part (ViT).
+    """The same as BERT's checkpoints nest it: the norms are of the sums, and lie in the outputs with the projections.
 
     ```
-         attention:                                       intermediate:   output:
-    x ──┬── before ── mix ── dense ──(+)── LayerNorm ──┬── before ── widen ── dense ──(+)── LayerNorm ──>
-        └─────────────────────────────┘                └───────────────────────────────┘
+          ┌──────────── attention ────────────┐     ┌ intermediate ┐ ┌───── output ─────┐
+    x ──┬── self ── output: dense ──(+)── norm ──┬── dense ── act ──── dense ──(+)── norm ──>
+        └────────────────────────────┘           └──────────────────────────────┘
+    ```
+
+    or, where they are not `of_sum` (ViT), before each part:
+
+    ```
+    x ──┬── before ── attention ──(+)──┬── before ── intermediate ── output ──(+)──>
+        └──────────────────────────┘   └──────────────────────────────────────┘
     ```
     """
 
@@ -127,11 +127,11 @@ class NestedLayer(Block):
 
     def forward(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the attention weights (B, H, T, S) where eager."""
-        attention, widen, narrow = (getattr(self, name) for name in (self.attends, self.widens, self.narrows))
+        parts, (before_attention, before_feed_forward) = part_of(self), self.before
+        attention, widen, narrow = parts[self.attends], parts[self.widens], parts[self.narrows]
         if self.of_sum:
             x, weights = attention(x, context)
             return narrow(widen(x), x), weights
-        before_attention, before_feed_forward = (getattr(self, name) for name in self.before)
-        mixed, weights = attention(before_attention(x), context)
+        mixed, weights = attention(parts[before_attention](x), context)
         x = x + mixed
-        return x + narrow(widen(before_feed_forward(x)), x), weights
+        return x + narrow(widen(parts[before_feed_forward](x)), x), weights
