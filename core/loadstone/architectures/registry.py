@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import itertools
 from collections.abc import Iterator, MutableMapping
 
 from loadstone import _names, plugins
@@ -154,16 +153,6 @@ def architecture_of(config: Config) -> Architecture:
                 if type(config) is found.config:
                     return found
     return architecture_for(model_type)
-
-
-def heads_named(class_name: str) -> Iterator[tuple[Architecture, Head]]:
-    """Yield every architecture and head of an unprefixed class name, those of two claimants on a model type too."""
-    strangers = (architecture for _, found in passed_over() for architecture in found)
-    ours = (built_in()[model_type] for model_type, _ in filter(None, [_names.HEADS.get(class_name)]))
-    for architecture in itertools.chain(ours, unlisted(), strangers):
-        for head in architecture.heads:
-            if head.class_name == class_name:
-                yield architecture, head
 
 
 def find_head(class_name: str) -> tuple[Architecture, Head] | None:

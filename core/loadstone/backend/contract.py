@@ -7,7 +7,6 @@ on a backend's name. A model is opaque to core: it is handed from one method to 
 from __future__ import annotations
 
 import abc
-import contextlib
 import functools
 import importlib
 import os
@@ -16,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone import plugins
+from loadstone.backend.model import bind, is_bound
 from loadstone.backend.records import Capabilities, Device, Parameter
 from loadstone.dtypes import canonical
 from loadstone.errors import (
@@ -226,7 +226,7 @@ class Backend(abc.ABC):
         """Return the class of one head of an architecture.
 
         Raises:
-            ArchitectureError: If this backend has no such class.
+            ArchitectureError: If this backend has no such class, or it is another architecture's.
         """
         record = plugins.backend_record(self.asked)
         module_name = models_module(architecture, record)
@@ -247,6 +247,8 @@ class Backend(abc.ABC):
                 where=module_name,
                 hint="load it with another backend; docs/support.md lists what each has",
             )
+        if not is_bound(found):  # its module leaves that to its place and its name
+            bind(found, architecture, head)
         return found  # type: ignore[no-any-return]
 
     def class_name(self, head: Head) -> str:
@@ -258,23 +260,6 @@ CONTRACT = frozenset(
     name for name in vars(Backend) if not name.startswith("_") and callable(vars(Backend)[name])
 )
 """Names of the contract's methods."""
-
-
-def models_modules(architecture: Architecture, backend: str) -> list[str]:
-    """Return the modules that may hold an architecture's classes in a backend: one for each distribution that claims it.
-
-    Args:
-        architecture: It.
-        backend: "torch", ..., or "torch@distribution".
-    """
-    name, _, owner = backend.partition("@")
-    found = []
-    for claim in plugins.claims_of("backend").get(name, []):
-        if owner in ("", claim.owner):
-            with contextlib.suppress(PluginError):
-                record = plugins.backend_record(f"{name}@{claim.owner}")
-                found.append(models_module(architecture, record))
-    return list(dict.fromkeys(found))
 
 
 def models_module(architecture: Architecture, record: BackendRecord) -> str:
