@@ -78,7 +78,9 @@ def test_a_strangers_class_of_the_same_name_is_none_of_ours(module):
 
 
 def test_a_class_is_one_thing(module):
-    with pytest.raises(ArchitectureError, match="RedModel cannot be 'BlueForCausalLM' of 'blue' too") as caught:
+    with pytest.raises(
+        ArchitectureError, match="RedModel cannot be 'BlueForCausalLM' of 'blue' too"
+    ) as caught:
         bind(module.RedModel, BLUE, BLUE.heads[0])
     assert caught.value.hint == "derive a class from it: class BlueForCausalLM(RedModel)"
     assert module.RedModel.architecture_and_head()[0] is RED
