@@ -15,7 +15,7 @@ _WHOLE = 2**63
 """Above every whole number that a setting may be."""
 
 
-class Part:
+class Typed:
     """What each part of a configuration asks of the whole."""
 
     model_type: ClassVar[str] = ""
@@ -45,7 +45,7 @@ def derived(of: Callable[[Any], object]) -> Any:
     return Derived(of)
 
 
-def declared(cls: type[Part]) -> dict[str, tuple[Any, object]]:
+def declared(cls: type[Typed]) -> dict[str, tuple[Any, object]]:
     """Return key -> (type, default) for the annotated class attributes of a class and its bases."""
     fields: dict[str, tuple[Any, object]] = {}
     for base in reversed(cls.__mro__[1:]):
@@ -58,7 +58,7 @@ def declared(cls: type[Part]) -> dict[str, tuple[Any, object]]:
     return fields
 
 
-def check_spellings(cls: type[Part]) -> None:
+def check_spellings(cls: type[Typed]) -> None:
     """Raise a ConfigError where an alternative spelling is a key of its own, or stands for none."""
     problems = [
         f"{spelling!r} stands for {key!r}, and is a declared key itself"
@@ -76,7 +76,7 @@ def check_spellings(cls: type[Part]) -> None:
         )
 
 
-def _own_hints(cls: type[Part]) -> dict[str, Any]:
+def _own_hints(cls: type[Typed]) -> dict[str, Any]:
     """Return the evaluated annotations that stand in the body of a class."""
     own = vars(cls).get("__annotations__", {})
     return typing.get_type_hints(type("Own", (), {"__annotations__": own, "__module__": cls.__module__}))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-from loadstone.config.fields import Part
+from loadstone.config.fields import Typed
 from loadstone.config.json_text import parse_json
 from loadstone.errors import ConfigError
 from loadstone.plugins import load_attribute
@@ -22,7 +22,7 @@ MAX_VALUES = 400_000
 """Values that a file of settings may hold."""
 
 
-class InFile(Part):
+class InFile(Typed):
     """What a configuration has because there are files of it."""
 
     _location: str = ""

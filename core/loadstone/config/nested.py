@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from loadstone.config.fields import Part
+from loadstone.config.fields import Typed
 
 
-class Nested(Part):
+class Nested(Typed):
     """What a configuration knows of the one nested in it, whose keys have the same names and types."""
 
     text_config: dict[str, Any] | None
