@@ -144,8 +144,8 @@ class Pretrained(Loading):
             variant: Part of the weights' names, e.g. "fp16".
             token: Of the push, as in `push_to_hub`.
             safe_serialization: True; pickles are not written.
-            save_function: Taken from scripts that pass `accelerator.save`. As in transformers it would write pickles, and
-                writes no safetensors.
+            save_function: Taken from scripts that pass `accelerator.save`. As in transformers it would write pickles: it
+                is not called.
             **pushing: `repo_id`, by default the folder's name in your own namespace, and what else `push_to_hub` takes.
 
         Raises:
@@ -157,7 +157,7 @@ class Pretrained(Loading):
         from loadstone.save.story import save_pretrained
 
         if not safe_serialization:
-            raise ArgumentError("models are saved as safetensors", hint="leave safe_serialization out")
+            raise ArgumentError("models are not saved as pickles", hint="leave safe_serialization out")
         repo_id = check_pushing(save_directory, pushing, token=token, wanted=push_to_hub)
         if not is_main_process:
             return
