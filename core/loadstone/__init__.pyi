@@ -18,6 +18,7 @@ from loadstone.architectures.roberta import RobertaConfig as RobertaConfig
 from loadstone.architectures.roberta import XLMRobertaConfig as XLMRobertaConfig
 from loadstone.architectures.vit import ViTConfig as ViTConfig
 from loadstone.auto import AutoConfig as AutoConfig
+from loadstone.backend.registered import register as register
 from loadstone.config import Config as Config
 from loadstone.errors import ArchitectureError as ArchitectureError
 from loadstone.errors import ArgumentError as ArgumentError
@@ -87,6 +88,7 @@ __all__ = [
     "ViTConfig",
     "XLMRobertaConfig",
     "plan",
+    "register",
     "to_backend",
 ]
 

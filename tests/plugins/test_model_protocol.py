@@ -105,3 +105,22 @@ def test_a_module_that_binds_nothing_is_bound_where_its_class_is_asked_for(tmp_p
         "no architecture has a class PlainBareModel",
         "PlainBareModel bare",
     ]
+
+
+TAKEN = """
+import loadstone
+from loadstone_example.architecture import ECHO
+try:
+    loadstone.register(ECHO, {}, exist_ok=True)
+except loadstone.ArgumentError as error:
+    print(error.what, *error.problems)
+print(loadstone.AutoConfig.for_model("echo").vocab_size)
+"""
+
+
+def test_a_model_type_that_a_plugin_claims_is_not_registered(tmp_path):
+    install(tmp_path, "loadstone-example", EXAMPLE)
+    assert run(TAKEN, tmp_path).stdout.splitlines() == [
+        "the model type 'echo' is a plugin's loadstone-example 1.0: loadstone_example.plugin",
+        "16",
+    ]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from loadstone import plugins
 from loadstone.backend.model import bind, is_bound
 from loadstone.backend.records import Capabilities, Device, Parameter
+from loadstone.backend.registered import is_registered, registered_class
 from loadstone.dtypes import canonical
 from loadstone.errors import (
     ArchitectureError,
@@ -228,6 +229,8 @@ class Backend(abc.ABC):
         Raises:
             ArchitectureError: If this backend has no such class, or it is another architecture's.
         """
+        if (own := registered_class(architecture, head, self.name)) is not None:
+            return own
         record = plugins.backend_record(self.asked)
         module_name = models_module(architecture, record)
         try:
@@ -238,18 +241,24 @@ class Backend(abc.ABC):
             raise ArchitectureError(
                 f"{record.title} has no models of the family {architecture.family!r} yet",
                 expected=f"a module {module_name}",
-                hint="load it with another backend; docs/support.md lists what each has",
+                hint=self._hint(architecture, head),
             ) from error
         found = getattr(module, self.class_name(head), None)
         if found is None:
             raise ArchitectureError(
                 f"{record.title} has no class {self.class_name(head)} yet",
                 where=module_name,
-                hint="load it with another backend; docs/support.md lists what each has",
+                hint=self._hint(architecture, head),
             )
         if not is_bound(found):  # its module leaves that to its place and its name
             bind(found, architecture, head)
         return found  # type: ignore[no-any-return]
+
+    def _hint(self, architecture: Architecture, head: Head) -> str:
+        """Return what to do where this backend has no class of a head."""
+        if is_registered(architecture):
+            return f"register it: loadstone.register(the architecture, {{{self.name!r}: {self.class_name(head)}}})"
+        return "load it with another backend; docs/support.md lists what each has"
 
     def class_name(self, head: Head) -> str:
         """Return the name of a head's class in this backend, with its prefix."""

@@ -68,6 +68,11 @@ def lacking(model: object) -> list[str]:
     return [name for name in MEMBERS if not hasattr(type(model), name) and name not in vars(model)]
 
 
+def methods_lacking(cls: type) -> list[str]:
+    """Return the methods that the protocol asks for and a class has not."""
+    return [name for name in MEMBERS if callable(getattr(Model, name, None)) and not hasattr(cls, name)]
+
+
 _BOUND = "_architecture_and_head"
 
 
@@ -82,16 +87,23 @@ def bind(cls: type, architecture: Architecture, head: Head) -> None:
     Raises:
         ArchitectureError: If the class is bound to another model type or head already.
     """
-    before = vars(cls).get(_BOUND)
-    if before is not None and not _is_same(before, (architecture, head)):
-        raise ArchitectureError(
-            f"{cls.__name__} cannot be {head.class_name!r} of {architecture.model_type!r} too",
-            where=f"{cls.__module__}.{cls.__qualname__}",
-            expected="a class that nothing is said of yet",
-            found=f"it is {before[1].class_name!r} of {before[0].model_type!r}",
-            hint=f"derive a class from it: class {head.class_name}({cls.__name__})",
-        )
+    if (error := bound_to_another(cls, architecture, head)) is not None:
+        raise error
     setattr(cls, _BOUND, (architecture, head))
+
+
+def bound_to_another(cls: type, architecture: Architecture, head: Head) -> ArchitectureError | None:
+    """Make the error for a class that is bound to another model type or head; None for one that can be bound to this."""
+    before = vars(cls).get(_BOUND)
+    if before is None or _is_same(before, (architecture, head)):
+        return None
+    return ArchitectureError(
+        f"{cls.__name__} cannot be {head.class_name!r} of {architecture.model_type!r} too",
+        where=f"{cls.__module__}.{cls.__qualname__}",
+        expected="a class that nothing is said of yet",
+        found=f"it is {before[1].class_name!r} of {before[0].model_type!r}",
+        hint=f"derive a class from it: class {head.class_name}({cls.__name__})",
+    )
 
 
 def _is_same(one: tuple[Architecture, Head], other: tuple[Architecture, Head]) -> bool:
@@ -115,7 +127,7 @@ def described(cls: type) -> tuple[Architecture, Head]:
         raise ArchitectureError(
             f"no architecture has a class {cls.__name__}",
             where=cls.__module__,
-            hint="derive it from a class of the architecture, or end its module with"
+            hint="derive it from a class of the architecture, make it known with loadstone.register, or end its module with"
             " loadstone.model.classes.add_classes(globals(), [the architecture])",
         )
     return found
