@@ -26,6 +26,7 @@ _HOMES = {
     "GenerationConfig": "loadstone.generate.settings",
     "LoadReport": "loadstone.load.report",
     "plan": "loadstone.load.story",
+    "register": "loadstone.backend.registered",
     "to_backend": "loadstone.model.convert",
     "ArchitectureError": "loadstone.errors",
     "ArgumentError": "loadstone.errors",

@@ -18,6 +18,7 @@ from loadstone.architectures.roberta import RobertaConfig as RobertaConfig
 from loadstone.architectures.roberta import XLMRobertaConfig as XLMRobertaConfig
 from loadstone.architectures.vit import ViTConfig as ViTConfig
 from loadstone.auto import AutoConfig as AutoConfig
+from loadstone.backend.registered import register as register
 from loadstone.config import Config as Config
 from loadstone.errors import ArchitectureError as ArchitectureError
 from loadstone.errors import ArgumentError as ArgumentError
@@ -87,6 +88,7 @@ __all__ = [
     "ViTConfig",
     "XLMRobertaConfig",
     "plan",
+    "register",
     "to_backend",
 ]
 
@@ -106,6 +108,7 @@ def plan(
     force_download: bool = False,
     local_files_only: bool = False,
     use_safetensors: bool | None = None,
+    weights_format: str | None = None,
     device_map: object = None,
     key_mapping: Mapping[str, str] | None = None,
     strict: bool | None = None,
@@ -141,6 +144,7 @@ class AutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
@@ -172,6 +176,7 @@ class AutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
@@ -203,6 +208,7 @@ class AutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
@@ -234,6 +240,7 @@ class AutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
@@ -265,6 +272,7 @@ class AutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
@@ -296,6 +304,7 @@ class AutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
@@ -327,6 +336,7 @@ class AutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
@@ -393,6 +403,15 @@ class AutoModel:
         rngs: object = None,
         **options: Any,
     ) -> Any: ...
+    @classmethod
+    def register(
+        cls,
+        config_class: type[Config],
+        model_class: type,
+        exist_ok: bool = False,
+        *,
+        backend: str | None = None,
+    ) -> None: ...
 
 class AutoModelForCausalLM(AutoModel): ...
 class AutoModelForImageClassification(AutoModel): ...
@@ -487,6 +506,7 @@ class FlaxAutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
@@ -518,6 +538,7 @@ class FlaxAutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
@@ -549,6 +570,7 @@ class FlaxAutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
@@ -575,6 +597,15 @@ class FlaxAutoModel:
         rngs: object = None,
         **options: Any,
     ) -> FlaxModel: ...
+    @classmethod
+    def register(
+        cls,
+        config_class: type[Config],
+        model_class: type,
+        exist_ok: bool = False,
+        *,
+        backend: str | None = None,
+    ) -> None: ...
 
 class FlaxAutoModelForCausalLM(FlaxAutoModel): ...
 class FlaxAutoModelForImageClassification(FlaxAutoModel): ...
@@ -669,6 +700,7 @@ class TFAutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
@@ -700,6 +732,7 @@ class TFAutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
@@ -731,6 +764,7 @@ class TFAutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
@@ -757,6 +791,15 @@ class TFAutoModel:
         rngs: object = None,
         **options: Any,
     ) -> TensorflowModel: ...
+    @classmethod
+    def register(
+        cls,
+        config_class: type[Config],
+        model_class: type,
+        exist_ok: bool = False,
+        *,
+        backend: str | None = None,
+    ) -> None: ...
 
 class TFAutoModelForCausalLM(TFAutoModel): ...
 class TFAutoModelForImageClassification(TFAutoModel): ...

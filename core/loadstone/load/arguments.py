@@ -49,6 +49,8 @@ class LoadArguments:
         force_download: Fetch what the cache has too.
         local_files_only: Open no socket.
         use_safetensors: True takes no other format; pickles are not read yet.
+        weights_format: The format to read by its name, "gguf" say, where several lie there; "gguf@distribution" where two plugins
+            bring it. None: the first that is there, loadstone's own before others.
         device_map: None (the default device), "auto", a device, or module -> device where all are one.
         key_mapping: Regular expressions, pattern -> replacement, applied to stored names.
         strict: True: any surplus tensor is an error; False: none is; None: one that only a wrong configuration explains is.
@@ -74,6 +76,7 @@ class LoadArguments:
     force_download: bool = False
     local_files_only: bool = False
     use_safetensors: bool | None = None
+    weights_format: str | None = None
     device_map: object = None
     key_mapping: Mapping[str, str] | None = None
     strict: bool | None = None
@@ -91,6 +94,10 @@ class LoadArguments:
         """Return the arguments that say where files come from."""
         names = ("revision", "subfolder", "cache_dir", "token", "force_download", "local_files_only")
         return {name: getattr(self, name) for name in names}
+
+    def weights(self) -> dict[str, Any]:
+        """Return the arguments that say which weights of a checkpoint are read."""
+        return {name: getattr(self, name) for name in ("variant", "use_safetensors", "weights_format")}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
