@@ -113,28 +113,7 @@ def generate(
     rngs: Any = None,
     **arguments: Any,
 ) -> Array:
-    """Continue prompts, dropout switched off.
-
-    Where the likeliest token is taken each time, the whole loop is one compiled program; else each step is. Either is
-    compiled for each shape of prompt and number of new tokens, and kept.
-
-    Args:
-        model: A causal language model.
-        input_ids: (B, T), an array or lists of numbers; shorter prompts are padded on the left.
-        attention_mask: (B, T), zero at padding; None: nothing is padding.
-        inputs: The same as `input_ids`.
-        use_cache: Keep keys and values; False computes every token again at each step.
-        streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
-        rngs: An `nnx.Rngs` or a key of JAX's, in place of `seed`: it decides which tokens are drawn.
-        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generate.settings.resolve_generation`; where
-            absent, generation_config.json decides.
-
-    Returns:
-        Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
-
-    Raises:
-        ArgumentError: As `loadstone.generate.decoding.read_prompts` tells.
-    """
+    """Continue prompts of a causal language model; `PreTrainedModel.generate` tells the arguments and errors."""
     given = inputs if input_ids is None else input_ids
     if isinstance(given, jax.core.Tracer):
         raise ArgumentError("generate() is compiled already", hint="call it outside jax.jit")

@@ -96,26 +96,7 @@ def generate(
     streamer: Streamer | None = None,
     **arguments: Any,
 ) -> Tensor:
-    """Continue prompts.
-
-    Where the likeliest token is taken each time, the whole loop is one compiled function; else each step is.
-
-    Args:
-        model: A causal language model.
-        input_ids: (B, T), a tensor or lists of numbers; shorter prompts are padded on the left.
-        attention_mask: (B, T), zero at padding; None: nothing is padding.
-        inputs: The same as `input_ids`.
-        use_cache: Keep keys and values; False computes every token again at each step.
-        streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
-        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generate.settings.resolve_generation`; where
-            absent, generation_config.json decides.
-
-    Returns:
-        Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
-
-    Raises:
-        ArgumentError: As `loadstone.generate.decoding.read_prompts` tells.
-    """
+    """Continue prompts of a causal language model; `PreTrainedModel.generate` tells the arguments and errors."""
     given = inputs if input_ids is None else input_ids
     traced = given is not None and tf.is_symbolic_tensor(given)
     prompts = (_traced_prompts if traced else read_prompts)(model, given, attention_mask, arguments)

@@ -6,14 +6,17 @@ import functools
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, Unpack
 
 import numpy as np
 import optree
 
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
+from loadstone.generate.arguments import GenerateArguments
+from loadstone.generate.decoding import Streamer
 from loadstone.generate.settings import GenerationConfig
+from loadstone.keywords import told
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained
 from loadstone_tensorflow.framework import keras, tf
@@ -28,6 +31,9 @@ from loadstone_tensorflow.layers import (
     under_policy,
 )
 from loadstone_tensorflow.training import Trained
+
+if TYPE_CHECKING:
+    from loadstone.generate._keywords import Keywords
 
 Tensor: TypeAlias = tf.Tensor
 
@@ -223,15 +229,46 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
         self.generator.forget()
         self.train_function = self.test_function = self.predict_function = None
 
+    @told(GenerateArguments)
     @tf.autograph.experimental.do_not_convert
-    def generate(self, input_ids: Any = None, **arguments: Any) -> Tensor:
-        """Continue prompts; `loadstone_tensorflow.generation.generate` tells the arguments.
+    def generate(
+        self,
+        input_ids: Any = None,
+        *,
+        attention_mask: Any = None,
+        inputs: Any = None,
+        use_cache: bool = True,
+        streamer: Streamer | None = None,
+        **arguments: Unpack[Keywords],
+    ) -> Tensor:
+        """Continue prompts.
+
+        Where the likeliest token is taken each time, the whole loop is one compiled function; else each step is.
+
+        Args:
+            input_ids: (B, T), a tensor or lists of numbers; shorter prompts are padded on the left.
+            attention_mask: (B, T), zero at padding; None: what `pad_token_id` says is padding.
+            inputs: The same as `input_ids`.
+            use_cache: Keep keys and values; False computes every token again at each step.
+            streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
+            **arguments: What transformers has beside them, where it asks for nothing (`num_beams=1`).
+
+        Returns:
+            Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
 
         Raises:
-            ArgumentError: If the model has no head for it, or an argument is unknown.
+            ArgumentError: If the model has no head for it, or as `loadstone.generate.decoding.read_prompts` tells.
         """
         self.check_generates()
-        return generate(self, input_ids, **arguments)
+        return generate(
+            self,
+            input_ids,
+            attention_mask=attention_mask,
+            inputs=inputs,
+            use_cache=use_cache,
+            streamer=streamer,
+            **arguments,
+        )
 
     def export(
         self,

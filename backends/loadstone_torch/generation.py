@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,32 +56,15 @@ def check_cache(cache: Any) -> None:
 @torch.no_grad()
 def generate(
     model: Any,
-    input_ids: Tensor | None = None,
+    input_ids: Tensor | Sequence[Sequence[int]] | None = None,
     *,
-    attention_mask: Tensor | None = None,
-    inputs: Tensor | None = None,
+    attention_mask: Tensor | Sequence[Sequence[int]] | None = None,
+    inputs: Tensor | Sequence[Sequence[int]] | None = None,
     use_cache: bool = True,
     streamer: Streamer | None = None,
     **arguments: Any,
 ) -> Tensor:
-    """Continue prompts.
-
-    Args:
-        model: A causal language model.
-        input_ids: (B, T), a tensor or lists of numbers; shorter prompts are padded on the left.
-        attention_mask: (B, T), zero at padding; None: nothing is padding.
-        inputs: The same as `input_ids`.
-        use_cache: Keep keys and values; False computes every token again at each step.
-        streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
-        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generate.settings.resolve_generation`; where
-            absent, generation_config.json decides.
-
-    Returns:
-        Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
-
-    Raises:
-        ArgumentError: As `loadstone.generate.decoding.read_prompts` tells.
-    """
+    """Continue prompts of a causal language model; `PreTrainedModel.generate` tells the arguments and errors."""
     given = inputs if input_ids is None else input_ids
     arguments = {name: _on_host(value) for name, value in arguments.items()}
     prompts = read_prompts(model, _on_host(given), _on_host(attention_mask), arguments)

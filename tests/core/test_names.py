@@ -14,6 +14,9 @@ from loadstone import _names, errors
 from loadstone.architectures import architectures, find_head, heads_named
 from loadstone.architectures.registry import built_in
 from loadstone.load import story
+from loadstone.generate.arguments import GenerateArguments
+from loadstone.generate.kinds import FOLLOWED
+from loadstone.keywords import ConfigArguments
 from loadstone.load.arguments import LoadArguments, MakeArguments
 from loadstone.load.create import from_config
 from loadstone.model.pretrained import Pretrained
@@ -121,6 +124,10 @@ def test_a_misspelt_import_says_what_was_meant(typed: str, meant: str):
         (from_config, MakeArguments),
         (loadstone.AutoModel.from_config, MakeArguments),
         (Pretrained.from_config, MakeArguments),
+        (loadstone.AutoConfig.from_pretrained, ConfigArguments),
+        (loadstone.Config.from_pretrained, ConfigArguments),
+        (loadstone.BertConfig.from_pretrained, ConfigArguments),
+        (loadstone.Config.get_config_dict, ConfigArguments),
     ],
     ids=lambda value: getattr(value, "__qualname__", None),
 )
@@ -133,6 +140,13 @@ def test_signatures_and_help_show_every_keyword(function, record):
 
 
 def test_every_keyword_has_a_text():
-    for record in (LoadArguments, MakeArguments):
-        for field in dataclasses.fields(record):
-            assert f"\n    {field.name}: " in inspect.getdoc(record)
+    records = (ConfigArguments, LoadArguments, MakeArguments, GenerateArguments)
+    for record in records:
+        inherited = {name for base in record.__mro__[1:] for name in getattr(base, "__annotations__", ())}
+        for name in record.__annotations__.keys() - inherited:
+            assert f"\n    {name}: " in inspect.getdoc(record)
+
+
+def test_generate_tells_every_setting_that_it_follows():
+    told = {*GenerateArguments.__annotations__}
+    assert told == {*FOLLOWED, "generation_config", "tokenizer", "token_type_ids"} - {"bos_token_id"}

@@ -17,16 +17,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from loadstone.config.json_text import parse_json
+from loadstone.config.loading import ConfigLoading
 from loadstone.dtypes import DTYPES, canonical
 from loadstone.errors import ArgumentError, ConfigError, counted, nearest
-from loadstone.plugins import load_attribute
 
 CONFIG_NAME = "config.json"
-
-# Loading stands above configurations, and is named here as plugins name what is theirs.
-LOAD_CONFIG, CONFIG_VALUES = (
-    f"loadstone.load.configuration:{name}" for name in ("load_config", "config_values")
-)
 
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
 
@@ -52,7 +47,7 @@ def derived(of: Callable[[Any], object]) -> Any:
     return Derived(of)
 
 
-class Config:
+class Config(ConfigLoading):
     """A typed configuration; subclass it and declare the known keys as annotated class attributes.
 
     Reading an attribute gives the value from the file or the caller, else the declared default. Setting one
@@ -70,7 +65,6 @@ class Config:
         (3, 'LABEL_2')
     """
 
-    model_type: ClassVar[str] = ""
     # Alternative spelling -> declared key. Whichever the file uses is the one that is saved.
     spellings: ClassVar[Mapping[str, str]] = {"torch_dtype": "dtype"}
     # Keys that would change what the model computes and that it does not follow -> the values that change nothing.
@@ -142,27 +136,6 @@ class Config:
         return config
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> Self:
-        """Load a configuration of this class; `AutoConfig.from_pretrained` tells the arguments and errors.
-
-        Raises:
-            ConfigError: If the checkpoint's configuration is of another class.
-        """
-        load_config = load_attribute(LOAD_CONFIG)
-        config: Config = load_config(
-            pretrained_model_name_or_path, of_class=cls.model_type or None, **arguments
-        )
-        if not isinstance(config, cls):
-            raise ConfigError(
-                "the configuration is of another model type",
-                where=pretrained_model_name_or_path,
-                expected=cls.__name__,
-                found=type(config).__name__,
-                hint="load it with AutoConfig.from_pretrained",
-            )
-        return config
-
-    @classmethod
     def from_json_file(cls, json_file: str | Path) -> Self:
         """Return the configuration of a file, whatever its name.
 
@@ -174,20 +147,6 @@ class Config:
         except (OSError, ValueError) as error:
             raise ConfigError("the configuration cannot be read", where=json_file, found=error) from error
         return cls.from_dict(parse_config_json(text, where=json_file), where=json_file)
-
-    @classmethod
-    def get_config_dict(
-        cls, pretrained_model_name_or_path: str | Path, **arguments: Any
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what a checkpoint's config.json holds, and the arguments that do not say where it is.
-
-        Raises:
-            SourceError: If the folder or repository cannot be found.
-            ConfigError: If there is no config.json, or it is not JSON.
-        """
-        found: tuple[dict[str, Any], dict[str, Any]]
-        found = load_attribute(CONFIG_VALUES)(pretrained_model_name_or_path, arguments)
-        return found
 
     def _hold(self, values: dict[str, Any], *, where: object) -> None:
         values.pop("model_type", None)
