@@ -228,11 +228,11 @@ def classes(prefix: str, models: Mapping[str, str]) -> Iterator[str]:
         taken |= {f'Literal["{other}"]': model for other, model in models.items() if other != own}
     yield f"\nclass {prefix}AutoModel:\n    task: ClassVar[str]\n    backend: ClassVar[str | None]\n"
     yield overloads(AutoModel, taken) + "\n"
-    found = [head for _, one in families() for head in one.heads]
-    for task in sorted({head.task for head in found} - {""}):
+    found = [(head, one.config.__name__) for _, one in families() for head in one.heads]
+    for task in sorted({head.task for head, _ in found} - {""}):
         yield f"class {prefix}AutoModelFor{task}({prefix}AutoModel): ...\n"
-    for head in found:
-        yield f"class {prefix}{head.class_name}({models[own]}): ...\n"
+    for head, config in found:
+        yield f"\nclass {prefix}{head.class_name}({models[own]}):\n    config: {config}\n"
 
 
 def written() -> dict[Path, str]:

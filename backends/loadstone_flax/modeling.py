@@ -20,7 +20,7 @@ from loadstone.errors import ArgumentError
 from loadstone.generate.arguments import GenerateArguments
 from loadstone.generate.decoding import Streamer
 from loadstone.generate.settings import GenerationConfig
-from loadstone.keywords import told
+from loadstone.keywords import said, told
 from loadstone.load.report import LoadReport
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained, check_mask
@@ -359,7 +359,7 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
             use_cache=use_cache,
             streamer=streamer,
             rngs=rngs,
-            **arguments,
+            **said(arguments),
         )
 
 

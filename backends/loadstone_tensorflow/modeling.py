@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, Unpack
 
 import numpy as np
 import optree
@@ -16,7 +16,7 @@ from loadstone.errors import ArgumentError
 from loadstone.generate.arguments import GenerateArguments
 from loadstone.generate.decoding import Streamer
 from loadstone.generate.settings import GenerationConfig
-from loadstone.keywords import told
+from loadstone.keywords import said, told
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained
 from loadstone_tensorflow.framework import keras, tf
@@ -36,9 +36,16 @@ if TYPE_CHECKING:
     from loadstone.generate._keywords import Keywords
 
 Tensor: TypeAlias = tf.Tensor
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 _exporting: ContextVar[bool] = ContextVar("exporting", default=False)
+
+
+def as_written(function: Function) -> Function:
+    """Keep `tf.function` from rewriting a function; a type checker sees the same one."""
+    found: Function = tf.autograph.experimental.do_not_convert(function)
+    return found
 
 
 def _fields(output: Any) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[str, ...]]:
@@ -169,7 +176,7 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
         self._convert_input_args = False  # `__call__` converts them
         self.built = True
 
-    @tf.autograph.experimental.do_not_convert
+    @as_written
     def __call__(self, input_ids: Any = None, *positional: Any, **named: Any) -> Any:
         """Run the model; `forward` tells the arguments."""
         inputs, options = _arranged(type(self), (input_ids, *positional), named)
@@ -230,7 +237,7 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
         self.train_function = self.test_function = self.predict_function = None
 
     @told(GenerateArguments)
-    @tf.autograph.experimental.do_not_convert
+    @as_written
     def generate(
         self,
         input_ids: Any = None,
@@ -267,7 +274,7 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
             inputs=inputs,
             use_cache=use_cache,
             streamer=streamer,
-            **arguments,
+            **said(arguments),
         )
 
     def export(

@@ -12,7 +12,7 @@ from loadstone.config import Config
 from loadstone.errors import ArgumentError
 from loadstone.generate.arguments import GenerateArguments
 from loadstone.generate.decoding import Streamer
-from loadstone.keywords import told
+from loadstone.keywords import said, told
 from loadstone_torch import trees  # noqa: F401  # so that PyTorch can walk what models return
 from loadstone_torch.ecosystem import Ecosystem
 from loadstone_torch.generation import generate
@@ -117,5 +117,5 @@ class PreTrainedModel(nn.Module, Ecosystem, metaclass=_DrawnWhenCalled):
             inputs=inputs,
             use_cache=use_cache,
             streamer=streamer,
-            **arguments,
+            **said(arguments),
         )

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import os
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -20,6 +20,11 @@ class _LeftOut:
 
 
 LEFT_OUT = _LeftOut()
+
+
+def said(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a caller said: who calls by the signature, as `tf.function` does, passes its defaults too."""
+    return {name: value for name, value in arguments.items() if value is not LEFT_OUT}
 
 
 def told(record: type) -> Callable[[Function], Function]:

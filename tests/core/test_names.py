@@ -13,10 +13,10 @@ import loadstone
 from loadstone import _names, errors
 from loadstone.architectures import architectures, find_head, heads_named
 from loadstone.architectures.registry import built_in
-from loadstone.load import story
 from loadstone.generate.arguments import GenerateArguments
 from loadstone.generate.kinds import FOLLOWED
-from loadstone.keywords import ConfigArguments
+from loadstone.keywords import ConfigArguments, said, told
+from loadstone.load import story
 from loadstone.load.arguments import LoadArguments, MakeArguments
 from loadstone.load.create import from_config
 from loadstone.model.pretrained import Pretrained
@@ -150,3 +150,14 @@ def test_every_keyword_has_a_text():
 def test_generate_tells_every_setting_that_it_follows():
     told = {*GenerateArguments.__annotations__}
     assert told == {*FOLLOWED, "generation_config", "tokenizer", "token_type_ids"} - {"bos_token_id"}
+
+
+def test_who_passes_the_defaults_of_a_signature_says_nothing():
+    @told(GenerateArguments)
+    def function(**arguments):
+        """Do it."""
+        return said(arguments)
+
+    bound = inspect.signature(function).bind(top_k=3)
+    bound.apply_defaults()
+    assert function(**bound.kwargs) == {"top_k": 3}
