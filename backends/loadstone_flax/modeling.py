@@ -21,7 +21,6 @@ from loadstone.generate.arguments import GenerateArguments
 from loadstone.generate.decoding import Streamer
 from loadstone.generate.settings import GenerationConfig
 from loadstone.keywords import said, told
-from loadstone.load.report import LoadReport
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained, check_mask
 from loadstone_flax.generation import Cache, generate
@@ -39,6 +38,7 @@ from loadstone_flax.layers import (
 
 if TYPE_CHECKING:
     from loadstone.generate._keywords import Keywords
+    from loadstone.load.report import LoadReport
 
 SETTINGS = (
     "use_cache",
