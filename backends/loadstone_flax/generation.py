@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,12 @@ from jax import Array
 from loadstone.backend import get_backend
 from loadstone.backend.seeds import choose_seed
 from loadstone.errors import ArgumentError
-from loadstone.generate.decoding import NextLogits, Prompts, Streamer, decode, read_prompts
 from loadstone_flax.layers import full_precision
+
+if TYPE_CHECKING:
+    from loadstone.generate.decoding import NextLogits, Prompts, Streamer
+
+# What `generate` does is imported when it is first called: naming a class costs none of it.
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -114,6 +118,8 @@ def generate(
     **arguments: Any,
 ) -> Array:
     """Continue prompts of a causal language model; `PreTrainedModel.generate` tells the arguments and errors."""
+    from loadstone.generate.decoding import decode, read_prompts
+
     given = inputs if input_ids is None else input_ids
     if isinstance(given, jax.core.Tracer):
         raise ArgumentError("generate() is compiled already", hint="call it outside jax.jit")

@@ -18,8 +18,6 @@ from jax import Array
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
 from loadstone.generate.arguments import GenerateArguments
-from loadstone.generate.decoding import Streamer
-from loadstone.generate.settings import GenerationConfig
 from loadstone.keywords import said, told
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained, check_mask
@@ -38,6 +36,8 @@ from loadstone_flax.layers import (
 
 if TYPE_CHECKING:
     from loadstone.generate._keywords import Keywords
+    from loadstone.generate.decoding import Streamer
+    from loadstone.generate.settings import GenerationConfig
     from loadstone.load.report import LoadReport
 
 SETTINGS = (
@@ -82,6 +82,12 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
+def _no_settings() -> GenerationConfig:
+    from loadstone.generate.settings import GenerationConfig
+
+    return GenerationConfig()
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What a model knows of itself beside its arrays; its copies share it.
@@ -91,7 +97,7 @@ class Facts:
     """
 
     config: Config
-    generation_config: GenerationConfig = dataclasses.field(default_factory=GenerationConfig)
+    generation_config: GenerationConfig = dataclasses.field(default_factory=_no_settings)
     load_report: LoadReport | None = dataclasses.field(default=None, compare=False)
 
     def __hash__(self) -> int:

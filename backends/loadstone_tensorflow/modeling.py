@@ -14,8 +14,6 @@ import optree
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
 from loadstone.generate.arguments import GenerateArguments
-from loadstone.generate.decoding import Streamer
-from loadstone.generate.settings import GenerationConfig
 from loadstone.keywords import said, told
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained
@@ -34,6 +32,7 @@ from loadstone_tensorflow.training import Trained
 
 if TYPE_CHECKING:
     from loadstone.generate._keywords import Keywords
+    from loadstone.generate.decoding import Streamer
 
 Tensor: TypeAlias = tf.Tensor
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -337,6 +336,8 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
         described = cls.architecture_and_head()[0].config.from_dict(config["config"])
         with under_policy(config["policy"]):
             model = super().from_config(described, dtype=config["dtype"], **config["options"])
+        from loadstone.generate.settings import GenerationConfig
+
         model.generation_config = GenerationConfig(config["generation_config"])
         return model
 

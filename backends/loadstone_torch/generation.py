@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from loadstone.errors import ArgumentError
-from loadstone.generate.decoding import NextLogits, Prompts, Streamer, decode, positions, read_prompts
+
+if TYPE_CHECKING:
+    from loadstone.generate.decoding import NextLogits, Prompts, Streamer
+
+# What `generate` does is imported when it is first called: naming a class costs none of it.
 
 
 class Cache:
@@ -65,6 +69,8 @@ def generate(
     **arguments: Any,
 ) -> Tensor:
     """Continue prompts of a causal language model; `PreTrainedModel.generate` tells the arguments and errors."""
+    from loadstone.generate.decoding import decode, read_prompts
+
     given = inputs if input_ids is None else input_ids
     arguments = {name: _on_host(value) for name, value in arguments.items()}
     prompts = read_prompts(model, _on_host(given), _on_host(attention_mask), arguments)
@@ -81,6 +87,7 @@ def _on_host(given: Any) -> Any:
 
 def _step(model: Any, cache: Cache | None, prompts: Prompts) -> NextLogits:
     """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
+    from loadstone.generate.decoding import positions
 
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         def tensor(array: np.ndarray) -> Tensor:

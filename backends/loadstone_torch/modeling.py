@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
 from loadstone.generate.arguments import GenerateArguments
-from loadstone.generate.decoding import Streamer
 from loadstone.keywords import said, told
 from loadstone_torch import trees  # noqa: F401  # so that PyTorch can walk what models return
 from loadstone_torch.ecosystem import Ecosystem
@@ -20,6 +19,7 @@ from loadstone_torch.layers import is_building
 
 if TYPE_CHECKING:
     from loadstone.generate._keywords import Keywords
+    from loadstone.generate.decoding import Streamer
 
 
 class _DrawnWhenCalled(type):
