@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from loadstone.errors import ArgumentError
-from loadstone.generate.decoding import NextLogits, Prompts, Streamer, decode, read_prompts
-from loadstone.generate.settings import resolve_generation
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.layers import Size, sizes
 
+if TYPE_CHECKING:
+    from loadstone.generate.decoding import NextLogits, Prompts, Streamer
+
+# What `generate` does is imported when it is first called: naming a class costs none of it.
 Tensor: TypeAlias = tf.Tensor
 Layers = Sequence[tuple[Tensor, Tensor]]
 
@@ -96,26 +98,9 @@ def generate(
     streamer: Streamer | None = None,
     **arguments: Any,
 ) -> Tensor:
-    """Continue prompts.
+    """Continue prompts of a causal language model; `PreTrainedModel.generate` tells the arguments and errors."""
+    from loadstone.generate.decoding import decode, read_prompts
 
-    Where the likeliest token is taken each time, the whole loop is one compiled function; else each step is.
-
-    Args:
-        model: A causal language model.
-        input_ids: (B, T), a tensor or lists of numbers; shorter prompts are padded on the left.
-        attention_mask: (B, T), zero at padding; None: nothing is padding.
-        inputs: The same as `input_ids`.
-        use_cache: Keep keys and values; False computes every token again at each step.
-        streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
-        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generate.settings.resolve_generation`; where
-            absent, generation_config.json decides.
-
-    Returns:
-        Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
-
-    Raises:
-        ArgumentError: As `loadstone.generate.decoding.read_prompts` tells.
-    """
     given = inputs if input_ids is None else input_ids
     traced = given is not None and tf.is_symbolic_tensor(given)
     prompts = (_traced_prompts if traced else read_prompts)(model, given, attention_mask, arguments)
@@ -144,6 +129,9 @@ def _traced_prompts(
     model: Any, ids: Tensor, attention_mask: Tensor | None, arguments: Mapping[str, Any]
 ) -> Prompts:
     """Return the prompts of a function that is being traced, whose tokens nobody knows yet."""
+    from loadstone.generate.decoding import Prompts
+    from loadstone.generate.settings import resolve_generation
+
     length = ids.shape[1]
     if length is None and arguments.get("max_new_tokens") is None:
         raise ArgumentError("generate() does not know how long its prompts are", hint="pass max_new_tokens=")

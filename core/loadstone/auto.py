@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone import _names
 from loadstone.errors import ArgumentError, nearest
-from loadstone.load.arguments import LoadArguments, MakeArguments, told
+from loadstone.keywords import ConfigArguments, told
+from loadstone.load.arguments import LoadArguments, MakeArguments
 
 if TYPE_CHECKING:
     from loadstone.architectures import Architecture, Head
@@ -31,13 +32,13 @@ class AutoConfig:
         )
 
     @staticmethod
+    @told(ConfigArguments)
     def from_pretrained(pretrained_model_name_or_path: Name, **arguments: Any) -> Config:
         """Load a configuration.
 
         Args:
             pretrained_model_name_or_path: A folder, or a repository on the Hub.
-            **arguments: `revision`, `subfolder`, `cache_dir`, `token`, `force_download`, `local_files_only`, `model_type`
-                (where the file does not say it, or in its place), and fields that replace the file's.
+            **arguments: Fields of the configuration (`num_labels=3`), which replace the file's.
 
         Raises:
             SourceError: If there is no such folder, repository or revision.

@@ -13,6 +13,9 @@ import loadstone
 from loadstone import _names, errors
 from loadstone.architectures import architectures, find_head
 from loadstone.architectures.registry import built_in
+from loadstone.generate.arguments import GenerateArguments
+from loadstone.generate.kinds import FOLLOWED
+from loadstone.keywords import ConfigArguments, said, told
 from loadstone.load import story
 from loadstone.load.arguments import LoadArguments, MakeArguments
 from loadstone.load.create import from_config
@@ -119,6 +122,10 @@ def test_a_misspelt_import_says_what_was_meant(typed: str, meant: str):
         (from_config, MakeArguments),
         (loadstone.AutoModel.from_config, MakeArguments),
         (Pretrained.from_config, MakeArguments),
+        (loadstone.AutoConfig.from_pretrained, ConfigArguments),
+        (loadstone.Config.from_pretrained, ConfigArguments),
+        (loadstone.BertConfig.from_pretrained, ConfigArguments),
+        (loadstone.Config.get_config_dict, ConfigArguments),
     ],
     ids=lambda value: getattr(value, "__qualname__", None),
 )
@@ -131,6 +138,24 @@ def test_signatures_and_help_show_every_keyword(function, record):
 
 
 def test_every_keyword_has_a_text():
-    for record in (LoadArguments, MakeArguments):
-        for field in dataclasses.fields(record):
-            assert f"\n    {field.name}: " in inspect.getdoc(record)
+    records = (ConfigArguments, LoadArguments, MakeArguments, GenerateArguments)
+    for record in records:
+        inherited = {name for base in record.__mro__[1:] for name in getattr(base, "__annotations__", ())}
+        for name in record.__annotations__.keys() - inherited:
+            assert f"\n    {name}: " in inspect.getdoc(record)
+
+
+def test_generate_tells_every_setting_that_it_follows():
+    told = {*GenerateArguments.__annotations__}
+    assert told == {*FOLLOWED, "generation_config", "tokenizer", "token_type_ids"} - {"bos_token_id"}
+
+
+def test_who_passes_the_defaults_of_a_signature_says_nothing():
+    @told(GenerateArguments)
+    def function(**arguments):
+        """Do it."""
+        return said(arguments)
+
+    bound = inspect.signature(function).bind(top_k=3)
+    bound.apply_defaults()
+    assert function(**bound.kwargs) == {"top_k": 3}

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from loadstone.config.fields import Derived, check_spellings, declared, derived, dtype_name, fits, type_name
 from loadstone.config.file import MAX_VALUES, InFile
+from loadstone.config.loading import ConfigLoading
 from loadstone.config.nested import Nested
 from loadstone.errors import ArgumentError, ConfigError, counted, nearest
 
@@ -22,7 +23,7 @@ MAX_LABELS = MAX_VALUES // 2
 """Labels that a classifier may have: two entries of the file for each."""
 
 
-class Config(InFile, Nested):
+class Config(ConfigLoading, InFile, Nested):
     """A typed configuration; subclass it and declare the known keys as annotated class attributes.
 
     Reading an attribute gives the value from the file or the caller, else the declared default. Setting one

@@ -9,14 +9,8 @@ from typing import Any, Self
 from loadstone.config.fields import Typed
 from loadstone.config.json_text import parse_json
 from loadstone.errors import ConfigError
-from loadstone.plugins import load_attribute
 
 CONFIG_NAME = "config.json"
-
-# Loading stands above configurations, and is named here as plugins name what is theirs.
-LOAD_CONFIG, CONFIG_VALUES = (
-    f"loadstone.load.configuration:{name}" for name in ("load_config", "config_values")
-)
 
 MAX_VALUES = 400_000
 """Values that a file of settings may hold."""
@@ -26,27 +20,6 @@ class InFile(Typed):
     """What a configuration has because there are files of it."""
 
     _location: str = ""
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> Self:
-        """Load a configuration of this class; `AutoConfig.from_pretrained` tells the arguments and errors.
-
-        Raises:
-            ConfigError: If the checkpoint's configuration is of another class.
-        """
-        load_config = load_attribute(LOAD_CONFIG)
-        config: object = load_config(
-            pretrained_model_name_or_path, of_class=cls.model_type or None, **arguments
-        )
-        if not isinstance(config, cls):
-            raise ConfigError(
-                "the configuration is of another model type",
-                where=pretrained_model_name_or_path,
-                expected=cls.__name__,
-                found=type(config).__name__,
-                hint="load it with AutoConfig.from_pretrained",
-            )
-        return config
 
     @classmethod
     def from_json_file(cls, json_file: str | Path) -> Self:
@@ -60,20 +33,6 @@ class InFile(Typed):
         except (OSError, ValueError) as error:
             raise ConfigError("the configuration cannot be read", where=json_file, found=error) from error
         return cls.from_dict(parse_config_json(text, where=json_file), where=json_file)
-
-    @classmethod
-    def get_config_dict(
-        cls, pretrained_model_name_or_path: str | Path, **arguments: Any
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what a checkpoint's config.json holds, and the arguments that do not say where it is.
-
-        Raises:
-            SourceError: If the folder or repository cannot be found.
-            ConfigError: If there is no config.json, or it is not JSON.
-        """
-        found: tuple[dict[str, Any], dict[str, Any]]
-        found = load_attribute(CONFIG_VALUES)(pretrained_model_name_or_path, arguments)
-        return found
 
     @property
     def name_or_path(self) -> str:

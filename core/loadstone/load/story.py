@@ -12,7 +12,8 @@ from loadstone.backend import Model, Parameter, Placement, get_backend
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.config import Config
 from loadstone.errors import logger_of, memory_told
-from loadstone.load.arguments import LoadArguments, parse_arguments, told
+from loadstone.keywords import told
+from loadstone.load.arguments import LoadArguments, parse_arguments
 from loadstone.load.collector import paused_collector
 from loadstone.load.decide import Prepared, prepare, report_of
 from loadstone.load.install import fill, read_parameters
