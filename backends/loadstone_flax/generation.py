@@ -126,18 +126,18 @@ def generate(
     if rngs is not None:
         arguments["seed"] = choose_seed(get_backend(model.backend_name), arguments.get("seed"), rngs)
     prompts = read_prompts(model, given, attention_mask, arguments)
-    plan = prompts.plan
-    if not plan.is_greedy or streamer is not None:
+    call = prompts.call
+    if not call.is_greedy or streamer is not None:
         steps = _steps(model, prompts, use_cache)
         return jax.device_put(decode(steps, prompts, streamer=streamer).astype(np.int32))
     grown, end = _continue(
         model,
         prompts.ids.astype(np.int32),
         prompts.mask.astype(np.int32),
-        _ends(plan.eos_token_ids),
-        np.int32(plan.pad_token_id),
+        _ends(call.eos_token_ids),
+        np.int32(call.pad_token_id),
         _all_types(prompts),
-        new_tokens=plan.max_new_tokens,
+        new_tokens=call.max_new_tokens,
         use_cache=use_cache,
     )
     # Cut on the host: on the device, each length would be a program of its own.
@@ -153,13 +153,13 @@ def _all_types(prompts: Prompts) -> np.ndarray | None:
     """Return the types (B, T + new) of the prompts' tokens and of those to come, or None."""
     if prompts.types is None:
         return None
-    return prompts.types_of(prompts.ids.shape[1] + prompts.plan.max_new_tokens).astype(np.int32)
+    return prompts.types_of(prompts.ids.shape[1] + prompts.call.max_new_tokens).astype(np.int32)
 
 
 def _steps(model: Any, prompts: Prompts, use_cache: bool) -> NextLogits:
     """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
     cache: Cache | None = None
-    new_tokens, types = prompts.plan.max_new_tokens, _all_types(prompts)
+    new_tokens, types = prompts.call.max_new_tokens, _all_types(prompts)
     room = prompts.ids.shape[1] + new_tokens
 
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:

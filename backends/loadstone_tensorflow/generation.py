@@ -104,18 +104,18 @@ def generate(
     given = inputs if input_ids is None else input_ids
     traced = given is not None and tf.is_symbolic_tensor(given)
     prompts = (_traced_prompts if traced else read_prompts)(model, given, attention_mask, arguments)
-    plan = prompts.plan
-    if traced and not (plan.is_greedy and streamer is None):
+    call = prompts.call
+    if traced and not (call.is_greedy and streamer is None):
         raise ArgumentError(
             "inside tf.function only the likeliest token can be taken", hint="call generate() outside"
         )
-    if plan.is_greedy and streamer is None and prompts.types is None:
+    if call.is_greedy and streamer is None and prompts.types is None:
         tokens = model.generator.loop(use_cache)(
             tf.cast(prompts.ids, tf.int32),
             tf.cast(prompts.mask, tf.int32),
-            tf.constant(plan.max_new_tokens),
-            tf.constant(plan.eos_token_ids, tf.int32, shape=(len(plan.eos_token_ids),)),
-            tf.constant(plan.pad_token_id),
+            tf.constant(call.max_new_tokens),
+            tf.constant(call.eos_token_ids, tf.int32, shape=(len(call.eos_token_ids),)),
+            tf.constant(call.pad_token_id),
         )
     else:
         step = model.generator.steps(use_cache, prompts)
@@ -137,9 +137,9 @@ def _traced_prompts(
         raise ArgumentError("generate() does not know how long its prompts are", hint="pass max_new_tokens=")
     if arguments.get("token_type_ids") is not None:
         raise ArgumentError("inside tf.function generate() reads no token_type_ids", hint="leave them out")
-    plan = resolve_generation(model.generation_config, arguments, prompt_length=length or 0)
+    call = resolve_generation(model.generation_config, arguments, prompt_length=length or 0)
     mask = tf.ones_like(ids) if attention_mask is None else attention_mask
-    return Prompts(ids=ids, mask=mask, plan=plan)
+    return Prompts(ids=ids, mask=mask, call=call)
 
 
 NUMBER, ROW, TABLE = (tf.TensorSpec((None,) * axes, tf.int32) for axes in range(3))
@@ -176,7 +176,7 @@ class Generator:
         """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
         self._look()
         slots: Layers = ()
-        new, typed = prompts.plan.max_new_tokens, prompts.types is not None
+        new, typed = prompts.call.max_new_tokens, prompts.types is not None
 
         def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
             nonlocal slots, new

@@ -362,20 +362,20 @@ def _stop_strings(stops: Any, tokenizer: Any) -> tuple[str, ...]:
     return found
 
 
-def _check_ranges(plan: Generation, said: Mapping[str, Any]) -> None:
+def _check_ranges(call: Generation, said: Mapping[str, Any]) -> None:
     """Refuse what cannot be; a checkpoint's settings of sampling matter only where tokens are drawn."""
     for name, value, right, expected in (
         (
             "temperature",
-            plan.temperature,
-            plan.temperature > 0,
+            call.temperature,
+            call.temperature > 0,
             "above 0; do_sample=False takes the likeliest token",
         ),
-        ("top_k", plan.top_k, plan.top_k >= 0, "0 or above"),
-        ("top_p", plan.top_p, 0 < plan.top_p <= 1, "above 0, at most 1"),
-        ("repetition_penalty", plan.repetition_penalty, plan.repetition_penalty > 0, "above 0"),
+        ("top_k", call.top_k, call.top_k >= 0, "0 or above"),
+        ("top_p", call.top_p, 0 < call.top_p <= 1, "above 0, at most 1"),
+        ("repetition_penalty", call.repetition_penalty, call.repetition_penalty > 0, "above 0"),
     ):
-        if not right and (plan.do_sample or name in said or name == "repetition_penalty"):
+        if not right and (call.do_sample or name in said or name == "repetition_penalty"):
             raise ArgumentError(f"{name} is out of range", expected=expected, found=value)
 
 
