@@ -106,7 +106,7 @@ import json, sys
 import loadstone
 from loadstone import AutoConfig, AutoModelForCausalLM, to_backend
 from loadstone.backend import get_backend
-from loadstone.load.story import load_into
+from loadstone.load.into import load_into
 
 def said(call):
     try:
