@@ -8,7 +8,6 @@ from pathlib import Path
 
 from loadstone.checkpoint.formats import Format, formats, no_weights
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
-from loadstone.checkpoint.settled import settle
 from loadstone.dtypes import DTYPES, nbytes
 from loadstone.errors import ArgumentError, CheckpointError, counted
 from loadstone.plugins import Claim, answerable, is_first_party
@@ -38,7 +37,7 @@ def open_checkpoint(
     loadstone's own format is taken before those that plugins bring. Files that an index does not name are not looked at.
 
     Args:
-        snapshot: The files of a checkpoint.
+        snapshot: The files of a checkpoint, settled (`loadstone.checkpoint.settled.settle`) where a save may be under way.
         variant: Part of the weights' names, e.g. "fp16".
         use_safetensors: True takes no other format; False asks for a pickle, which is not read yet.
 
@@ -55,7 +54,6 @@ def open_checkpoint(
         >>> index.tensors["transformer.wte.weight"].shape  # doctest: +SKIP
         (1024, 32)
     """
-    snapshot = settle(snapshot)
     weights = find_weights(snapshot, variant=variant, use_safetensors=use_safetensors)
     with answerable(weights.claim, f"fails to read {weights.entry}"):
         index = weights.format.read_index(snapshot, weights.entry)
