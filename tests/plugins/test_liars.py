@@ -44,6 +44,7 @@ class OtherDtype(PlainBackend):
 
 class OtherShape(PlainBackend):
     def put(self, model, name, tensor, device):
+        self.resize(model, name, tensor.shape[::-1])
         super().put(model, name, dataclasses.replace(tensor, shape=tensor.shape[::-1]), device)
 
 
