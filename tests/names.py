@@ -76,7 +76,7 @@ def table() -> str:
 
 # Types
 
-BACKENDS = {plugins.prefix_of(name): name for name in ("torch", "flax", "tensorflow")}
+BACKENDS = {plugins.class_prefix_of(name): name for name in ("torch", "flax", "tensorflow")}
 """Prefix of the classes -> the backend."""
 WRITTEN = "# Written by `make names` from the table of names and the records of arguments.\n"
 INFO: str = inspect.signature(LoadReport.loading_info).return_annotation

@@ -74,7 +74,7 @@ def registered(classes: Any) -> Iterator[None]:
 
 def check(backend: str, base: Any, causal: Any, folder: Path) -> None:
     """Load a checkpoint with classes of one's own by every door, save and load again, and look what is left after."""
-    prefix = loadstone.plugins.prefix_of(backend)
+    prefix = loadstone.plugins.class_prefix_of(backend)
     read = get_backend(backend).read
     classes = {"": base, "CausalLM": causal}
     with registered({backend: classes}):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from loadstone.backend import Backend, Capabilities, Device, Parameter, Placement, host_memory
+from loadstone.backend import Backend, Capabilities, Device, Parameter, Placement, host_memory, must_fit
 from loadstone.config import Config
 from loadstone.errors import BackendError, PlacementError
 from loadstone.read.tensor import HostTensor
@@ -100,10 +100,16 @@ class TensorFlowBackend(Backend):
 
         Inside the scope of a `tf.distribute` strategy the strategy decides where the variable lives.
         """
+        variable = submodule(model, name)
+        must_fit(tensor, tuple(variable.shape))
         with tf.device(device.name):
-            renewed = submodule(model, name).fill(_as_tensorflow(tensor))
+            renewed = variable.fill(_as_tensorflow(tensor))
         if renewed:
             model.forget_compiled()
+
+    def resize(self, model: keras.Model, name: str, shape: tuple[int, ...]) -> None:
+        """Give a variable another shape, and take its value away."""
+        submodule(model, name).resize(shape)
 
     def tie(self, model: keras.Model, name: str, to: str) -> None:
         """Make both layers hold one variable."""

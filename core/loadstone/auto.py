@@ -214,9 +214,9 @@ def lookup(name: str, *others: str) -> Any:
     """
     if found := _ours(name, "", []):
         return found()
-    from loadstone.plugins import prefixes
+    from loadstone.plugins import class_prefixes
 
-    for prefix, backends in prefixes().items():
+    for prefix, backends in class_prefixes().items():
         if name.startswith(prefix) and (found := _ours(name, prefix, backends)):
             return found()
     return _of_a_plugin(name, others)
@@ -255,11 +255,13 @@ def _of_a_plugin(name: str, others: Sequence[str]) -> Any:
 
 def _public(name: str, architecture: Architecture) -> Callable[[], Any] | None:
     """Return what makes a public name of an architecture, or None if it has no such name."""
-    from loadstone.plugins import prefixes
+    from loadstone.plugins import class_prefixes
 
     if architecture.config.__name__ == name:
         return lambda: architecture.config
-    prefixed = [(prefix, backends) for prefix, backends in prefixes().items() if name.startswith(prefix)]
+    prefixed = [
+        (prefix, backends) for prefix, backends in class_prefixes().items() if name.startswith(prefix)
+    ]
     for prefix, backends in [*prefixed, ("", [])]:
         for head in architecture.heads:
             if name.removeprefix(prefix) == _auto_name(head.task):
@@ -300,9 +302,9 @@ def _model_class(architecture: Architecture, head: Head, prefix: str, backends: 
 def _only(prefix: str, backends: list[str]) -> str | None:
     """Return the one backend that claims a prefix; None for no prefix."""
     if len(backends) > 1:
-        from loadstone.plugins import conflict, prefix_claims
+        from loadstone.plugins import class_prefix_claims, conflict
 
-        rivals = prefix_claims()[prefix]
+        rivals = class_prefix_claims()[prefix]
         raise conflict(f"{len(rivals)} backends claim the class prefix {prefix!r}", rivals)
     return backends[0] if backends else None
 
@@ -310,11 +312,11 @@ def _only(prefix: str, backends: list[str]) -> str | None:
 def public_names() -> list[str]:
     """Return every name that `lookup` finds."""
     from loadstone.architectures import unlisted
-    from loadstone.plugins import prefixes
+    from loadstone.plugins import class_prefixes
 
     others = list(unlisted())
     classes = {*_names.HEADS, *map(_auto_name, _names.TASKS)}
     for architecture in others:
         classes |= {name for head in architecture.heads for name in (head.class_name, _auto_name(head.task))}
-    prefixed = {prefix + name for prefix in prefixes() for name in classes}
+    prefixed = {prefix + name for prefix in class_prefixes() for name in classes}
     return sorted(classes | prefixed | {*_names.CONFIGS} | {one.config.__name__ for one in others})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from loadstone.backend import Model
-from loadstone.load.story import load_into
+from loadstone.load.into import load_into
 from loadstone.source import Name
 
 __all__ = ["load_sharded_checkpoint"]

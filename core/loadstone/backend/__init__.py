@@ -1,6 +1,6 @@
 """The contract between core and a backend, and the lookup of a backend by name."""
 
-from loadstone.backend.contract import Backend, get_backend, host_memory
+from loadstone.backend.contract import Backend, get_backend, host_memory, must_fit
 from loadstone.backend.model import Model
 from loadstone.backend.placement import Place, Placement
 from loadstone.backend.records import Capabilities, Device, Parameter
@@ -15,4 +15,5 @@ __all__ = [
     "Placement",
     "get_backend",
     "host_memory",
+    "must_fit",
 ]

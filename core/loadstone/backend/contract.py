@@ -22,6 +22,7 @@ from loadstone.dtypes import canonical
 from loadstone.errors import (
     ArchitectureError,
     ArgumentError,
+    BackendError,
     LoadstoneError,
     MissingFrameworkError,
     PluginError,
@@ -45,6 +46,22 @@ def host_memory() -> tuple[int, int]:
         return 0, 0
     page, free, total = map(os.sysconf, names)
     return free * page, total * page
+
+
+def must_fit(tensor: HostTensor, shape: tuple[int, ...]) -> None:
+    """Make sure that a tensor has the shape of the parameter that it is put into.
+
+    Raises:
+        BackendError: If it has another.
+    """
+    if tensor.shape != shape:
+        raise BackendError(
+            "a tensor has another shape than the parameter that it is put into",
+            where=tensor.name,
+            expected=f"shape {list(shape)}",
+            found=f"shape {list(tensor.shape)}",
+            hint="give the parameter that shape with resize() first",
+        )
 
 
 def _blamed(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -166,9 +183,25 @@ class Backend(abc.ABC):
         """Make `tensor` the value of the parameter `name`, on `device`.
 
         On the host the memory is aliased where `capabilities` says so, and the tensor's dtype is kept. A parameter
-        that has memory already stays the same object, for the optimisers and ties that know it, unless the tensor's
-        shape is another: then the layer is resized, and ties are made anew by the caller.
+        that has memory already stays the same object, for the optimisers and ties that know it.
+
+        Raises:
+            BackendError: If the tensor has another shape than the parameter; `must_fit` sees it.
         """
+
+    def resize(self, model: Any, name: str, shape: tuple[int, ...]) -> None:
+        """Give a parameter another shape, and what its layer says of itself too; it has no memory until the next `put`.
+
+        Other names of a tied parameter are tied anew by the caller. No load needs it: a backend may do without.
+
+        Raises:
+            BackendError: If this backend cannot.
+        """
+        raise BackendError(
+            f"the backend {self.name!r} gives no parameter another shape",
+            where=name,
+            hint="make a model of the new size with from_config, or resize the checkpoint with another backend",
+        )
 
     @abc.abstractmethod
     def tie(self, model: Any, name: str, to: str) -> None:
@@ -262,7 +295,7 @@ class Backend(abc.ABC):
 
     def class_name(self, head: Head) -> str:
         """Return the name of a head's class in this backend, with its prefix."""
-        return plugins.prefix_of(self.asked) + head.class_name
+        return plugins.class_prefix_of(self.asked) + head.class_name
 
 
 CONTRACT = frozenset(

@@ -114,7 +114,7 @@ def register_model(
         PluginError: As in `register`.
     """
     _check_config(model_class, config)
-    name = model_class.__name__.removeprefix(plugins.prefix_of(backend))
+    name = model_class.__name__.removeprefix(plugins.class_prefix_of(backend))
     with _lock:
         former = _registered_for(config)
         old = head_for(former, task)
@@ -200,7 +200,7 @@ def _forget(model_type: str) -> None:
         del _classes[key]
     # What was found under a name of its classes stays at hand in the top package.
     names = {gone.config.__name__, *(head.class_name for head in gone.heads)}
-    for name in [*names, *(prefix + name for prefix in plugins.prefixes() for name in names)]:
+    for name in [*names, *(prefix + name for prefix in plugins.class_prefixes() for name in names)]:
         vars(sys.modules["loadstone"]).pop(name, None)
 
 
@@ -236,7 +236,7 @@ def _heads(
             yield tasks[task], cls
         return
     own = getattr(given, "__name__", "")
-    names = (own, own.removeprefix(plugins.prefix_of(backend)))
+    names = (own, own.removeprefix(plugins.class_prefix_of(backend)))
     meant = [head for head in heads if head.class_name in names] or (heads if len(heads) == 1 else ())
     if not meant:
         raise _no_head(architecture, backend, own or repr(given), (head.class_name for head in heads))

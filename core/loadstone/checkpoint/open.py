@@ -16,7 +16,6 @@ from loadstone.checkpoint.formats import (
     refuse_contested,
 )
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
-from loadstone.checkpoint.settled import settle
 from loadstone.dtypes import DTYPES, nbytes
 from loadstone.errors import ArgumentError, CheckpointError, counted
 from loadstone.plugins import Claim, answerable, is_built_in, is_first_party
@@ -50,7 +49,7 @@ def open_checkpoint(
     loadstone's own format is taken before those that plugins bring. Files that an index does not name are not looked at.
 
     Args:
-        snapshot: The files of a checkpoint.
+        snapshot: The files of a checkpoint, settled (`loadstone.checkpoint.settled.settle`) where a save may be under way.
         variant: Part of the weights' names, e.g. "fp16".
         use_safetensors: True takes no other format; False asks for a pickle, which is not read yet.
         weights_format: The format to read, by name; None: the first that is there.
@@ -68,7 +67,6 @@ def open_checkpoint(
         >>> index.tensors["transformer.wte.weight"].shape  # doctest: +SKIP
         (1024, 32)
     """
-    snapshot = settle(snapshot)
     weights = find_weights(
         snapshot, variant=variant, use_safetensors=use_safetensors, weights_format=weights_format
     )

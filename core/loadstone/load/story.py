@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import time
-from collections.abc import Mapping
 from typing import Any
 
-from loadstone.backend import Model, Parameter, Placement, get_backend
-from loadstone.checkpoint.open import open_checkpoint
-from loadstone.config import Config
 from loadstone.errors import logger_of, memory_told
+from loadstone.generate.settings import GENERATION_CONFIG_NAME, GenerationConfig
 from loadstone.keywords import told
 from loadstone.load.arguments import LoadArguments, parse_arguments
 from loadstone.load.collector import paused_collector
 from loadstone.load.decide import Prepared, prepare, report_of
-from loadstone.load.install import fill, read_parameters
-from loadstone.load.proof import Witness
+from loadstone.load.install import Randomness, install
 from loadstone.load.report import LoadReport
-from loadstone.load.target import Target
-from loadstone.load.watch import Watched, watch
-from loadstone.planning.dtype import DTypePolicy
+from loadstone.load.supply import FromFiles
 from loadstone.planning.fold import fold
-from loadstone.planning.match import match
-from loadstone.planning.place import with_values
-from loadstone.planning.records import COUNTS_ANEW, LoadPlan
-from loadstone.source import Name, resolve
+from loadstone.planning.records import COUNTS_ANEW
+from loadstone.source import Name
 
 logger = logger_of(__name__)
 
@@ -110,103 +101,35 @@ def plan(
         return report_of(prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend))
 
 
-@memory_told("to load the checkpoint")
-def load_into(
-    model: Model,
-    folder: Name,
-    *,
-    strict: bool,
-    use_safetensors: bool | None = None,
-    weights_format: str | None = None,
-) -> tuple[list[str], list[str]]:
-    """Load a checkpoint into a model that exists; its parameters keep their dtype and device.
-
-    Args:
-        model: A model of any backend.
-        folder: The checkpoint; it needs no config.json.
-        strict: Every parameter must have a tensor and every tensor a parameter.
-        use_safetensors: As in `from_pretrained`.
-        weights_format: As in `from_pretrained`.
-
-    Returns:
-        Parameters that have no tensor and kept their values, and stored tensors that no parameter takes.
+def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
+    """Load a model that has no memory yet, and finish it.
 
     Raises:
-        MatchError: If something does not fit, or the model ties two parameters that are stored with different values.
-        CheckpointError: If the files are damaged.
-        ChangedFileError: If a file changes while it is read.
-        PlacementError: If the model lies where nothing has values.
+        ChangedFileError: If the checkpoint changed since its first file was read.
+        SourceError: If a file cannot be fetched.
     """
-    given, _ = parse_arguments({"use_safetensors": use_safetensors, "weights_format": weights_format})
-    watched = watch(resolve(folder))
-    with watched.unchanged(None):
-        prepared = _prepared_into(model, watched, given, strict=strict)
-        plan, backend = prepared.plan, prepared.target.backend
-        parameters = backend.parameters(model)
-        witness = Witness(backend, prepared.placement, plan.assignments)
-        carried_out, _ = read_parameters(prepared, given, witness)
-    for one in plan.in_state("tied"):
-        if one.to in plan.assignments and not _are_one(parameters[one.name], parameters[one.to]):
-            backend.tie(model, one.name, one.to)
-    witness.verify(model, carried_out.assignments, before=parameters)
-    missing = [name for name in parameters if name not in plan.assignments]
-    return missing, [stored.name for stored in plan.stored_in_state("unused")]
+    supply, model = FromFiles(prepared, given), prepared.model
+    with prepared.watched.unchanged(given.variant):
+        done = install(
+            model,
+            prepared.plan,
+            supply,
+            target=prepared.target,
+            config=prepared.config,
+            placement=prepared.placement,
+            random=Randomness(seed=given.seed, rngs=given.rngs),
+        )
+        model.generation_config = _generation_config(prepared)
+    report = report_of(dataclasses.replace(prepared, plan=done.plan))
+    read, mapped = supply.traffic.read, supply.traffic.mapped
+    return model, dataclasses.replace(report, computed=done.computed, bytes_read=read, bytes_mapped=mapped)
 
 
-def _prepared_into(model: Model, watched: Watched, given: LoadArguments, *, strict: bool) -> Prepared:
-    """Decide which tensors a model that exists takes from a checkpoint."""
-    backend = get_backend(model.backend_name)
-    architecture, head = model.architecture_and_head()
-    index = open_checkpoint(watched.snapshot, **given.weights())
-    policy = DTypePolicy(build="float32", keeps="model", float32=(), origin="model")
-    parameters = backend.parameters(model)
-    plan = match(
-        parameters,
-        index,
-        # What is there is neither drawn anew nor counted anew.
-        architecture=dataclasses.replace(architecture, counters=()) if strict else architecture,
-        head=dataclasses.replace(head, new=()) if strict else head,
-        config=_without_classes(model.config),
-        policy=policy,
-        where=watched.snapshot.location,
-        strict=strict,
-        partial=not strict,
-    )
-    # Where the configuration ties two parameters and this model holds two, each gets its own tensor.
-    compare = _held_as_one(parameters, plan)
-    return Prepared(
-        watched=watched,
-        index=index,
-        config=model.config,
-        target=Target(backend=backend, architecture=architecture, head=head, model_class=type(model)),
-        policy=policy,
-        model=model,
-        plan=dataclasses.replace(plan, compare=compare, may_differ=False),
-        placement=Placement.on(with_values(backend.device(model.device))),
-    )
-
-
-def _without_classes(config: Config) -> Config:
-    """Return a model's configuration for the checkpoint of another: it does not say from which class that was saved."""
-    config = copy.deepcopy(config)
-    config.architectures = None
-    return config
-
-
-def _held_as_one(parameters: Mapping[str, Parameter], plan: LoadPlan) -> tuple[tuple[str, str], ...]:
-    """Return the pairs that the model holds as one parameter, by whomever they were tied, and that are stored twice."""
-    first: dict[int, str] = {}
-    pairs = []
-    for assignment in plan.reads():
-        identity = parameters[assignment.name].identity
-        if identity is not None and (other := first.setdefault(identity, assignment.name)) != assignment.name:
-            owner_last = (other, assignment.name) in plan.compare
-            pairs.append((other, assignment.name) if owner_last else (assignment.name, other))
-    return tuple(pairs)
-
-
-def _are_one(parameter: Parameter, other: Parameter) -> bool:
-    return parameter.identity is not None and parameter.identity == other.identity
+def _generation_config(prepared: Prepared) -> GenerationConfig:
+    if not prepared.snapshot.has(GENERATION_CONFIG_NAME):
+        return GenerationConfig.from_model_config(prepared.config)
+    text = prepared.snapshot.read_text(GENERATION_CONFIG_NAME)
+    return GenerationConfig.from_json(text, where=f"{prepared.snapshot.location}/{GENERATION_CONFIG_NAME}")
 
 
 def _warn(report: LoadReport) -> None:

@@ -378,9 +378,9 @@ class Pretrained(Loading):
     def check_generates(self) -> None:
         """Raise an ArgumentError if the model has no head that `generate` can continue prompts with."""
         if not self.can_generate():
-            from loadstone.plugins import prefix_of
+            from loadstone.plugins import class_prefix_of
 
-            auto_class = f"{prefix_of(self.backend_name)}AutoModelForCausalLM"
+            auto_class = f"{class_prefix_of(self.backend_name)}AutoModelForCausalLM"
             raise ArgumentError(f"{type(self).__name__} cannot generate", hint=f"load it with {auto_class}")
         if not getattr(self.spec, "causal", True) and any(getattr(self.spec, "windows", ())):
             raise ArgumentError(

@@ -449,19 +449,19 @@ def _can_be_default(name: str) -> bool:
         return False
 
 
-def prefixes() -> dict[str, list[str]]:
+def class_prefixes() -> dict[str, list[str]]:
     """Return class-name prefix -> the backends that claim it, from metadata alone, e.g. {"Flax": ["flax"]}.
 
     A prefix of ours stays ours, whoever claims it too.
     """
     found: dict[str, list[str]] = {}
-    for prefix, rivals in prefix_claims().items():
+    for prefix, rivals in class_prefix_claims().items():
         first = [claim for claim in rivals if is_first_party(claim)] or rivals
         found[prefix] = list(dict.fromkeys(claim.name.partition(".")[2] for claim in first))
     return found
 
 
-def prefix_claims() -> dict[str, list[Claim]]:
+def class_prefix_claims() -> dict[str, list[Claim]]:
     """Return class-name prefix -> the claims that name it."""
     found: dict[str, list[Claim]] = {}
     for rivals in claims_of("backend").values():
@@ -471,7 +471,7 @@ def prefix_claims() -> dict[str, list[Claim]]:
     return found
 
 
-def prefix_of(backend: str) -> str:
+def class_prefix_of(backend: str) -> str:
     """Return the class-name prefix of a backend, "" if it has none."""
     rivals = claims_of("backend").get(backend.partition("@")[0], [])
     return next((claim.prefix for claim in rivals if backend.partition("@")[2] in ("", claim.owner)), "")

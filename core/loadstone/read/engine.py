@@ -7,13 +7,14 @@ casts go through one staging buffer a thread. At most `WINDOW` pieces are on the
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -63,6 +64,13 @@ class Traffic:
 
     read: int = 0
     mapped: int = 0
+
+
+class Bar(Protocol):
+    """Shows how far a load is."""
+
+    def __call__(self, *, total: int) -> contextlib.AbstractContextManager[Callable[[int], object]]:
+        """Give a function to call with the number of bytes that have passed since its last call."""
 
 
 class _Destination:
@@ -149,7 +157,12 @@ def threads() -> int:
 
 
 def read_tensors(
-    files: OpenFiles, requests: Iterable[Request], *, alignment: int, traffic: Traffic
+    files: OpenFiles,
+    requests: Iterable[Request],
+    *,
+    alignment: int,
+    traffic: Traffic,
+    bar: Bar | None = None,
 ) -> Generator[HostTensor]:
     """Yield every requested tensor, in file order; closing it ends its threads.
 
@@ -158,6 +171,7 @@ def read_tensors(
         requests: The tensors, in any order.
         alignment: Bytes to which an address must be aligned to be aliased; 0: the size of the element.
         traffic: Counts the bytes.
+        bar: Opened with the number of bytes that will be read, where there are any, and told of each as it passes.
 
     Raises:
         ChangedFileError: If a file ends before it should.
@@ -170,7 +184,25 @@ def read_tensors(
         else:
             traffic.mapped += view.nbytes
             yield _host(request, view, mapped=True)
-    yield from _read(files, to_read, traffic)
+    blocks = _blocks(to_read)
+    del to_read
+    if blocks:
+        with contextlib.nullcontext(_unseen) if bar is None else bar(total=_bytes_of(blocks)) as advance:
+            yield from _read(files, blocks, traffic, advance)
+
+
+def _unseen(number: int) -> None:
+    """Show nothing."""
+
+
+def _bytes_of(blocks: Iterable[_Block]) -> int:
+    """Return the bytes that are read for blocks."""
+    return sum(
+        block.place[1]
+        if block.place is not None and block.into is not None
+        else sum(piece.size for piece in _pieces(block))
+        for block in blocks
+    )
 
 
 def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic: Traffic) -> bool:
@@ -234,7 +266,9 @@ def _host(request: Request, data: Bytes, *, mapped: bool) -> HostTensor:
     return HostTensor(name=request.name, dtype=request.dtype, shape=request.shape, data=data, mapped=mapped)
 
 
-def _read(files: OpenFiles, requests: Sequence[Request], traffic: Traffic) -> Iterator[HostTensor]:
+def _read(
+    files: OpenFiles, blocks: deque[_Block], traffic: Traffic, advance: Callable[[int], object]
+) -> Iterator[HostTensor]:
     staging = threading.local()
 
     def run(job: Sequence[_Piece]) -> int:
@@ -243,12 +277,12 @@ def _read(files: OpenFiles, requests: Sequence[Request], traffic: Traffic) -> It
     with ThreadPoolExecutor(threads(), thread_name_prefix="loadstone-read") as pool:
         under_way: deque[tuple[Future[int], Sequence[_Piece]]] = deque()
         try:
-            for job in _jobs(requests):
+            for job in _jobs(blocks):
                 while len(under_way) >= WINDOW:
-                    yield from _finish(under_way.popleft(), traffic)
+                    yield from _finish(under_way.popleft(), traffic, advance)
                 under_way.append((_submitted(pool, run, job), job))
             while under_way:
-                yield from _finish(under_way.popleft(), traffic)
+                yield from _finish(under_way.popleft(), traffic, advance)
         finally:
             for future, _ in under_way:
                 future.cancel()
@@ -263,9 +297,13 @@ def _submitted(
         raise out_of_memory("for a thread that reads", found=str(error)) from error
 
 
-def _finish(done: tuple[Future[int], Sequence[_Piece]], traffic: Traffic) -> Iterator[HostTensor]:
+def _finish(
+    done: tuple[Future[int], Sequence[_Piece]], traffic: Traffic, advance: Callable[[int], object]
+) -> Iterator[HostTensor]:
     future, job = done
-    traffic.read += future.result()
+    number = future.result()
+    traffic.read += number
+    advance(number)
     for piece in job:
         if piece.last:
             destination = piece.block.destination
@@ -299,11 +337,10 @@ def _blocks_of(destination: _Destination) -> Iterator[_Block]:
         yield _Block(destination, info, part, _place(info, part), None if into is None else into[0])
 
 
-def _jobs(requests: Sequence[Request]) -> Iterator[list[_Piece]]:
+def _jobs(blocks: deque[_Block]) -> Iterator[list[_Piece]]:
     """Cut tensors into pieces of at most `PIECE` bytes, and put small neighbours into one job."""
     job: list[_Piece] = []
     size = 0
-    blocks = _blocks(requests)
     while blocks:  # none is held longer than it is under way: what a device has copied is free again
         for piece in _pieces(blocks.popleft()):
             if job and (size + piece.size > PIECE or not piece.follows(job[-1])):
