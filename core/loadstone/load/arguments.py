@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Known to transformers' users; what they ask for is always so, or has no meaning here.
 ACCEPTED = frozenset({"low_cpu_mem_usage", "from_pt", "weights_only", "resume_download"})
 # Known to transformers' users and not built yet.
-NOT_YET = frozenset({"max_memory", "offload_folder", "offload_buffers", "tp_plan", "quantization_config"})
+NOT_YET = frozenset({"offload_folder", "offload_buffers", "tp_plan", "quantization_config"})
 NOT_YET |= {"from_tf", "from_flax", "gguf_file", "state_dict", "proxies"}
 # Known to transformers' users under these names; what to do in their place.
 ELSEWHERE = {
@@ -49,7 +49,11 @@ class LoadArguments:
         force_download: Fetch what the cache has too.
         local_files_only: Open no socket.
         use_safetensors: True takes no other format; pickles are not read yet.
-        device_map: None (the default device), "auto", a device, or module -> device where all are one.
+        device_map: None (the default device), "auto" (the first device that holds the model, else all of them evenly),
+            "balanced", "balanced_low_0" (the first device as empty as may be), "sequential", a device, its number, "disk", or
+            module -> one of these; so far `plan` alone tells of more than one.
+        max_memory: Device -> what it may hold at most, in bytes or as "10GiB"; the number n is the n-th accelerator, and what
+            none holds stays on disk. With it alone, `device_map` is "auto".
         key_mapping: Regular expressions, pattern -> replacement, applied to stored names.
         strict: True: any surplus tensor is an error; False: none is; None: one that only a wrong configuration explains is.
         read: "auto", "map" or "copy"; see docs/architecture.md.
@@ -75,6 +79,7 @@ class LoadArguments:
     local_files_only: bool = False
     use_safetensors: bool | None = None
     device_map: object = None
+    max_memory: Mapping[int | str, int | str] | None = None
     key_mapping: Mapping[str, str] | None = None
     strict: bool | None = None
     read: str = "auto"

@@ -22,8 +22,9 @@ from loadstone.load.target import Target
 from loadstone.load.watch import Watched, watch
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
+from loadstone.planning.held import bandwidths
 from loadstone.planning.match import match
-from loadstone.planning.place import with_values
+from loadstone.planning.place import check_runs, with_values
 from loadstone.planning.records import COUNTS_ANEW, LoadPlan
 from loadstone.source import Name, resolve
 
@@ -72,6 +73,7 @@ def from_pretrained(
     given, rest = parse_arguments(arguments)
     with paused_collector():
         prepared = prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend)
+        check_runs(prepared.placement, prepared.target.backend)
         model, report = fill(prepared, given)
     model.load_report = dataclasses.replace(report, seconds=time.perf_counter() - started)
     _warn(model.load_report)
@@ -86,6 +88,7 @@ def plan(
     task: str | None = None,
     model_class: type | str | None = None,
     backend: str | None = None,
+    bandwidth: Mapping[int | str, int | str] | int | str | None = None,
     **arguments: Any,
 ) -> LoadReport:
     """Tell what `from_pretrained` would do, from headers alone; no tensor is read or fetched.
@@ -95,6 +98,8 @@ def plan(
         task: As in `from_pretrained`.
         model_class: A class or its name; without it and `task`, the class that the configuration names.
         backend: As in `from_pretrained`.
+        bandwidth: Bytes a second, or text such as "25GB", at which parameters come to the device that computes; or place ->
+            one of these: {"cpu": "25GB", "disk": "3GB"}. The report then says how many tokens a second that allows at most.
         **arguments: As in `from_pretrained`, which also tells the errors.
 
     Example:
@@ -106,7 +111,8 @@ def plan(
     """
     given, rest = parse_arguments(arguments)
     with paused_collector():
-        return report_of(prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend))
+        report = report_of(prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend))
+    return report if bandwidth is None else dataclasses.replace(report, bandwidth=bandwidths(bandwidth))
 
 
 @memory_told("to load the checkpoint")
