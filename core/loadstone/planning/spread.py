@@ -62,14 +62,16 @@ def block_finder(patterns: Iterable[str], prefix: str) -> Callable[[str], str]:
         'model.layers.10'
     """
     starts = [f"{prefix}.{pattern}" if prefix else pattern for pattern in patterns]
-    lengths = [(start, start.count(".") + 1) for start in starts]
+    rules = [(start.partition("{}")[0], start.count(".") + 1, start) for start in starts]
+    known: set[str] = set()  # a block is asked for once for each of its parameters
 
     def block_of(parameter: str) -> str:
-        segments = parameter.split(".")
-        for start, length in lengths:
-            block = ".".join(segments[:length])
-            if matches(start, block):
-                return block
+        for begins, length, pattern in rules:
+            if parameter.startswith(begins):
+                block = ".".join(parameter.split(".", length)[:length])
+                if block in known or matches(pattern, block):
+                    known.add(block)
+                    return block
         return ""
 
     return block_of
@@ -95,13 +97,15 @@ def units_of(
     """
     homes = _homes(sizes, block_of)
     joined = _joined(homes, ties)
-    names: dict[str, dict[str, None]] = {}
-    nbytes: dict[str, int] = {}
+    nbytes = dict.fromkeys(homes.values(), 0)
     for parameter, home in homes.items():
-        first = joined.get(home, home)
-        names.setdefault(first, {})[home] = None
-        nbytes[first] = nbytes.get(first, 0) + sizes[parameter]
-    return tuple(Unit(names=tuple(names[first]), nbytes=nbytes[first]) for first in names)
+        nbytes[home] += sizes[parameter]
+    units: dict[str, list[str]] = {}
+    for home in nbytes:
+        units.setdefault(joined.get(home, home), []).append(home)
+    return tuple(
+        Unit(names=tuple(names), nbytes=sum(nbytes[name] for name in names)) for names in units.values()
+    )
 
 
 def _homes(parameters: Iterable[str], block_of: Callable[[str], str]) -> dict[str, str]:
