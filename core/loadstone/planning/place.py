@@ -127,7 +127,7 @@ def _check_covers(plan: LoadPlan, device_map: Mapping[str, object]) -> None:
     modules = {above for name in plan.assignments for above in above_all(name)}
     for name in device_map:
         if name not in modules:
-            near = nearest(name, modules) if len(modules) < 5_000 else None
+            near = nearest(name, modules, limit=1, cutoff=0.9) if len(modules) < 5_000 else None
             logger.warning("device_map: %s has no parameters%s", name, f": {near}" if near else "")
 
 
