@@ -2,8 +2,8 @@
 
 What must lie together is one unit: a block, a module without others below it, and all that is tied to either. Units keep the
 order in which the model has them, and each device takes a run of them, so that a forward pass goes from one device to the
-next once. Filling devices one after the other, each as far as it goes, reaches the furthest; all that is decided here rests
-on that.
+next once. Filling one device after the other gets as far as any split does: so one pass tells whether all loads can stay
+below a limit.
 """
 
 from __future__ import annotations
