@@ -106,6 +106,12 @@ def test_hosts_that_are_several_are_devices(toy):
     assert set(mapped(toy, machine, "balanced", max_memory={0: 300, 1: 300}).values()) == {"cpu:0", "cpu:1"}
 
 
+def test_a_tenth_of_an_accelerator_is_left_to_activations(toy):
+    assert mapped(toy, Machine(489), "auto") == {"": "gpu:0"}
+    assert mapped(toy, Machine(488), "auto") != {"": "gpu:0"}
+    assert mapped(toy, Machine(488), "auto", max_memory={0: 440}) == {"": "gpu:0"}, "the caller's own budget"
+
+
 def test_ties_stay_together(tied):
     found = mapped(tied, Machine(300, 300), "balanced")
     assert found["head"] == found["model.embed"] == "gpu:0"
@@ -139,6 +145,14 @@ def test_budgets_for_devices_that_this_machine_does_not_have(toy):
     with pytest.raises(PlacementError, match=r"no device '0' here") as caught:
         check_runs(found, Machine(spreads=True))
     assert "1 device here: cpu" in str(caught.value)
+
+
+def test_numbers_go_before_the_host_and_in_order(toy):
+    assert mapped(toy, Machine(9, 9), "sequential", max_memory={1: 440, 0: 220}) == {
+        "model.embed": "gpu:0", "model.layers.0": "gpu:0", "model.layers.1": "gpu:1",
+        "model.norm": "gpu:1", "head": "gpu:1",
+    }  # fmt: skip
+    assert set(mapped(toy, Machine(hosts=2), "auto", max_memory={"cpu": 1, 0: 440}).values()) == {"0"}
 
 
 def test_a_budget_for_the_host_alone_makes_it_the_device(toy):

@@ -210,6 +210,29 @@ def test_filling_one_device_after_the_other_would_be_worse():
     assert list(found.values()) == ["0", "0", "1", "1", "1"]
 
 
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=9), st.integers(1, 4))
+def test_the_largest_load_of_small_units(sizes, devices):
+    found = spread(units(*sizes), rooms(*[99] * devices), [DISK], "balanced")
+    loads = dict.fromkeys(found.values(), 0)
+    for i, size in enumerate(sizes):
+        loads[found.get(f"layers.{i}") or found.get("layers") or found[""]] += size
+    every = (max(sum(sizes[start:end]) for start, end in runs) for runs in splits(len(sizes), devices))
+    assert max(loads.values()) == min(every)
+
+
+def test_what_is_left_is_shared_evenly():
+    found = spread(units(*[1] * 9), rooms(9, 9, 9, 9), [DISK], "balanced")
+    loads = [list(found.values()).count(str(device)) for device in range(4)]
+    assert sorted(loads) == [2, 2, 2, 3], "filling up to the largest load would leave the last one empty"
+
+
+def test_a_small_device_is_left_what_it_holds():
+    found = spread(units(*[1] * 10), rooms(9, 2), [DISK], "balanced")
+    assert list(found.values()).count("1") == 2
+    found = spread(units(*[1] * 10), rooms(99, 1, 1), [DISK], "balanced")
+    assert list(found.values())[-2:] == ["1", "2"]
+
+
 def test_a_model_without_bounds_stays_where_it_is():
     assert spread(units(1, 2), rooms(None), [DISK], "sequential") == {"": "0"}
     assert list(spread(units(1, 2), rooms(None, None), [DISK], "balanced").values()) == ["0", "1"]
