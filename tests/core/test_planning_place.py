@@ -142,7 +142,7 @@ def test_budgets_for_devices_that_this_machine_does_not_have(toy):
         "head": "disk",
     }
     assert [p.name for p in found.places] == ["0", "1", "disk"]
-    with pytest.raises(PlacementError, match=r"no device '0' here") as caught:
+    with pytest.raises(PlacementError, match="no device 0 here") as caught:
         check_runs(found, Machine(spreads=True))
     assert "1 device here: cpu" in str(caught.value)
 
@@ -214,6 +214,12 @@ def test_a_device_of_the_budgets_that_is_not_there():
     assert "3 devices here: gpu:0, gpu:1, cpu" in message
     assert "did you mean gpu:0" in message
     assert "max_memory=" in message
+
+
+@pytest.mark.parametrize("key", [-1, True])
+def test_a_number_that_counts_no_device(key):
+    with pytest.raises(PlacementError, match=f"no device {key} here"):
+        rooms_of(Machine(9), {key: 5})
 
 
 # Maps
@@ -313,23 +319,23 @@ def test_what_moves_in_a_forward_pass(toy):
     ]
     (alone,) = held(toy, place(toy, Machine(), "cpu"))
     assert (alone.nbytes, alone.moves) == (440, False)
-    assert tokens_per_second(found, bandwidths("328B/s")) == 1
-    assert tokens_per_second(found, bandwidths({"cpu": 96, "disk": "232B"})) == 0.5
-    assert tokens_per_second(found, bandwidths({"cpu": 96, "disk": 232, "gpu:0": 56})) == 0.25
+    assert tokens_per_second(found, bandwidths("328B/s", found)) == 1
+    assert tokens_per_second(found, bandwidths({"cpu": 96, "disk": "232B"}, found)) == 0.5
+    assert tokens_per_second(found, bandwidths({"cpu": 96, "disk": 232, "gpu:0": 56}, found)) == 0.25
     assert tokens_per_second(found, {}) is None
-    assert tokens_per_second((alone,), bandwidths(5)) is None
-    assert tokens_per_second((alone,), bandwidths({"cpu": 44, "disk": 3})) == 0.1
+    assert tokens_per_second((alone,), bandwidths(5, (alone,))) is None
+    assert tokens_per_second((alone,), bandwidths({"cpu": 44, "disk": 3}, (alone,))) == 0.1
     with pytest.raises(ArgumentError, match="names 'dsk', which holds nothing") as caught:
-        tokens_per_second(found, bandwidths({"dsk": 5}))
+        bandwidths({"dsk": 5}, found)
     assert "did you mean disk" in str(caught.value)
     with pytest.raises(ArgumentError, match=r"bandwidth\['cpu'\] is 0"):
-        bandwidths({"cpu": 0})
+        bandwidths({"cpu": 0}, found)
 
 
 def test_a_report_tells_the_map(toy):
     asked = {"model.embed": 0, "model.layers.0": "cpu", "": "disk"}
     placement = place(toy, Machine(9), asked, block_of=BLOCKS)
-    lines = str(report(toy, placement, bandwidth=bandwidths({"cpu": 96, "disk": 232}))).splitlines()
+    lines = str(report(toy, placement, bandwidth={"cpu": 96, "disk": 232})).splitlines()
     assert [line.split() for line in lines[-5:]] == [
         ["place", "number", "bytes", "modules"],
         ["gpu:0", "1", "112", "B", "stays", "model.embed"],

@@ -112,7 +112,9 @@ def plan(
     given, rest = parse_arguments(arguments)
     with paused_collector():
         report = report_of(prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend))
-    return report if bandwidth is None else dataclasses.replace(report, bandwidth=bandwidths(bandwidth))
+    if bandwidth is not None:
+        report = dataclasses.replace(report, bandwidth=bandwidths(bandwidth, report.places))
+    return report
 
 
 @memory_told("to load the checkpoint")

@@ -56,19 +56,28 @@ def held(plan: LoadPlan, placement: Placement) -> tuple[Held, ...]:
     )
 
 
-def bandwidths(said: object) -> dict[str, int]:
+def bandwidths(said: object, places: tuple[Held, ...]) -> dict[str, int]:
     """Return place -> bytes a second, as a caller gave them; of one number, "" -> it, for all that moves.
 
     Args:
         said: Bytes or text such as "25GB"; or place -> one of these, where "cpu" is the host, "disk" the disk, and a device's
             name stands for its own memory.
+        places: What there is, from `held`.
 
     Raises:
-        ArgumentError: If a value is no number of bytes, or 0.
+        ArgumentError: If a value is no number of bytes, or 0, or stands for no place.
     """
+    known = {"cpu", "disk", *(one.place.name for one in places)}
     table: Mapping[Any, object] = said if isinstance(said, Mapping) else {"": said}
     found = {}
     for place, value in table.items():
+        if place != "" and str(place) not in known:
+            raise ArgumentError(
+                f"bandwidth= names {place!r}, which holds nothing",
+                expected=f"some of: {', '.join(sorted(known))}",
+                hint=nearest(str(place), known)
+                or 'name places of the device map, or give one number as "25GB"',
+            )
         text = value.removesuffix("/s") if isinstance(value, str) else value
         what = f"bandwidth[{place!r}]" if place != "" else "bandwidth"
         found[str(place)] = bytes_of(text, what=what)
@@ -83,17 +92,7 @@ def tokens_per_second(places: tuple[Held, ...], table: Mapping[str, int]) -> flo
     Args:
         places: From `held`.
         table: From `bandwidths`.
-
-    Raises:
-        ArgumentError: If the table names a place that is none.
     """
-    known = {"": "", "cpu": "", "disk": ""} | {one.place.name: "" for one in places}
-    for name in table.keys() - known.keys():
-        raise ArgumentError(
-            f"bandwidth= names {name!r}, which holds nothing",
-            expected=f"some of: {', '.join(filter(None, known))}",
-            hint=nearest(name, known) or 'name the places of the device map, or give one number as "25GB"',
-        )
     seconds = 0.0
     for one in places:
         names = [one.place.name, *(["cpu"] if one.place.is_host else []), *([""] if one.moves else [])]

@@ -60,8 +60,10 @@ def check_runs(placement: Placement, backend: Backend) -> None:
         PlacementError: If a device is one of another machine's, or the backend runs no model that is spread.
     """
     for one in placement.places:
-        if one.device is not None and one.device.is_abstract:
-            raise unknown_device(one.name, backend.devices(), where="max_memory=")
+        if one.device is not None and one.device.is_abstract and one.name.isdigit():
+            raise unknown_device(int(one.name), backend.devices(), where="max_memory=")
+        if one.device is not None:
+            with_values(one.device)
     if not backend.capabilities.spreads and (len(placement.places) > 1 or DISK in placement.places):
         raise PlacementError(
             "the model would be spread over several places, which is planned but not there yet",

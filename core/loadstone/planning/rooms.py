@@ -146,7 +146,7 @@ def _rank(key: object) -> tuple[int, int]:
 
 def _device(backend: Backend, key: object, max_memory: Mapping[Any, object], budget: int) -> Device:
     """Return the device of a key; a number beyond those that are here stands for a device of another machine."""
-    if not isinstance(key, int):
+    if not isinstance(key, int) or isinstance(key, bool) or key < 0:
         try:
             return backend.device(key)
         except PlacementError:
