@@ -64,7 +64,7 @@ def from_pretrained(
         PluginError: If the scheme or the format is a plugin's, and that is not there or fails.
         CheckpointError: If the files are damaged, or an adapter lies beside them.
         MatchError: If tensors and parameters do not fit together.
-        PlacementError: If no device can hold the model.
+        PlacementError: If a device is not there, budgets or a device map do not fit the model, or would spread it.
         ChangedFileError: If a file changes while it is read, or the checkpoint is saved anew while it is loaded.
         BackendError: If the framework is missing.
         OutOfMemoryError: If there is less memory than the model needs.

@@ -160,7 +160,7 @@ def spread(
     """
     refuse_too_large(units, [room for room in (*devices, *offload) if room.name != "disk"])
     ends = [0, *itertools.accumulate(unit.nbytes for unit in units)]
-    cuts = _within(ends, [room.budget for room in devices], strategy)
+    cuts = _within(ends, _limits(ends, devices), strategy)
     rooms = list(devices)
     if cuts is None:
         rooms += offload
@@ -173,9 +173,8 @@ def spread(
     return compact(places)
 
 
-def _within(ends: Sequence[int], budgets: Sequence[int | None], strategy: str) -> list[int] | None:
+def _within(ends: Sequence[int], limits: Sequence[int], strategy: str) -> list[int] | None:
     """Return where each device's run of units ends, if the devices hold them all."""
-    limits = [ends[-1] if budget is None else min(budget, ends[-1]) for budget in budgets]
     alone = next((i for i, limit in enumerate(limits) if limit >= ends[-1]), None)
     if strategy == "auto" and alone is not None:
         return [0] * alone + [len(ends) - 1] * (len(limits) - alone)
@@ -221,7 +220,7 @@ def _balanced(ends: Sequence[int], limits: Sequence[int], start: int) -> list[in
     for left, limit, earliest in zip(
         range(len(limits), 0, -1), limits, _starts(ends, limits)[1:], strict=True
     ):
-        latest = bisect.bisect_right(ends, ends[start] + limit) - 1
+        (latest,) = _filled(ends, [limit], start)
         wanted = ends[start] + (ends[-1] - ends[start]) // left
         at = bisect.bisect_left(ends, wanted)
         nearest = at - 1 if at and wanted - ends[at - 1] <= ends[at] - wanted else at
