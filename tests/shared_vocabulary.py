@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from loadstone.architectures import Architecture, Head, Tie
-from loadstone.architectures.registry import built_in
+from loadstone.architectures.registry import registered
 from loadstone.config import Config
 
 VOCABULARY, CHANNELS = 19, 6
@@ -57,7 +57,7 @@ TRIO = Architecture(
 
 def offer(monkeypatch: Any) -> None:
     """Let loadstone know the architecture for the time of a test."""
-    monkeypatch.setitem(built_in(), TRIO.model_type, TRIO)
+    monkeypatch.setitem(registered, TRIO.model_type, TRIO)
 
 
 def check_resizing(model: Any, backend: Any, folder: Any, rows: int, tied: bool) -> None:

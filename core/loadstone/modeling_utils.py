@@ -19,7 +19,12 @@ class IncompatibleKeys(NamedTuple):
 
 
 def load_sharded_checkpoint(
-    model: Model, folder: Name, strict: bool = True, prefer_safe: bool = True
+    model: Model,
+    folder: Name,
+    strict: bool = True,
+    prefer_safe: bool = True,
+    *,
+    weights_format: str | None = None,
 ) -> IncompatibleKeys:
     """Load a checkpoint into a model that exists, in place; its dtype and device stay.
 
@@ -28,6 +33,7 @@ def load_sharded_checkpoint(
         folder: Holds the weights in one file, or in shards with their index.
         strict: Raise where a parameter has no tensor or a tensor no parameter; else leave such parameters as they are.
         prefer_safe: False would prefer pickles, which are not read yet.
+        weights_format: As in `from_pretrained`.
 
     Returns:
         The keys that were missing and unexpected.
@@ -38,6 +44,10 @@ def load_sharded_checkpoint(
         ArgumentError: If pickles are preferred.
     """
     missing, unexpected = load_into(
-        model, folder, strict=strict, use_safetensors=None if prefer_safe else False
+        model,
+        folder,
+        strict=strict,
+        use_safetensors=None if prefer_safe else False,
+        weights_format=weights_format,
     )
     return IncompatibleKeys(missing, unexpected)

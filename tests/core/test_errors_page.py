@@ -450,6 +450,11 @@ CASES = [
     ),
     Case("A pickle asked for", Place.llama, 'AutoModel.from_pretrained("llama", use_safetensors=False)'),
     Case(
+        "A format that nobody brings",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", weights_format="safetensor")',
+    ),
+    Case(
         "An attention that is not there",
         Place.llama,
         'AutoModel.from_pretrained("llama", attn_implementation="flash_attention_2")',

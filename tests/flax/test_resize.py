@@ -9,9 +9,10 @@ from flax import nnx
 
 from loadstone.backend import get_backend
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_flax.layers import Embedding, Linear
 from loadstone_flax.modeling import PreTrainedModel
-from tests.shared_vocabulary import TrioConfig, check_resizing, offer
+from tests.shared_vocabulary import TRIO, TrioConfig, check_resizing, offer
 
 
 class Stack(nnx.Module):
@@ -30,6 +31,9 @@ class FlaxTrioForCausalLM(PreTrainedModel):
         self.shared = Embedding(self.spec.vocab_size, self.spec.hidden_size)
         self.encoder, self.decoder = Stack(self.spec), Stack(self.spec)
         self.lm_head = Linear(self.spec.hidden_size, self.spec.vocab_size)
+
+
+add_classes(globals(), [TRIO], prefix="Flax")
 
 
 @pytest.mark.parametrize("tied", [True, False])

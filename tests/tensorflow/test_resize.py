@@ -8,9 +8,10 @@ import pytest
 
 from loadstone.backend import get_backend
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_tensorflow.layers import Embedding, Layer, Linear
 from loadstone_tensorflow.modeling import PreTrainedModel
-from tests.shared_vocabulary import TrioConfig, check_resizing, offer
+from tests.shared_vocabulary import TRIO, TrioConfig, check_resizing, offer
 
 
 class Stack(Layer):
@@ -29,6 +30,9 @@ class TFTrioForCausalLM(PreTrainedModel):
         self.shared = Embedding(self.spec.vocab_size, self.spec.hidden_size)
         self.encoder, self.decoder = Stack(self.spec), Stack(self.spec)
         self.lm_head = Linear(self.spec.hidden_size, self.spec.vocab_size)
+
+
+add_classes(globals(), [TRIO], prefix="TF")
 
 
 @pytest.mark.parametrize("tied", [True, False])

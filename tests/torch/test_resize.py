@@ -14,9 +14,10 @@ from loadstone import AutoConfig, LlamaConfig, LlamaForCausalLM, ViTModel
 from loadstone.backend import get_backend
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
+from loadstone.model.classes import add_classes
 from loadstone_torch.layers import Embedding, Linear
 from loadstone_torch.modeling import PreTrainedModel
-from tests.shared_vocabulary import CHANNELS, VOCABULARY, TrioConfig, check_resizing, offer
+from tests.shared_vocabulary import CHANNELS, TRIO, VOCABULARY, TrioConfig, check_resizing, offer
 from tests.torch.tiny import IDS, LLAMA, model_of
 
 
@@ -36,6 +37,9 @@ class TrioForCausalLM(PreTrainedModel):
         self.shared = Embedding(self.spec.vocab_size, self.spec.hidden_size)
         self.encoder, self.decoder = Stack(self.spec), Stack(self.spec)
         self.lm_head = Linear(self.spec.hidden_size, self.spec.vocab_size)
+
+
+add_classes(globals(), [TRIO])
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -9,8 +9,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from loadstone.architectures.distilbert import DistilBertSpec
+from loadstone.architectures.distilbert import ARCHITECTURES, DistilBertSpec
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone.model.outputs import ModelOutput
 from loadstone_torch.heads import (
     ForMaskedLM,
@@ -211,3 +212,6 @@ class DistilBertForMultipleChoice(ForMultipleChoice):
     def pooled(self, base: ModelOutput) -> Tensor:
         """relu(pre_classifier(first token)), (B, C)."""
         return F.relu(self.pre_classifier(base.last_hidden_state[:, 0]))
+
+
+add_classes(globals(), ARCHITECTURES)

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from loadstone.architectures.vit import ViTSpec
+from loadstone.architectures.vit import ARCHITECTURES, ViTSpec
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
+from loadstone.model.classes import add_classes
 from loadstone.model.outputs import ModelOutput
 from loadstone_torch.heads import ForImageClassification, Output
 from loadstone_torch.layers import (
@@ -252,3 +253,6 @@ class ViTForImageClassification(ForImageClassification):
         """The class token, classified: (B, L)."""
         logits: Tensor = self.classifier(base.last_hidden_state[:, 0])
         return logits
+
+
+add_classes(globals(), ARCHITECTURES)

@@ -1,6 +1,6 @@
 """The contract between core and a backend, and the lookup of a backend by name."""
 
-from loadstone.backend.contract import Backend, get_backend, host_memory, models_modules
+from loadstone.backend.contract import Backend, get_backend, host_memory
 from loadstone.backend.model import Model
 from loadstone.backend.placement import STRATEGIES, Place, Placement, unknown_device
 from loadstone.backend.records import Capabilities, Device, Parameter
@@ -16,6 +16,5 @@ __all__ = [
     "Placement",
     "get_backend",
     "host_memory",
-    "models_modules",
     "unknown_device",
 ]

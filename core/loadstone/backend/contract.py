@@ -7,7 +7,6 @@ on a backend's name. A model is opaque to core: it is handed from one method to 
 from __future__ import annotations
 
 import abc
-import contextlib
 import functools
 import importlib
 import os
@@ -16,7 +15,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone import plugins
+from loadstone.backend.model import bind, is_bound
 from loadstone.backend.records import Capabilities, Device, Parameter
+from loadstone.backend.registered import is_registered, registered_class
 from loadstone.dtypes import canonical
 from loadstone.errors import (
     ArchitectureError,
@@ -226,8 +227,10 @@ class Backend(abc.ABC):
         """Return the class of one head of an architecture.
 
         Raises:
-            ArchitectureError: If this backend has no such class.
+            ArchitectureError: If this backend has no such class, or it is another architecture's.
         """
+        if (own := registered_class(architecture, head, self.name)) is not None:
+            return own
         record = plugins.backend_record(self.asked)
         module_name = models_module(architecture, record)
         try:
@@ -238,16 +241,24 @@ class Backend(abc.ABC):
             raise ArchitectureError(
                 f"{record.title} has no models of the family {architecture.family!r} yet",
                 expected=f"a module {module_name}",
-                hint="load it with another backend; docs/support.md lists what each has",
+                hint=self._hint(architecture, head),
             ) from error
         found = getattr(module, self.class_name(head), None)
         if found is None:
             raise ArchitectureError(
                 f"{record.title} has no class {self.class_name(head)} yet",
                 where=module_name,
-                hint="load it with another backend; docs/support.md lists what each has",
+                hint=self._hint(architecture, head),
             )
+        if not is_bound(found):  # its module leaves that to its place and its name
+            bind(found, architecture, head)
         return found  # type: ignore[no-any-return]
+
+    def _hint(self, architecture: Architecture, head: Head) -> str:
+        """Return what to do where this backend has no class of a head."""
+        if is_registered(architecture):
+            return f"register it: loadstone.register(the architecture, {{{self.name!r}: {self.class_name(head)}}})"
+        return "load it with another backend; docs/support.md lists what each has"
 
     def class_name(self, head: Head) -> str:
         """Return the name of a head's class in this backend, with its prefix."""
@@ -258,23 +269,6 @@ CONTRACT = frozenset(
     name for name in vars(Backend) if not name.startswith("_") and callable(vars(Backend)[name])
 )
 """Names of the contract's methods."""
-
-
-def models_modules(architecture: Architecture, backend: str) -> list[str]:
-    """Return the modules that may hold an architecture's classes in a backend: one for each distribution that claims it.
-
-    Args:
-        architecture: It.
-        backend: "torch", ..., or "torch@distribution".
-    """
-    name, _, owner = backend.partition("@")
-    found = []
-    for claim in plugins.claims_of("backend").get(name, []):
-        if owner in ("", claim.owner):
-            with contextlib.suppress(PluginError):
-                record = plugins.backend_record(f"{name}@{claim.owner}")
-                found.append(models_module(architecture, record))
-    return list(dict.fromkeys(found))
 
 
 def models_module(architecture: Architecture, record: BackendRecord) -> str:

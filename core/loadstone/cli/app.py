@@ -31,6 +31,9 @@ Checkpoint = Annotated[
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a repository.")]
 Subfolder = Annotated[str, typer.Option(help="The folder below it that holds the checkpoint.")]
 Variant = Annotated[str | None, typer.Option(help='Part of the names of the weights, "fp16" say.')]
+WeightsFormat = Annotated[
+    str | None, typer.Option(help='The format of the weights by name, or "name@distribution".')
+]
 CacheDir = Annotated[Path | None, typer.Option(help="Where downloads are kept.")]
 LocalOnly = Annotated[bool, typer.Option("--local-files-only", help="Use the download cache alone.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
@@ -110,6 +113,7 @@ def inspect(
     revision: Revision = None,
     subfolder: Subfolder = "",
     variant: Variant = None,
+    weights_format: WeightsFormat = None,
     cache_dir: CacheDir = None,
     local_files_only: LocalOnly = False,
     as_json: Json = False,
@@ -125,6 +129,7 @@ def inspect(
         checkpoint,
         verify=verify,
         variant=variant,
+        weights_format=weights_format,
         revision=revision,
         subfolder=subfolder,
         cache_dir=cache_dir,
@@ -173,6 +178,7 @@ def plan(
     revision: Revision = None,
     subfolder: Subfolder = "",
     variant: Variant = None,
+    weights_format: WeightsFormat = None,
     cache_dir: CacheDir = None,
     local_files_only: LocalOnly = False,
     as_json: Json = False,
@@ -198,6 +204,7 @@ def plan(
         revision=revision,
         subfolder=subfolder,
         variant=variant,
+        weights_format=weights_format,
         cache_dir=cache_dir,
         local_files_only=local_files_only,
     )

@@ -12,7 +12,8 @@ from loadstone.backend.seeds import choose_seed
 from loadstone.config import Config
 from loadstone.dtypes import nbytes
 from loadstone.errors import ArgumentError, human_bytes, memory_told, nearest, out_of_memory
-from loadstone.load.arguments import MakeArguments, told
+from loadstone.keywords import told
+from loadstone.load.arguments import MakeArguments
 from loadstone.load.fresh import draw
 from loadstone.load.proof import Witness
 from loadstone.load.target import Target, choose_target

@@ -105,7 +105,7 @@ def _decide(
         config.update(fields)
         config.name_or_path = str(snapshot.location)
 
-        index = open_checkpoint(snapshot, variant=given.variant, use_safetensors=given.use_safetensors)
+        index = open_checkpoint(snapshot, **given.weights())
         adapter = adapter_beside(snapshot.files, where=snapshot.location)
         if adapter is not None and not given.ignore_adapter:
             raise adapter
@@ -182,9 +182,7 @@ def _config(snapshot: Snapshot, given: LoadArguments, asked: Asked) -> tuple[Con
     """Return the configuration to load with, and what is to be told of it."""
     if given.config is None:
         if not snapshot.has(CONFIG_NAME):
-            find_weights(
-                snapshot, variant=given.variant, use_safetensors=given.use_safetensors
-            )  # where there are none either, its error says more
+            find_weights(snapshot, **given.weights())  # where there are none either, its error says more
         return read_config(snapshot, asked)
     if not isinstance(given.config, Config):
         return read_config(settle(resolve(given.config, **given.source())), asked)

@@ -98,14 +98,14 @@ def _settled(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path]
     if all(name in known for name in prepared.index.files):
         return {name: known[name] for name in prepared.index.files}
     identities = {name: identity(path) for name, path in paths.items()}
-    fetched = open_checkpoint(prepared.snapshot, variant=given.variant, use_safetensors=given.use_safetensors)
+    fetched = open_checkpoint(prepared.snapshot, **given.weights())
     if fetched != prepared.index:
         raise ChangedFileError(
             "the fetched files are not those whose headers were read",
             where=prepared.snapshot.location,
             hint="load again with force_download=True",
         )
-    check_files(prepared.snapshot, paths.values(), variant=given.variant)
+    check_files(prepared.snapshot, paths.values(), variant=given.variant, weights_format=given.weights_format)
     return identities
 
 

@@ -12,7 +12,8 @@ from loadstone.backend import Model, Parameter, Placement, get_backend
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.config import Config
 from loadstone.errors import logger_of, memory_told
-from loadstone.load.arguments import LoadArguments, parse_arguments, told
+from loadstone.keywords import told
+from loadstone.load.arguments import LoadArguments, parse_arguments
 from loadstone.load.collector import paused_collector
 from loadstone.load.decide import Prepared, prepare, report_of
 from loadstone.load.install import fill, read_parameters
@@ -119,7 +120,12 @@ def plan(
 
 @memory_told("to load the checkpoint")
 def load_into(
-    model: Model, folder: Name, *, strict: bool, use_safetensors: bool | None = None
+    model: Model,
+    folder: Name,
+    *,
+    strict: bool,
+    use_safetensors: bool | None = None,
+    weights_format: str | None = None,
 ) -> tuple[list[str], list[str]]:
     """Load a checkpoint into a model that exists; its parameters keep their dtype and device.
 
@@ -128,6 +134,7 @@ def load_into(
         folder: The checkpoint; it needs no config.json.
         strict: Every parameter must have a tensor and every tensor a parameter.
         use_safetensors: As in `from_pretrained`.
+        weights_format: As in `from_pretrained`.
 
     Returns:
         Parameters that have no tensor and kept their values, and stored tensors that no parameter takes.
@@ -138,10 +145,10 @@ def load_into(
         ChangedFileError: If a file changes while it is read.
         PlacementError: If the model lies where nothing has values.
     """
+    given, _ = parse_arguments({"use_safetensors": use_safetensors, "weights_format": weights_format})
     watched = watch(resolve(folder))
     with watched.unchanged(None):
-        prepared = _prepared_into(model, watched, strict=strict, use_safetensors=use_safetensors)
-        given, _ = parse_arguments({"use_safetensors": use_safetensors})
+        prepared = _prepared_into(model, watched, given, strict=strict)
         plan, backend = prepared.plan, prepared.target.backend
         parameters = backend.parameters(model)
         witness = Witness(backend, prepared.placement, plan.assignments)
@@ -154,11 +161,11 @@ def load_into(
     return missing, [stored.name for stored in plan.stored_in_state("unused")]
 
 
-def _prepared_into(model: Model, watched: Watched, *, strict: bool, use_safetensors: bool | None) -> Prepared:
+def _prepared_into(model: Model, watched: Watched, given: LoadArguments, *, strict: bool) -> Prepared:
     """Decide which tensors a model that exists takes from a checkpoint."""
     backend = get_backend(model.backend_name)
     architecture, head = model.architecture_and_head()
-    index = open_checkpoint(watched.snapshot, use_safetensors=use_safetensors)
+    index = open_checkpoint(watched.snapshot, **given.weights())
     policy = DTypePolicy(build="float32", keeps="model", float32=(), origin="model")
     parameters = backend.parameters(model)
     plan = match(

@@ -65,7 +65,7 @@ class Traffic:
     mapped: int = 0
 
 
-class _Target:
+class _Destination:
     """A tensor under way, and its memory."""
 
     def __init__(self, request: Request) -> None:
@@ -92,7 +92,7 @@ class _Block:
     """A part of a tensor, and where its bytes lie.
 
     Attributes:
-        target: The tensor.
+        destination: The tensor.
         info: The source.
         part: Which numbers of the source, and where they go.
         place: Offset in the file and number of bytes, where they lie in one piece; else None.
@@ -101,7 +101,7 @@ class _Block:
         last: No other part of the tensor comes after it.
     """
 
-    target: _Target
+    destination: _Destination
     info: TensorInfo
     part: Part | None
     place: tuple[int, int] | None
@@ -111,7 +111,7 @@ class _Block:
     @property
     def casts(self) -> bool:
         """Whether its numbers change on the way."""
-        return self.target.request.dtype != self.info.dtype
+        return self.destination.request.dtype != self.info.dtype
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -268,35 +268,35 @@ def _finish(done: tuple[Future[int], Sequence[_Piece]], traffic: Traffic) -> Ite
     traffic.read += future.result()
     for piece in job:
         if piece.last:
-            target = piece.block.target
-            yield _host(target.request, target.data, mapped=False)
+            destination = piece.block.destination
+            yield _host(destination.request, destination.data, mapped=False)
 
 
 def _blocks(requests: Sequence[Request]) -> deque[_Block]:
     """Return the parts of all tensors, in file order."""
-    found = [block for request in requests for block in _blocks_of(_Target(request))]
+    found = [block for request in requests for block in _blocks_of(_Destination(request))]
     files = {
         name: position for position, name in enumerate(dict.fromkeys(block.info.file for block in found))
     }
     found.sort(
         key=lambda block: (files[block.info.file], block.place[0] if block.place else block.info.offset)
     )
-    for block in {block.target: block for block in found}.values():
+    for block in {block.destination: block for block in found}.values():
         block.last = True
     return deque(found)
 
 
-def _blocks_of(target: _Target) -> Iterator[_Block]:
-    recipe, shape = target.request.recipe, target.request.shape
+def _blocks_of(destination: _Destination) -> Iterator[_Block]:
+    recipe, shape = destination.request.recipe, destination.request.shape
     whole = recipe.whole
     if whole is not None:
-        yield _Block(target, whole, None, (whole.offset, whole.nbytes), 0)
+        yield _Block(destination, whole, None, (whole.offset, whole.nbytes), 0)
         return
     for part in recipe.parts:
         info = recipe.sources[part.source]
         goes = tuple((at, at + size) for at, size in zip(part.at, part.extent, strict=True))
         into = contiguous(shape, goes, DTYPES[recipe.dtype].bits) if part.in_order else None
-        yield _Block(target, info, part, _place(info, part), None if into is None else into[0])
+        yield _Block(destination, info, part, _place(info, part), None if into is None else into[0])
 
 
 def _jobs(requests: Sequence[Request]) -> Iterator[list[_Piece]]:
@@ -346,14 +346,14 @@ def _run(files: OpenFiles, job: Sequence[_Piece], staging: threading.local) -> i
         return _run_runs(files, first, first.runs, staging)
     buffers, size = [], 0
     for piece in job:
-        target = _slice(piece)
-        populate(target)
-        buffers.append(_staged(staging, size, piece.size) if piece.block.casts else target)
+        destination = _slice(piece)
+        populate(destination)
+        buffers.append(_staged(staging, size, piece.size) if piece.block.casts else destination)
         size += piece.size
     _fill(files, first.block.info.file, first.offset, buffers)
     for piece, buffer in zip(job, buffers, strict=True):
         if piece.block.casts:
-            cast(buffer, piece.block.info.dtype, _slice(piece), piece.block.target.request.dtype)
+            cast(buffer, piece.block.info.dtype, _slice(piece), piece.block.destination.request.dtype)
     return size
 
 
@@ -372,7 +372,7 @@ def _run_runs(files: OpenFiles, piece: _Piece, found: Runs, staging: threading.l
             _fill(files, file, piece.offset + number * found.stride, [buffer[start : start + found.length]])
     rows = np.lib.stride_tricks.as_strided(buffer, (found.count, found.length), (stride, 1), writeable=False)
     within: Any = (*found.within, ...)
-    into = region(block.target.array(), part)[within]
+    into = region(block.destination.array(), part)[within]
     numbers = np.ascontiguousarray(rows).reshape(-1).view(to_numpy(block.info.dtype)).reshape(into.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         into[...] = numbers
@@ -389,13 +389,13 @@ def _staged(staging: threading.local, start: int, size: int) -> Bytes:
 
 def _slice(piece: _Piece) -> Bytes:
     """Return the part of the tensor's memory that a piece fills."""
-    block, dtype = piece.block, piece.block.target.request.dtype
+    block, dtype = piece.block, piece.block.destination.request.dtype
     assert block.place is not None and block.into is not None
     start, size = piece.offset - block.place[0], piece.size
     if dtype != block.info.dtype:
         wide, narrow = DTYPES[dtype].itemsize, DTYPES[block.info.dtype].itemsize
         start, size = start * wide // narrow, size * wide // narrow
-    return block.target.data[block.into + start : block.into + start + size]
+    return block.destination.data[block.into + start : block.into + start + size]
 
 
 def _fill(files: OpenFiles, file: str, offset: int, buffers: Sequence[Bytes]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from loadstone.errors import CheckpointError, NoWeightsError
+from loadstone.errors import ArgumentError, CheckpointError, NoWeightsError
 from loadstone.source.snapshot import summary
 
 _SAVE_AGAIN = "open them with transformers and write them as safetensors with its save_pretrained"
@@ -91,6 +91,35 @@ def no_weights(
         expected=" or ".join(wanted),
         found=summary(files),
         hint="check the path or id; `subfolder=` if the weights lie deeper",
+    )
+
+
+def none_of_format(
+    name: str, files: Collection[str], wanted: Sequence[str], *, where: object
+) -> NoWeightsError:
+    """Make the error for a checkpoint without weights of the format that the caller asked for by name.
+
+    Args:
+        name: The format, as it was asked for.
+        files: Names of all files of the checkpoint.
+        wanted: Names that were looked for.
+        where: The folder or repository.
+    """
+    return NoWeightsError(
+        f"there are no weights of the format {name!r} here",
+        where=where,
+        expected=" or ".join(wanted) or "a variant that the format has",
+        found=summary(files),
+        hint="leave weights_format out, or check the path or id",
+    )
+
+
+def no_pickles() -> ArgumentError:
+    """Make the error for a caller who asks for a pickle."""
+    return ArgumentError(
+        "use_safetensors=False asks for a pickle, which is not read yet",
+        expected="use_safetensors=True or None",
+        hint="leave it out; transformers' save_pretrained turns a .bin into safetensors",
     )
 
 

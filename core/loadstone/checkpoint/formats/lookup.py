@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from loadstone import plugins
 from loadstone.checkpoint.formats.format import Format
@@ -29,6 +30,42 @@ def formats(*, ours_alone: bool = False) -> Iterator[tuple[plugins.Claim, Format
             logger.warning("passed over: %s", error)
             continue
         yield claim, made
+
+
+def format_named(name: str) -> tuple[plugins.Claim, Format]:
+    """Return who brings a format and the format.
+
+    Args:
+        name: "safetensors", or "toy@distribution" to choose between two claims.
+
+    Raises:
+        PluginError: If no plugin claims the name, two do, or the one that does is broken.
+    """
+    claim, record = plugins.format_record(name)
+    return claim, format_of(claim, record)
+
+
+def refuse_contested(files: Container[str], variant: str | None) -> None:
+    """Refuse files that two plugins of one format's name would read: the caller chooses.
+
+    Args:
+        files: Names of all files of a checkpoint in which no other format has weights.
+        variant: Part of the weights' names.
+
+    Raises:
+        PluginError: If there is such a format; it names all its claimants.
+    """
+    for name, askings in plugins.contested_formats():
+        for asked in askings:
+            with contextlib.suppress(PluginError):
+                claim, format = format_named(asked)
+                with plugins.answerable(claim, "fails to name its files"):
+                    entries = format.weight_names(variant)
+                if any(entry in files for entry in entries):
+                    break
+        else:
+            continue
+        plugins.format_record(name)  # whose error names both
 
 
 def format_of(claim: plugins.Claim, record: FormatRecord) -> Format:
