@@ -11,10 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from loadstone.backend import Backend, Capabilities, Device, Parameter, Placement, host_memory, must_fit
+from loadstone.backend import (
+    Backend,
+    Capabilities,
+    Device,
+    Parameter,
+    Placement,
+    host_memory,
+    must_fit,
+    unknown_device,
+)
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
-from loadstone.errors import ArgumentError, BackendError, PlacementError
+from loadstone.errors import ArgumentError, BackendError
 from loadstone.read.tensor import HostTensor
 from loadstone_flax.layers import named_parameters, submodule, without_memory
 from loadstone_flax.modeling import PreTrainedModel
@@ -54,8 +63,7 @@ class FlaxBackend(Backend):
             return _described(_default_device())
         wanted = _name(requested) if isinstance(requested, jax.Device) else str(requested)
         if wanted not in _spellings():
-            names = ", ".join(device.name for device in self.devices())
-            raise PlacementError(f"there is no device {requested!r} here", expected=f"one of: {names}")
+            raise unknown_device(requested, self.devices())
         return _described(_spellings()[wanted])
 
     def build(

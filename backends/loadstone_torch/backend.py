@@ -9,7 +9,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from loadstone.backend import Backend, Capabilities, Device, Parameter, Placement, host_memory, must_fit
+from loadstone.backend import (
+    STRATEGIES,
+    Backend,
+    Capabilities,
+    Device,
+    Parameter,
+    Placement,
+    host_memory,
+    must_fit,
+    unknown_device,
+)
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, BackendError, PlacementError, nearest
@@ -50,7 +60,7 @@ class TorchBackend(Backend):
             raise PlacementError(
                 f"PyTorch knows no device {requested!r}",
                 expected='e.g. "cpu", "cuda", "cuda:1" or a torch.device',
-                hint=nearest(str(requested), ("cpu", "cuda", "auto"))
+                hint=nearest(str(requested), ("cpu", "cuda", "disk", *STRATEGIES))
                 or "name a device, or leave device_map out",
             ) from error
         if wanted.type == "meta":
@@ -58,11 +68,7 @@ class TorchBackend(Backend):
         name = "cuda:0" if wanted == torch.device("cuda") else str(wanted)
         known = {device.name: device for device in self.devices()}
         if name not in known:
-            raise PlacementError(
-                f"there is no device {name!r} here",
-                expected=f"one of: {', '.join(known)}",
-                hint='name one of these, or device_map="auto" for the first with room',
-            )
+            raise unknown_device(name, tuple(known.values()))
         return known[name]
 
     def build(

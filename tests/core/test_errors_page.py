@@ -405,7 +405,7 @@ CASES = [
     Case(
         "A model over several devices",
         Place.llama,
-        'AutoModel.from_pretrained("llama", device_map={"model.layers.0": "cpu", "lm_head": "disk"})',
+        'AutoModel.from_pretrained("llama", device_map={"layers": "cpu", "": "disk"})',
     ),
     Case(
         "A device map that leaves parameters out",
@@ -415,7 +415,32 @@ CASES = [
     Case(
         "An argument that is not there yet",
         Place.llama,
-        'AutoModel.from_pretrained("llama", max_memory={0: "10GB"})',
+        'AutoModel.from_pretrained("llama", offload_folder="folder")',
+    ),
+    Case(
+        "A device map that takes a block apart",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", device_map={"": "cpu", "layers.0.mlp": "disk"})',
+    ),
+    Case(
+        "Budgets smaller than a block",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", max_memory={0: "1kB", "cpu": "100B"})',
+    ),
+    Case(
+        "Budgets that need the disk, and may not have it",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", max_memory={"cpu": "3kB", "disk": 0})',
+    ),
+    Case(
+        "A budget for a device of another machine",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", max_memory={7: "1GB"})',
+    ),
+    Case(
+        "A budget that is no size",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", max_memory={0: "10Gb"})',
     ),
     Case("Quantising asked for", Place.llama, 'AutoModel.from_pretrained("llama", load_in_4bit=True)'),
     Case(

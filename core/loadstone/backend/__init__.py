@@ -2,10 +2,11 @@
 
 from loadstone.backend.contract import Backend, get_backend, host_memory, must_fit
 from loadstone.backend.model import Model
-from loadstone.backend.placement import Place, Placement
+from loadstone.backend.placement import STRATEGIES, Place, Placement, unknown_device
 from loadstone.backend.records import Capabilities, Device, Parameter
 
 __all__ = [
+    "STRATEGIES",
     "Backend",
     "Capabilities",
     "Device",
@@ -16,4 +17,5 @@ __all__ = [
     "get_backend",
     "host_memory",
     "must_fit",
+    "unknown_device",
 ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Known to transformers' users; what they ask for is always so, or has no meaning here.
 ACCEPTED = frozenset({"low_cpu_mem_usage", "from_pt", "weights_only", "resume_download"})
 # Known to transformers' users and not built yet.
-NOT_YET = frozenset({"max_memory", "offload_folder", "offload_buffers", "tp_plan", "quantization_config"})
+NOT_YET = frozenset({"offload_folder", "offload_buffers", "tp_plan", "quantization_config"})
 NOT_YET |= {"from_tf", "from_flax", "gguf_file", "state_dict", "proxies"}
 # Known to transformers' users under these names; what to do in their place.
 ELSEWHERE = {
@@ -41,7 +41,11 @@ class LoadArguments(ConfigArguments):
         use_safetensors: True takes no other format; pickles are not read yet.
         weights_format: The format to read by its name, "gguf" say, where several lie there; "gguf@distribution" where two plugins
             bring it. None: the first that is there, loadstone's own before others.
-        device_map: None (the default device), "auto", a device, or module -> device where all are one.
+        device_map: None (the default device), "auto" (the first device that holds the model, else all of them evenly),
+            "balanced", "balanced_low_0" (the first device as empty as may be), "sequential", a device, its number, "disk", or
+            module -> one of these; so far `plan` alone tells of more than one.
+        max_memory: Device -> what it may hold at most, in bytes or as "10GiB"; the number n is the n-th accelerator, and what
+            none holds stays on disk. With it alone, `device_map` is "auto".
         key_mapping: Regular expressions, pattern -> replacement, applied to stored names.
         strict: True: any surplus tensor is an error; False: none is; None: one that only a wrong configuration explains is.
         read: "auto", "map" or "copy"; see docs/architecture.md.
@@ -58,6 +62,7 @@ class LoadArguments(ConfigArguments):
     use_safetensors: bool | None = None
     weights_format: str | None = None
     device_map: object = None
+    max_memory: Mapping[int | str, int | str] | None = None
     key_mapping: Mapping[str, str] | None = None
     strict: bool | None = None
     read: str = "auto"

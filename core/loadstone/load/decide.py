@@ -28,6 +28,7 @@ from loadstone.planning.match import left_over, match
 from loadstone.planning.place import place
 from loadstone.planning.records import LoadPlan
 from loadstone.planning.sizes import oversized, refuse_oversized
+from loadstone.planning.spread import block_finder
 from loadstone.source import Name, Snapshot, resolve
 
 
@@ -154,7 +155,13 @@ def _decide(
             ignore_mismatched_sizes=given.ignore_mismatched_sizes,
             before_arguments=before,
         )
-    placement = place(plan, target.backend, given.device_map)
+    placement = place(
+        plan,
+        target.backend,
+        given.device_map,
+        max_memory=given.max_memory,
+        block_of=block_finder(target.architecture.no_split, target.head.prefix),
+    )
     return Prepared(
         watched=watched,
         index=index,

@@ -16,6 +16,8 @@ from loadstone.load.install import Randomness, install
 from loadstone.load.report import LoadReport
 from loadstone.load.supply import FromFiles
 from loadstone.planning.fold import fold
+from loadstone.planning.held import bandwidths
+from loadstone.planning.place import check_runs
 from loadstone.planning.records import COUNTS_ANEW
 from loadstone.source import Name
 
@@ -55,7 +57,7 @@ def from_pretrained(
         PluginError: If the scheme or the format is a plugin's, and that is not there or fails.
         CheckpointError: If the files are damaged, or an adapter lies beside them.
         MatchError: If tensors and parameters do not fit together.
-        PlacementError: If no device can hold the model.
+        PlacementError: If a device is not there, budgets or a device map do not fit the model, or would spread it.
         ChangedFileError: If a file changes while it is read, or the checkpoint is saved anew while it is loaded.
         BackendError: If the framework is missing.
         OutOfMemoryError: If there is less memory than the model needs.
@@ -64,6 +66,7 @@ def from_pretrained(
     given, rest = parse_arguments(arguments)
     with paused_collector():
         prepared = prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend)
+        check_runs(prepared.placement, prepared.target.backend)
         model, report = fill(prepared, given)
     model.load_report = dataclasses.replace(report, seconds=time.perf_counter() - started)
     _warn(model.load_report)
@@ -78,6 +81,7 @@ def plan(
     task: str | None = None,
     model_class: type | str | None = None,
     backend: str | None = None,
+    bandwidth: Mapping[int | str, int | str] | int | str | None = None,
     **arguments: Any,
 ) -> LoadReport:
     """Tell what `from_pretrained` would do, from headers alone; no tensor is read or fetched.
@@ -87,6 +91,8 @@ def plan(
         task: As in `from_pretrained`.
         model_class: A class or its name; without it and `task`, the class that the configuration names.
         backend: As in `from_pretrained`.
+        bandwidth: Bytes a second, or text such as "25GB", at which parameters come to the device that computes; or place ->
+            one of these: {"cpu": "25GB", "disk": "3GB"}. The report then says how many tokens a second that allows at most.
         **arguments: As in `from_pretrained`, which also tells the errors.
 
     Example:
@@ -98,7 +104,10 @@ def plan(
     """
     given, rest = parse_arguments(arguments)
     with paused_collector():
-        return report_of(prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend))
+        report = report_of(prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend))
+    if bandwidth is not None:
+        report = dataclasses.replace(report, bandwidth=bandwidths(bandwidth, report.places))
+    return report
 
 
 def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
