@@ -27,7 +27,7 @@ def load_sharded_checkpoint(
         model: A model of any backend.
         folder: Holds the weights in one file, or in shards with their index.
         strict: Raise where a parameter has no tensor or a tensor no parameter; else leave such parameters as they are.
-        prefer_safe: False would prefer pickles, which are not read yet.
+        prefer_safe: False takes pickles (`pytorch_model.bin`) alone.
 
     Returns:
         The keys that were missing and unexpected.
@@ -35,7 +35,6 @@ def load_sharded_checkpoint(
     Raises:
         MatchError: If `strict` and something does not fit, or a shape differs.
         CheckpointError: If the files are damaged.
-        ArgumentError: If pickles are preferred.
     """
     missing, unexpected = load_into(
         model, folder, strict=strict, use_safetensors=None if prefer_safe else False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,7 @@ class TensorInfo:
         file: Name of its file in the snapshot.
         offset: Bytes from the start of the file to its first byte.
         nbytes: Its size in bytes.
+        strides: For each axis, how many numbers lie from one to the next, where they do not lie row by row; else None.
     """
 
     name: str
@@ -25,11 +27,58 @@ class TensorInfo:
     file: str
     offset: int
     nbytes: int
+    strides: tuple[int, ...] | None = None
 
     @property
     def end(self) -> int:
         """Bytes from the start of the file to the first byte after it."""
-        return self.offset + self.nbytes
+        if self.strides is None:
+            return self.offset + self.nbytes
+        return self.offset + strided_span(self.shape, self.strides) * self.nbytes // math.prod(self.shape)
+
+
+def strided_span(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """Return how many numbers lie from a tensor's first one to its last, both included; 0 where it has none."""
+    if 0 in shape:
+        return 0
+    return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+
+
+def row_by_row(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Return whether a tensor's numbers lie one after the other, the last axis first.
+
+    Example:
+        >>> row_by_row((2, 3), (3, 1)), row_by_row((2, 3), (1, 2))
+        (True, False)
+    """
+    if 0 in shape:
+        return True
+    expected = 1
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def expanded(shape: Sequence[int], strides: Sequence[int]) -> int | None:
+    """Return how often each stored number stands in a tensor; None where its rows lie over one another.
+
+    Example:
+        >>> expanded((2, 3), (1, 2)), expanded((5, 3), (0, 1)), expanded((2, 3), (1, 1))
+        (1, 5, None)
+    """
+    repeats, inner, before = 1, 0, 1
+    for stride, size in sorted(zip(strides, shape, strict=True)):
+        if size == 1:
+            continue
+        if not stride:
+            repeats *= size
+        elif inner and (stride % inner or stride < inner * before):
+            return None
+        if stride:
+            inner, before = stride, size
+    return repeats
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +90,14 @@ class TensorIndex:
         aliases: Name -> the stored tensor that holds the same parameter, where the files note it.
         metadata: Texts that the files hold beside tensors, without the aliases and without what our own saves note.
         files: Names of the files that hold the tensors, in order.
+        notes: What is to be told of the files, in sentences.
     """
 
     tensors: Mapping[str, TensorInfo]
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of tensors."""
@@ -56,6 +107,17 @@ class TensorIndex:
     def nbytes(self) -> int:
         """Bytes of all tensors together."""
         return sum(info.nbytes for info in self.tensors.values())
+
+    def overlapping(self) -> set[str]:
+        """Return the tensors of whose bytes another one has some too."""
+        found: set[str] = set()
+        last: TensorInfo | None = None
+        for info in sorted(self.tensors.values(), key=lambda info: (info.file, info.offset)):
+            if last is not None and last.file == info.file and info.offset < last.end and info.nbytes:
+                found |= {last.name, info.name}
+            if last is None or last.file != info.file or info.end > last.end:
+                last = info
+        return found
 
     def dtypes(self) -> dict[str, int]:
         """Return dtype -> bytes stored in it, the largest first."""

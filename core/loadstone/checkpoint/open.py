@@ -10,7 +10,7 @@ from loadstone.checkpoint.formats import Format, formats, no_weights
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.checkpoint.settled import settle
 from loadstone.dtypes import DTYPES, nbytes
-from loadstone.errors import ArgumentError, CheckpointError, counted
+from loadstone.errors import CheckpointError, counted
 from loadstone.plugins import Claim, answerable, is_first_party
 from loadstone.source import Snapshot
 
@@ -35,17 +35,16 @@ def open_checkpoint(
 ) -> TensorIndex:
     """Find the weights in a snapshot, check them from their headers alone, and index their tensors.
 
-    loadstone's own format is taken before those that plugins bring. Files that an index does not name are not looked at.
+    safetensors are taken before pickles, and loadstone's own formats before those that plugins bring. Files that an index does not name are not looked at.
 
     Args:
         snapshot: The files of a checkpoint.
         variant: Part of the weights' names, e.g. "fp16".
-        use_safetensors: True takes no other format; False asks for a pickle, which is not read yet.
+        use_safetensors: True takes no other format; False takes pickles alone.
 
     Raises:
         CheckpointError: If there are no weights that can be read, or something about them is wrong; problems
             of an index and its shards are all named at once.
-        ArgumentError: If a pickle was asked for.
         SourceError: If a file cannot be read.
         PluginError: If the format is a plugin's, which fails.
 
@@ -84,16 +83,9 @@ def find_weights(
 
     Raises:
         CheckpointError: If there are none; it says what there is.
-        ArgumentError: If a pickle was asked for.
     """
-    if use_safetensors is False:
-        raise ArgumentError(
-            "use_safetensors=False asks for a pickle, which is not read yet",
-            expected="use_safetensors=True or None",
-            hint="leave it out; transformers' save_pretrained turns a .bin into safetensors",
-        )
     wanted: list[str] = []
-    for claim, format in formats(ours_alone=use_safetensors is True):
+    for claim, format in formats(use_safetensors=use_safetensors):
         with answerable(claim, "fails to name its files"):
             names = format.weight_names(variant)
         found = next((name for name in names if snapshot.has(name)), None)

@@ -7,6 +7,7 @@ whoever carries it out (the engine from files, saving from a model) moves each n
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import TypeVar
@@ -112,6 +113,8 @@ class Recipe:
     def whole(self) -> TensorInfo | None:
         """The stored tensor that is taken whole, cast or not; None where there is more to do."""
         if len(self.sources) == 1 and all(isinstance(step, Cast) for step in self.steps):
+            if self.sources[0].strides is not None:
+                return None
             return self.sources[0]
         return None
 
@@ -128,7 +131,7 @@ class Recipe:
         Raises:
             ValueError: If the steps do not fit the sources.
         """
-        return result([source.shape for source in self.sources], self.steps)[0]
+        return _made([_stored(number, source) for number, source in enumerate(self.sources)], self.steps)[0]
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -137,7 +140,7 @@ class Recipe:
         Raises:
             ValueError: If the steps do not fit the sources.
         """
-        return result([source.shape for source in self.sources], self.steps)[1]
+        return _made([_stored(number, source) for number, source in enumerate(self.sources)], self.steps)[1]
 
     @property
     def nbytes(self) -> int:
@@ -169,13 +172,50 @@ def result(shapes: Sequence[Shape], steps: Sequence[Step]) -> Value:
     Raises:
         ValueError: If the steps do not fit the shapes.
     """
-    values: list[Value] = [
-        (
-            shape,
-            (Part(number, tuple((0, size) for size in shape), tuple(range(len(shape))), (0,) * len(shape)),),
-        )
-        for number, shape in enumerate(shapes)
-    ]
+    return _made([_identity(number, shape) for number, shape in enumerate(shapes)], steps)
+
+
+def _identity(number: int, shape: Shape) -> Value:
+    window = tuple((0, size) for size in shape)
+    return shape, (Part(number, window, tuple(range(len(shape))), (0,) * len(shape)),)
+
+
+def block_of(source: TensorInfo) -> TensorInfo:
+    """Return the block of rows that a stored tensor is a part of; the windows of a recipe's parts are its.
+
+    Of a tensor that lies row by row it is the tensor. Of a view it may reach beyond the end of the file, behind the
+    last of the view's own numbers.
+    """
+    if source.strides is None:
+        return source
+    sizes = _axes(source)[1]
+    count, itemsize = math.prod(sizes), source.nbytes // math.prod(source.shape)
+    return dataclasses.replace(source, shape=sizes, nbytes=count * itemsize, strides=None)
+
+
+def _axes(source: TensorInfo) -> tuple[list[int], Shape]:
+    """Return the axes of a view that move through memory, the outermost first, and the sizes of its block."""
+    strides = source.strides or ()
+    moving = [axis for axis, size in enumerate(source.shape) if size > 1 and strides[axis]]
+    moving.sort(key=lambda axis: -strides[axis])
+    steps = [strides[axis] for axis in moving]
+    sizes = [source.shape[moving[0]]] if moving else []
+    sizes += [outer // inner for outer, inner in itertools.pairwise(steps)]
+    return moving, (*sizes, steps[-1] if steps else 1)
+
+
+def _stored(number: int, source: TensorInfo) -> Value:
+    """Return a source as parts of its block: one, or for a view that repeats numbers one for each time."""
+    if source.strides is None:
+        return _identity(number, source.shape)
+    moving = _axes(source)[0]
+    window = (*((0, source.shape[axis]) for axis in moving), (0, 1))
+    axes = tuple(moving.index(axis) if axis in moving else None for axis in range(len(source.shape)))
+    places = (range(1) if axis in moving else range(size) for axis, size in enumerate(source.shape))
+    return source.shape, tuple(Part(number, window, axes, at) for at in itertools.product(*places))
+
+
+def _made(values: list[Value], steps: Sequence[Step]) -> Value:
     for step in steps:
         if isinstance(step, Concatenate):
             values = [_concatenated(values, step.axis)]

@@ -48,7 +48,7 @@ class LoadArguments:
         token: For repositories that are not public, as in huggingface_hub.
         force_download: Fetch what the cache has too.
         local_files_only: Open no socket.
-        use_safetensors: True takes no other format; pickles are not read yet.
+        use_safetensors: True takes no other format, False takes pickles (`pytorch_model.bin`) alone.
         device_map: None (the default device), "auto", a device, or module -> device where all are one.
         key_mapping: Regular expressions, pattern -> replacement, applied to stored names.
         strict: True: any surplus tensor is an error; False: none is; None: one that only a wrong configuration explains is.

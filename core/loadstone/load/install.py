@@ -115,7 +115,7 @@ def _requests(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path
         for name, path in paths.items()
     }
     aliases = prepared.target.backend.capabilities.aliases
-    shared, taken = set(prepared.index.aliases.values()), set[str]()
+    shared, taken = set(prepared.index.aliases.values()), prepared.index.overlapping()
     for assignment in prepared.plan.reads():
         recipe = assignment.recipe
         assert recipe is not None
@@ -157,8 +157,9 @@ def _settle_ties(prepared: Prepared, files: OpenFiles, traffic: Traffic) -> Load
 
 def _stored_whole(assignment: Assignment) -> TensorInfo:
     """Return the stored tensor of a parameter that is compared with another; it is one, and taken as it is."""
-    assert assignment.recipe is not None and assignment.recipe.whole is not None
-    return assignment.recipe.whole
+    assert assignment.recipe is not None
+    [info] = assignment.recipe.sources
+    return info
 
 
 def _generation_config(prepared: Prepared) -> GenerationConfig:

@@ -4,6 +4,7 @@ from loadstone.checkpoint.formats.absent import adapter_alone, adapter_beside, a
 from loadstone.checkpoint.formats.format import Format
 from loadstone.checkpoint.formats.lookup import format_of, formats
 from loadstone.checkpoint.formats.names import is_stored, is_weights, weight_names
+from loadstone.checkpoint.formats.pickle.names import is_pickled
 
 __all__ = [
     "Format",
@@ -12,6 +13,7 @@ __all__ = [
     "adapters",
     "format_of",
     "formats",
+    "is_pickled",
     "is_stored",
     "is_weights",
     "no_weights",
