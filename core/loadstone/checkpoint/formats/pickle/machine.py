@@ -18,7 +18,7 @@ from loadstone.checkpoint.formats.pickle.stream import Stream
 from loadstone.checkpoint.formats.pickle.values import Known, Other, Storage, Table, told
 from loadstone.errors import shown
 
-MAX_STEPS = 1_000_000
+MAX_STEPS = 500_000
 """Instructions that a file may have; a tensor takes about 30."""
 
 MAX_BYTES = 32_000_000
@@ -67,7 +67,7 @@ class Machine:
                 if not step % 1024 and self.stream.offset - first > MAX_BYTES:
                     break
         except (IndexError, KeyError) as error:
-            self.place.fail("holds a pickle that takes what it has not put there", cause=error)
+            self.place.fail("holds a damaged pickle: it takes what it has not put there", cause=error)
         except (UnicodeDecodeError, struct.error) as error:
             self.place.fail("holds a pickle with a text or number that is none", cause=error)
         self._too_much()

@@ -82,14 +82,9 @@ def of_archive(read: Read, size: int, place: Place, *, far: bool) -> Contents:
 def of_older_form(read: Read, size: int, place: Place, *, far: bool) -> Contents:
     """Read the form before torch 1.6: five pickles, then each storage after its number of elements."""
     stream = Stream(read, 0, min(size, 2 * MAX_BYTES), place)
-    magic, protocol, system = (Machine(stream, place).run() for _ in range(3))
-    if type(magic) is not int or magic != MAGIC or protocol != PROTOCOL:
-        place.fail(
-            "is a pickle, but none that torch.save wrote",
-            expected="its magic number and protocol first",
-            found=f"{told(magic)}, {told(protocol)}",
-            hint="save the model's state_dict() with torch.save, best as safetensors",
-        )
+    _expect(Machine(stream, place).run(), MAGIC, place)
+    _expect(Machine(stream, place).run(), PROTOCOL, place)
+    system = Machine(stream, place).run()
     order = (
         [value for key, value in system.pairs if key == "little_endian"] if isinstance(system, Table) else []
     )
@@ -120,6 +115,16 @@ def of_older_form(read: Read, size: int, place: Place, *, far: bool) -> Contents
             found=f"{size:,} bytes",
         )
     return Contents(root=described, spans=spans)
+
+
+def _expect(found: object, expected: int, place: Place) -> None:
+    if type(found) is not int or found != expected:
+        place.fail(
+            "is a pickle, but none that torch.save wrote",
+            expected="its magic number and protocol first",
+            found=told(found),
+            hint="save the model's state_dict() with torch.save, best as safetensors",
+        )
 
 
 def _check_size(key: str, storage: Storage, found: int, place: Place) -> None:

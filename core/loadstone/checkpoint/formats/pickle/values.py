@@ -98,11 +98,16 @@ def told(value: object) -> str:
         return value.name
     if isinstance(value, Other):
         return value.what
-    names = {
-        Table: "a dictionary",
-        Tensor: "a tensor",
-        Storage: "a storage",
-        str: "a text",
-        type(None): "None",
-    }
-    return names.get(type(value), f"a {type(value).__name__}")
+    return _KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+_KINDS = {
+    Table: "a dictionary",
+    Tensor: "a tensor",
+    Storage: "a storage",
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bytes: "some bytes",
+    type(None): "None",
+}
