@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import pickletools
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from loadstone.checkpoint.formats.pickle.format import NOTE
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.checkpoint.recipe import Recipe
+from loadstone.dtypes import to_numpy
 from loadstone.read.engine import Request, Traffic, read_tensors
 from loadstone.read.files import OpenFiles, identity
 from loadstone.source import resolve
@@ -191,8 +193,54 @@ def held(folder: Path, **arguments: object) -> dict[str, np.ndarray]:
     return found | {alias: found[name] for alias, name in index.aliases.items()}
 
 
-def checked(file: bytes) -> bytes:
-    """Return a pickle, once Python's own disassembler has found nothing wrong with its form."""
-    for _ in pickletools.genops(file):
-        pass
-    return file
+KINDS = {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long"}
+
+
+def resaved(source: Path, target: Path, form: str = "zip", tied: Mapping[str, str] | None = None) -> Path:
+    """Write a checkpoint's tensors as torch.save would, every second matrix as the transpose of what is stored.
+
+    Args:
+        source: Its folder.
+        target: The folder to make.
+        form: "zip" or "older".
+        tied: Name -> the stored tensor that it is another name of.
+    """
+    snapshot = resolve(source)
+    entries, storages, counts = {}, {}, {}
+    for place, info in enumerate(open_checkpoint(snapshot).tensors.values()):
+        array = np.frombuffer(snapshot.read_range(info.file, info.offset, info.nbytes), to_numpy(info.dtype))
+        array = array.reshape(info.shape)
+        turned = len(info.shape) == 2 and place % 2
+        storages[str(place)] = (array.T if turned else array).tobytes()
+        counts[str(place)] = array.size
+        steps = np.empty(info.shape[:: -1 if turned else 1], np.int8).strides
+        storage = persistent(kind=f"{KINDS[info.dtype]}Storage", key=text(str(place)), count=array.size)
+        entries[info.name] = tensor(info.shape, steps[:: -1 if turned else 1], storage=storage)
+    entries |= {name: entries[stored] for name, stored in (tied or {}).items()}
+    target.mkdir()
+    for name in ("config.json", "generation_config.json"):
+        if (source / name).exists():
+            (target / name).write_bytes((source / name).read_bytes())
+    description = pickled(table(entries))
+    if form == "zip":
+        data = archive(entries_of(description, storages))
+    else:
+        blocks = [counts[key].to_bytes(8, "little") + storages[key] for key in storages]
+        data = older(description, keys=storages)[: -8 - ONES.nbytes] + b"".join(blocks)
+    (target / "pytorch_model.bin").write_bytes(data)
+    return target
+
+
+def agree(model_class: Any, source: Path, folder: Path, root: Path, **arguments: Any) -> Any:
+    """Hold a model that is loaded from pickles against the same of safetensors: what both save is the same file.
+
+    Returns:
+        The one from pickles.
+    """
+    models = [model_class.from_pretrained(place, **arguments) for place in (folder, source)]
+    assert [NOTE in model.load_report.notes for model in models] == [True, False]
+    for number_of, model in enumerate(models):
+        model.save_pretrained(root / str(number_of))
+    saved = [(root / str(number_of) / "model.safetensors").read_bytes() for number_of in range(2)]
+    assert saved[0] == saved[1]
+    return models[0]

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from loadstone.checkpoint.formats.pickle.format import NOTE
-from loadstone.checkpoint.index import TensorInfo, expanded, row_by_row
+from loadstone.checkpoint.index import TensorInfo
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.checkpoint.recipe import Recipe, Slice, Transpose
+from loadstone.checkpoint.strides import View, row_by_row
 from loadstone.cli.inspect import inspect
 from loadstone.errors import CheckpointError
 from loadstone.planning.wrappers import wrappers
@@ -74,6 +75,7 @@ VIEWS = {
     "expanded": ((5, 4), (0, 1), 4),
     "expanded inside": ((3, 2, 4), (4, 0, 1), 0),
     "all one": ((2, 3), (0, 0), 7),
+    "steps that do not divide": ((2, 2), (3, 2), 0),
     "nothing": ((0, 4), (4, 1), 0),
 }
 
@@ -88,10 +90,10 @@ def test_views_come_row_by_row(written, view):
 
 
 @pytest.mark.parametrize(
-    ("shape", "strides"), [((3, 4), (3, 1)), ((2, 2), (3, 2)), ((4, 4), (1, 1)), ((2000,), (0,))]
+    ("shape", "strides"), [((3, 4), (3, 1)), ((2, 2), (2, 2)), ((4, 4), (1, 1)), ((2000,), (0,))]
 )
 def test_rows_that_lie_over_one_another_are_refused(written, shape, strides):
-    with pytest.raises(CheckpointError, match="lie over one another") as caught:
+    with pytest.raises(CheckpointError, match="lie over one another, or in too many places") as caught:
         open_checkpoint(resolve(written(pickled(table({"view": tensor(shape, strides)})))))
     assert "'view'" in str(caught.value) and ".contiguous()" in str(caught.value)
 
@@ -139,7 +141,36 @@ def test_a_view_and_its_copy_are_equal(tmp_path):
 
 def test_strides_are_told_apart():
     assert row_by_row((3, 1, 2), (2, 77, 1)) and row_by_row((0, 9), (5, 5)) and not row_by_row((2, 2), (1, 2))
-    assert [expanded(*view[:2]) for view in VIEWS.values() if 0 not in view[0]].count(None) == 0
+    assert View.of((2, 3), (1, 1)) is None and View.of((3, 4), (3, 1)) is None
+
+
+def test_any_view_of_a_block_comes_row_by_row(tmp_path):
+    rng, numbers_ = np.random.default_rng(0), np.arange(3 * 4 * 5 * 7, dtype=np.int16)
+    (tmp_path / "f").write_bytes(numbers_.tobytes())
+    for _ in range(300):
+        view = numbers_.reshape(3, 4, 5, 7).transpose(rng.permutation(4))
+        picks = (slice(int(rng.integers(0, 3)), None, int(rng.integers(1, 4))) for _ in range(4))
+        view = view[tuple(picks)]
+        first = (
+            (view.__array_interface__["data"][0] - numbers_.__array_interface__["data"][0])
+            if view.size
+            else 0
+        )
+        strides = tuple(step // 2 for step in view.strides)
+        found = None if row_by_row(view.shape, strides) else strides
+        info = TensorInfo(
+            name="t",
+            dtype="int16",
+            shape=view.shape,
+            file="f",
+            offset=first,
+            nbytes=view.nbytes,
+            strides=found,
+        )
+        request = Request(name="t", recipe=Recipe(sources=(info,)), shape=view.shape, mappable=False)
+        with OpenFiles({"f": tmp_path / "f"}, {"f": identity(tmp_path / "f")}) as files:
+            [tensor_] = read_tensors(files, [request], alignment=0, traffic=Traffic())
+        assert np.array_equal(tensor_.numpy(), view), (view.shape, strides)
 
 
 def test_tensors_of_one_view_are_one_and_others_are_not(written):

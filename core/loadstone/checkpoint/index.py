@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+
+from loadstone.checkpoint.strides import span
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,51 +36,7 @@ class TensorInfo:
         """Bytes from the start of the file to the first byte after it."""
         if self.strides is None:
             return self.offset + self.nbytes
-        return self.offset + strided_span(self.shape, self.strides) * self.nbytes // math.prod(self.shape)
-
-
-def strided_span(shape: Sequence[int], strides: Sequence[int]) -> int:
-    """Return how many numbers lie from a tensor's first one to its last, both included; 0 where it has none."""
-    if 0 in shape:
-        return 0
-    return 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-
-
-def row_by_row(shape: Sequence[int], strides: Sequence[int]) -> bool:
-    """Return whether a tensor's numbers lie one after the other, the last axis first.
-
-    Example:
-        >>> row_by_row((2, 3), (3, 1)), row_by_row((2, 3), (1, 2))
-        (True, False)
-    """
-    if 0 in shape:
-        return True
-    expected = 1
-    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if size != 1 and stride != expected:
-            return False
-        expected *= size
-    return True
-
-
-def expanded(shape: Sequence[int], strides: Sequence[int]) -> int | None:
-    """Return how often each stored number stands in a tensor; None where its rows lie over one another.
-
-    Example:
-        >>> expanded((2, 3), (1, 2)), expanded((5, 3), (0, 1)), expanded((2, 3), (1, 1))
-        (1, 5, None)
-    """
-    repeats, inner, before = 1, 0, 1
-    for stride, size in sorted(zip(strides, shape, strict=True)):
-        if size == 1:
-            continue
-        if not stride:
-            repeats *= size
-        elif inner and (stride % inner or stride < inner * before):
-            return None
-        if stride:
-            inner, before = stride, size
-    return repeats
+        return self.offset + span(self.shape, self.strides) * self.nbytes // math.prod(self.shape)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,12 @@ whoever carries it out (the engine from files, saving from a model) moves each n
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 from typing import TypeVar
 
 from loadstone.checkpoint.index import TensorInfo
+from loadstone.checkpoint.strides import View
 
 Shape = tuple[int, ...]
 T = TypeVar("T")
@@ -188,31 +188,26 @@ def block_of(source: TensorInfo) -> TensorInfo:
     """
     if source.strides is None:
         return source
-    sizes = _axes(source)[1]
-    count, itemsize = math.prod(sizes), source.nbytes // math.prod(source.shape)
-    return dataclasses.replace(source, shape=sizes, nbytes=count * itemsize, strides=None)
+    sizes = _view(source, source.strides).sizes
+    itemsize = source.nbytes // math.prod(source.shape)
+    return dataclasses.replace(source, shape=sizes, nbytes=math.prod(sizes) * itemsize, strides=None)
 
 
-def _axes(source: TensorInfo) -> tuple[list[int], Shape]:
-    """Return the axes of a view that move through memory, the outermost first, and the sizes of its block."""
-    strides = source.strides or ()
-    moving = [axis for axis, size in enumerate(source.shape) if size > 1 and strides[axis]]
-    moving.sort(key=lambda axis: -strides[axis])
-    steps = [strides[axis] for axis in moving]
-    sizes = [source.shape[moving[0]]] if moving else []
-    sizes += [outer // inner for outer, inner in itertools.pairwise(steps)]
-    return moving, (*sizes, steps[-1] if steps else 1)
+def _view(source: TensorInfo, strides: Shape) -> View:
+    view = View.of(source.shape, strides)
+    if view is None:
+        raise ValueError(f"the rows of {source.name} lie over one another")
+    return view
 
 
 def _stored(number: int, source: TensorInfo) -> Value:
-    """Return a source as parts of its block: one, or for a view that repeats numbers one for each time."""
+    """Return a source as parts of its block."""
     if source.strides is None:
         return _identity(number, source.shape)
-    moving = _axes(source)[0]
-    window = (*((0, source.shape[axis]) for axis in moving), (0, 1))
-    axes = tuple(moving.index(axis) if axis in moving else None for axis in range(len(source.shape)))
-    places = (range(1) if axis in moving else range(size) for axis, size in enumerate(source.shape))
-    return source.shape, tuple(Part(number, window, axes, at) for at in itertools.product(*places))
+    view = _view(source, source.strides)
+    axes = tuple(view.axes.index(a) if a in view.axes else None for a in range(len(source.shape)))
+    found = view.windows(source.shape, source.strides)
+    return source.shape, tuple(Part(number, window, axes, at) for window, at in found)
 
 
 def _made(values: list[Value], steps: Sequence[Step]) -> Value:

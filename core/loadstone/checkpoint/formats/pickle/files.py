@@ -12,14 +12,15 @@ from loadstone.checkpoint.formats.pickle.fault import Place
 from loadstone.checkpoint.formats.pickle.places import Contents, of_archive, of_older_form
 from loadstone.checkpoint.formats.pickle.state import state_of
 from loadstone.checkpoint.formats.pickle.values import Tensor
-from loadstone.checkpoint.index import TensorInfo, expanded, row_by_row, strided_span
+from loadstone.checkpoint.index import TensorInfo
+from loadstone.checkpoint.strides import View, row_by_row, span
 from loadstone.errors import shown
 
 if TYPE_CHECKING:
     from loadstone.source import Snapshot
 
-MAX_EXPANDED = 1024
-"""How often one number may stand in a tensor."""
+MAX_WINDOWS = 1024
+"""Blocks that a view may be made of: how often one number may stand in it, say."""
 
 Header = tuple[list[TensorInfo], dict[str, str]]
 """The tensors of a file in the order in which they lie, and the texts beside them."""
@@ -79,7 +80,7 @@ def _info(name: str, tensor: Tensor, contents: Contents, place: Place) -> Tensor
     shape, strides, size = tensor.shape, tensor.strides, tensor.itemsize
     storage = tensor.storage
     start = tensor.first * size
-    if start + strided_span(shape, strides) * size > storage.count * storage.itemsize:
+    if start + span(shape, strides) * size > storage.count * storage.itemsize:
         place.fail(
             "holds a tensor that is larger than its storage",
             key=name,
@@ -103,12 +104,12 @@ def _info(name: str, tensor: Tensor, contents: Contents, place: Place) -> Tensor
 
 def _check_strides(name: str, shape: Sequence[int], strides: Sequence[int], place: Place) -> None:
     """Refuse a view whose numbers lie in no block: a row that begins within another, say."""
-    repeats = expanded(shape, strides)
-    if repeats is None or repeats > MAX_EXPANDED:
+    view = View.of(shape, strides)
+    if view is None or view.count(shape) > MAX_WINDOWS:
         place.fail(
-            "holds a tensor whose rows lie over one another",
+            "holds a tensor whose numbers lie over one another, or in too many places",
             key=name,
-            expected=f"rows apart from one another, or the same at most {MAX_EXPANDED:,} times",
+            expected=f"rows apart from one another, in at most {MAX_WINDOWS:,} blocks",
             found=f"shape {shown(list(shape))}, strides {shown(list(strides))}",
             hint="save it again after .contiguous()",
         )
