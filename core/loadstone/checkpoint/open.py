@@ -91,7 +91,7 @@ def find_weights(
         found = next((name for name in names if snapshot.has(name)), None)
         if found is not None:
             return Weights(format=format, claim=claim, entry=found)
-        wanted += names
+        wanted += names[:2]
     raise no_weights(snapshot.files, wanted, variant=variant, where=snapshot.location)
 
 

@@ -49,6 +49,6 @@ class Place:
             what,
             expected="tensors, numbers, texts, and plain containers of them",
             found=found,
-            hint="nothing of it was run. If you trust the file, open it with torch.load(weights_only=False) and save"
-            " its state_dict alone, best as safetensors",
+            hint="nothing of it was run. Ask its author for safetensors; or, if you trust it, open it with"
+            " torch.load(weights_only=False) and save its state_dict alone",
         )
