@@ -118,6 +118,26 @@ class Entry:
     disk: int = 0
 
 
+def large(data: bytes) -> bytes:
+    """Return an archive as those of more than 4 GB end: sizes and offsets of 64 bits, in a second end before the last."""
+    tail = len(data) - 22
+    _, _, _, count, _, _, start, _ = struct.unpack("<4s4H2LH", data[tail:])
+    directory, at = bytearray(), start
+    while at < tail:
+        record = list(struct.unpack_from("<4s6H3L5H2L", data, at))
+        name = data[at + 46 : at + 46 + record[10]]
+        extra = struct.pack("<2H3Q", 1, 24, record[9], record[8], record[16])
+        at += 46 + record[10] + record[11]
+        record[8] = record[9] = record[16] = 0xFFFFFFFF
+        record[11] = len(extra)
+        directory += struct.pack("<4s6H3L5H2L", *record) + name + extra
+    ends = start + len(directory)
+    end = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, len(directory), start)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, ends, 1)
+    last = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    return data[:start] + bytes(directory) + end + locator + last
+
+
 def archive(
     entries: Iterable[Entry], *, comment: bytes = b"", count: int | None = None, shift: int = 0
 ) -> bytes:

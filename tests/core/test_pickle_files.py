@@ -23,6 +23,7 @@ from tests.pickled import (
     archive,
     entries_of,
     held,
+    large,
     named,
     number,
     older,
@@ -300,6 +301,15 @@ def test_a_far_archive_is_planned_from_its_ends(hub, tmp_path):
     assert len({one.range for one in hub.log("GET", BIN)}) <= 6, (
         "one for each storage would be a request too many"
     )
+
+
+def test_an_archive_of_64_bit_sizes(tmp_path):
+    data = large(archive(entries_of()))
+    (tmp_path / BIN).write_bytes(data)
+    assert np.array_equal(held(tmp_path)["weight"].ravel(), ONES)
+    (tmp_path / BIN).write_bytes(data.replace(b"PK\x06\x06", b"PK\x06\x05"))
+    with pytest.raises(CheckpointError, match="end is not where it says"):
+        open_checkpoint(resolve(tmp_path))
 
 
 def test_inspect_calls_it_the_less_safe_choice(written):

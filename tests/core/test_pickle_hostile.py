@@ -427,6 +427,8 @@ def damaged(good: bytes, rng: np.random.Generator) -> bytes:
     """Return a file with a few bytes changed, cut out or put in."""
     data = bytearray(good)
     for _ in range(rng.integers(1, 5)):
+        if not data:
+            break
         at = int(rng.integers(0, len(data)))
         kind = rng.integers(0, 8)
         if kind < 5:

@@ -104,7 +104,8 @@ def test_views_of_one_storage(save: Any) -> None:
     assert open_checkpoint(resolve(folder)).aliases == {"again": "base"}
 
 
-def test_attributes_and_other_values(save: Any) -> None:
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_attributes_and_other_values(save: Any, protocol: int) -> None:
     marked, parameter = torch.ones(2), torch.nn.Parameter(torch.ones(3))
     marked.note, parameter.note = "kept by torch", "too"
     beside = {
@@ -114,10 +115,13 @@ def test_attributes_and_other_values(save: Any) -> None:
         "sizes": torch.Size([1, 2]),
         "device": torch.device("cpu"),
     }
-    folder = save({"marked": marked, "parameter": parameter, "kind": torch.float16, "set": {1, 2}} | beside)
+    folder = save(
+        {"marked": marked, "parameter": parameter, "kind": torch.float16, "set": {1, 2}} | beside,
+        pickle_protocol=protocol,
+    )
     check(folder, {"marked": marked, "parameter": parameter})
     metadata = open_checkpoint(resolve(folder)).metadata
-    assert metadata["epoch"] == "3" and metadata["rng"] == "a numpy array of 'f8', shape [3]"
+    assert metadata["epoch"] == "3" and metadata["rng"].startswith("a numpy array")
 
 
 @pytest.mark.parametrize(

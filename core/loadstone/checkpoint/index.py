@@ -34,7 +34,7 @@ class TensorInfo:
     @property
     def end(self) -> int:
         """Bytes from the start of the file to the first byte after it."""
-        if self.strides is None:
+        if self.strides is None or not self.nbytes:
             return self.offset + self.nbytes
         return self.offset + span(self.shape, self.strides) * self.nbytes // math.prod(self.shape)
 

@@ -43,8 +43,16 @@ _FIELDS = {"dtype", "shape", "data_offsets"}
 # What else is found under the name of a safetensors file. Read as a length, each is beyond MAX_HEADER.
 _IMPOSTORS = (
     *IMPOSTORS,
-    (b"PK\x03\x04", "a zip archive, as torch.save writes", "convert it with transformers' save_pretrained"),
-    (b"\x80\x02\x8a\x0a", "a pickle, as torch.save wrote", "convert it with transformers' save_pretrained"),
+    (
+        b"PK\x03\x04",
+        "a zip archive, as torch.save writes",
+        "name it pytorch_model.bin, and it is read as that",
+    ),
+    (
+        b"\x80\x02\x8a\x0a",
+        "a pickle, as torch.save wrote",
+        "name it pytorch_model.bin, and it is read as that",
+    ),
     (b"\x89HDF", "an HDF5 file", "convert it with transformers' save_pretrained"),
     (b"GGUF", "a GGUF file", "convert it with transformers' save_pretrained"),
 )

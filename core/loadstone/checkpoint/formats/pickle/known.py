@@ -200,6 +200,7 @@ _MADE: dict[str, Callable[[_Arguments, Place], object]] = {
         for core in ("core", "_core")
         for name, what in (("_reconstruct", "a numpy array"), ("scalar", "a numpy number"))
     },
+    **{f"numpy.{core}.numeric._frombuffer": _some("a numpy array") for core in ("core", "_core")},
     **{
         f"{module}.{name}": _some(f"a {name}")
         for module in ("builtins", "__builtin__")
