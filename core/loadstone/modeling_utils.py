@@ -32,7 +32,7 @@ def load_sharded_checkpoint(
         model: A model of any backend.
         folder: Holds the weights in one file, or in shards with their index.
         strict: Raise where a parameter has no tensor or a tensor no parameter; else leave such parameters as they are.
-        prefer_safe: False would prefer pickles, which are not read yet.
+        prefer_safe: False takes pickles (`pytorch_model.bin`) alone.
         weights_format: As in `from_pretrained`.
 
     Returns:
@@ -41,7 +41,6 @@ def load_sharded_checkpoint(
     Raises:
         MatchError: If `strict` and something does not fit, or a shape differs.
         CheckpointError: If the files are damaged.
-        ArgumentError: If pickles are preferred.
     """
     missing, unexpected = load_into(
         model,

@@ -281,7 +281,7 @@ def test_our_entry_points_claim_what_we_bring():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     entries = project["project"]["entry-points"]["loadstone"]
     claimed = {name: value for name, value in entries.items() if name.split(".")[0] in BUILT_IN}
-    assert set(claimed) == {"format.safetensors", "source.file", "source.hub"}
+    assert set(claimed) == {"format.pickle", "format.safetensors", "source.file", "source.hub"}
     assert all(
         is_built_in(*name.split(".")) and BUILT_IN[name.split(".")[0]] == value
         for name, value in claimed.items()

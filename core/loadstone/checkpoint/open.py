@@ -8,9 +8,9 @@ from pathlib import Path
 
 from loadstone.checkpoint.formats import (
     Format,
+    format_asked,
     format_named,
     formats,
-    no_pickles,
     no_weights,
     none_of_format,
     refuse_contested,
@@ -18,7 +18,7 @@ from loadstone.checkpoint.formats import (
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.dtypes import DTYPES, nbytes
 from loadstone.errors import ArgumentError, CheckpointError, counted
-from loadstone.plugins import Claim, answerable, is_built_in, is_first_party
+from loadstone.plugins import Claim, answerable, is_first_party
 from loadstone.source import Snapshot
 
 
@@ -46,18 +46,19 @@ def open_checkpoint(
 ) -> TensorIndex:
     """Find the weights in a snapshot, check them from their headers alone, and index their tensors.
 
-    loadstone's own format is taken before those that plugins bring. Files that an index does not name are not looked at.
+    loadstone's own formats are taken before those that plugins bring, the safer one first. Files that an index does not
+    name are not looked at.
 
     Args:
         snapshot: The files of a checkpoint, settled (`loadstone.checkpoint.settled.settle`) where a save may be under way.
         variant: Part of the weights' names, e.g. "fp16".
-        use_safetensors: True takes no other format; False asks for a pickle, which is not read yet.
+        use_safetensors: True takes no other format; False takes pickles alone.
         weights_format: The format to read, by name; None: the first that is there.
 
     Raises:
         CheckpointError: If there are no weights that can be read, or something about them is wrong; problems
             of an index and its shards are all named at once.
-        ArgumentError: If a pickle was asked for, or two arguments ask for different formats.
+        ArgumentError: If two arguments ask for different formats.
         SourceError: If a file cannot be read.
         PluginError: If the format is a plugin's, which fails, or two plugins claim it.
 
@@ -107,26 +108,25 @@ def find_weights(
 
     Raises:
         CheckpointError: If there are none; it says what there is.
-        ArgumentError: If a pickle was asked for, or two arguments ask for different formats.
+        ArgumentError: If two arguments ask for different formats.
         PluginError: If no plugin brings the format that was asked for, or several bring the one that is there.
     """
-    if use_safetensors is False:
-        raise no_pickles()
-    if use_safetensors and weights_format and not is_built_in("format", weights_format.partition("@")[0]):
+    alone = format_asked(use_safetensors)
+    if alone and weights_format and weights_format.partition("@")[0] != alone:
         raise ArgumentError(
             "use_safetensors and weights_format disagree",
-            found=f"use_safetensors=True and weights_format={weights_format!r}",
+            found=f"use_safetensors={use_safetensors} and weights_format={weights_format!r}",
             hint="leave use_safetensors out",
         )
     if weights_format is not None:
         return _of_format(weights_format, snapshot, variant)
     wanted: list[str] = []
-    for claim, format in formats(ours_alone=use_safetensors is True):
+    for claim, format in formats(use_safetensors=use_safetensors):
         names, entry = _entry(claim, format, snapshot, variant)
         if entry is not None:
             return Weights(format=format, claim=claim, entry=entry)
-        wanted += names
-    if not use_safetensors:
+        wanted += names[:2]
+    if alone is None:
         refuse_contested(snapshot.files, variant)
     raise no_weights(snapshot.files, wanted, variant=variant, where=snapshot.location)
 

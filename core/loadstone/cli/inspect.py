@@ -218,7 +218,7 @@ def inspect(
             *(Problem.all_of(adapter) if adapter is not None and weights.headers else ()),
             *(Problem(what=line, hint=_REPLACE) for line in changed),
         ),
-        notes=(*told, *_notes(config or {})),
+        notes=(*told, *_notes(config or {}), *weights.notes),
         verification=verification,
     )
 
@@ -273,6 +273,7 @@ class _Weights:
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def file(self, name: str, snapshot: Snapshot) -> WeightFile:
         size = snapshot.file(name).size if snapshot.has(name) else None
@@ -291,7 +292,13 @@ def _read_weights(snapshot: Snapshot, variant: str | None, weights_format: str |
     headers: dict[str, list[TensorInfo]] = {name: [] for name in index.files}
     for info in index.tensors.values():
         headers[info.file].append(info)
-    return _Weights(names=index.files, headers=headers, aliases=index.aliases, metadata=index.metadata)
+    return _Weights(
+        names=index.files,
+        headers=headers,
+        aliases=index.aliases,
+        metadata=index.metadata,
+        notes=index.notes,
+    )
 
 
 def _salvage(

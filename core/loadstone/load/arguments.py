@@ -38,7 +38,7 @@ class LoadArguments(ConfigArguments):
     Attributes:
         config: A configuration, or where to load one from, in place of the checkpoint's.
         variant: "fp16" loads the weights that have it in their names.
-        use_safetensors: True takes no other format; pickles are not read yet.
+        use_safetensors: True takes no other format, False takes pickles (`pytorch_model.bin`) alone.
         weights_format: The format to read by its name, "gguf" say, where several lie there; "gguf@distribution" where two plugins
             bring it. None: the first that is there, loadstone's own before others.
         device_map: None (the default device), "auto" (the first device that holds the model, else all of them evenly),

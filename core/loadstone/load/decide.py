@@ -171,7 +171,7 @@ def _decide(
         model=model,
         plan=plan,
         placement=placement,
-        notes=(*told, *target.notes, *labels, *_notes(snapshot, policy, plan)),
+        notes=(*told, *target.notes, *labels, *index.notes, *_notes(snapshot, policy, plan)),
     )
 
 

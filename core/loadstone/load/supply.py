@@ -87,7 +87,7 @@ class FromFiles(Supply):
             name: read == "map" or (read == "auto" and is_mappable(path)) for name, path in paths.items()
         }
         aliases = self.prepared.target.backend.capabilities.aliases
-        shared, taken = set(self.prepared.index.aliases.values()), set[str]()
+        shared, taken = set(self.prepared.index.aliases.values()), self.prepared.index.overlapping()
         for assignment in plan.reads():
             recipe = assignment.recipe
             assert recipe is not None
@@ -129,5 +129,6 @@ class FromFiles(Supply):
 
 def _stored_whole(assignment: Assignment) -> TensorInfo:
     """Return the stored tensor of a parameter that is compared with another; it is one, and taken as it is."""
-    assert assignment.recipe is not None and assignment.recipe.whole is not None
-    return assignment.recipe.whole
+    assert assignment.recipe is not None
+    [info] = assignment.recipe.sources
+    return info

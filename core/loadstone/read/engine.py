@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from loadstone.checkpoint.index import TensorInfo
-from loadstone.checkpoint.recipe import Part, Recipe
+from loadstone.checkpoint.recipe import Part, Recipe, block_of
 from loadstone.dtypes import DTYPES, nbytes, to_numpy
 from loadstone.errors import ChangedFileError, out_of_memory
 from loadstone.read.cast import cast
@@ -222,6 +222,8 @@ def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic:
     """
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
+    if one.strides is not None or other.strides is not None:
+        return _same_views(files, one, other, traffic)
     buffers = aligned_empty(PIECE), aligned_empty(PIECE)
     for start in range(0, one.nbytes, PIECE):
         left, right = (buffer[: one.nbytes - start] for buffer in buffers)
@@ -231,6 +233,16 @@ def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic:
         if not np.array_equal(left, right):
             return False
     return True
+
+
+def _same_views(files: OpenFiles, one: TensorInfo, other: TensorInfo, traffic: Traffic) -> bool:
+    """Return the same of tensors that do not both lie row by row: each is brought into that order first."""
+    requests = [
+        Request(name=name, recipe=Recipe(sources=(info,)), shape=info.shape, mappable=False)
+        for name, info in (("one", one), ("other", other))
+    ]
+    first, second = (tensor.data for tensor in read_tensors(files, requests, alignment=0, traffic=traffic))
+    return bool(np.array_equal(first, second))
 
 
 def _map(files: OpenFiles, request: Request, alignment: int) -> Bytes | None:
@@ -254,7 +266,7 @@ def _in_one_piece(recipe: Recipe, shape: tuple[int, ...]) -> tuple[int, int] | N
     found = recipe.parts
     if len(found) != 1 or not found[0].in_order or found[0].extent != shape:
         return None
-    return _place(recipe.sources[0], found[0])
+    return _place(block_of(recipe.sources[0]), found[0])
 
 
 def _place(info: TensorInfo, part: Part) -> tuple[int, int] | None:
@@ -331,7 +343,7 @@ def _blocks_of(destination: _Destination) -> Iterator[_Block]:
         yield _Block(destination, whole, None, (whole.offset, whole.nbytes), 0)
         return
     for part in recipe.parts:
-        info = recipe.sources[part.source]
+        info = block_of(recipe.sources[part.source])
         goes = tuple((at, at + size) for at, size in zip(part.at, part.extent, strict=True))
         into = contiguous(shape, goes, DTYPES[recipe.dtype].bits) if part.in_order else None
         yield _Block(destination, info, part, _place(info, part), None if into is None else into[0])

@@ -11,25 +11,32 @@ if TYPE_CHECKING:
         adapter_alone,
         adapter_beside,
         adapters,
-        no_pickles,
         no_weights,
         none_of_format,
     )
     from loadstone.checkpoint.formats.format import Format
-    from loadstone.checkpoint.formats.lookup import format_named, format_of, formats, refuse_contested
+    from loadstone.checkpoint.formats.lookup import (
+        format_asked,
+        format_named,
+        format_of,
+        formats,
+        refuse_contested,
+    )
     from loadstone.checkpoint.formats.names import is_stored, is_weights, weight_names
+    from loadstone.checkpoint.formats.pickle.names import is_pickled
 
 __all__ = [
     "Format",
     "adapter_alone",
     "adapter_beside",
     "adapters",
+    "format_asked",
     "format_named",
     "format_of",
     "formats",
+    "is_pickled",
     "is_stored",
     "is_weights",
-    "no_pickles",
     "no_weights",
     "none_of_format",
     "refuse_contested",
@@ -41,14 +48,15 @@ _HOMES = {
     "adapter_alone": "loadstone.checkpoint.formats.absent",
     "adapter_beside": "loadstone.checkpoint.formats.absent",
     "adapters": "loadstone.checkpoint.formats.absent",
-    "no_pickles": "loadstone.checkpoint.formats.absent",
     "no_weights": "loadstone.checkpoint.formats.absent",
     "none_of_format": "loadstone.checkpoint.formats.absent",
     "Format": "loadstone.checkpoint.formats.format",
+    "format_asked": "loadstone.checkpoint.formats.lookup",
     "format_named": "loadstone.checkpoint.formats.lookup",
     "format_of": "loadstone.checkpoint.formats.lookup",
     "formats": "loadstone.checkpoint.formats.lookup",
     "refuse_contested": "loadstone.checkpoint.formats.lookup",
+    "is_pickled": "loadstone.checkpoint.formats.pickle.names",
     "is_stored": "loadstone.checkpoint.formats.names",
     "is_weights": "loadstone.checkpoint.formats.names",
     "weight_names": "loadstone.checkpoint.formats.names",

@@ -14,16 +14,24 @@ from loadstone.plugins.hookspecs import FormatRecord
 logger = logger_of(__name__)
 
 
-def formats(*, ours_alone: bool = False) -> Iterator[tuple[plugins.Claim, Format]]:
+def format_asked(use_safetensors: bool | None) -> str | None:
+    """Return the name of the only format that `use_safetensors` leaves, None where it leaves all."""
+    return None if use_safetensors is None else "safetensors" if use_safetensors else "pickle"
+
+
+def formats(*, use_safetensors: bool | None = None) -> Iterator[tuple[plugins.Claim, Format]]:
     """Yield who brings a format and the format, one at a time: a plugin is imported when its turn has come.
 
     One that cannot be made is passed over, with a warning.
 
     Args:
-        ours_alone: Leave out those of plugins.
+        use_safetensors: True yields safetensors alone, False pickles alone, None all.
     """
-    others = () if ours_alone else plugins.other_formats()
+    alone = format_asked(use_safetensors)
+    others = () if alone else plugins.other_formats()
     for claim, record in itertools.chain(plugins.built_in_formats(), others):
+        if alone not in (None, record.name):
+            continue
         try:
             made = format_of(claim, record)
         except PluginError as error:
