@@ -6,10 +6,14 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pytest
 
 from loadstone.architectures import Architecture, Head, Tie
-from loadstone.architectures.registry import built_in
+from loadstone.architectures.registry import registered
 from loadstone.config import Config
+from loadstone.errors import BackendError
+from loadstone.read.memory import aligned_empty
+from loadstone.read.tensor import HostTensor
 
 VOCABULARY, CHANNELS = 19, 6
 TABLES = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
@@ -57,7 +61,7 @@ TRIO = Architecture(
 
 def offer(monkeypatch: Any) -> None:
     """Let loadstone know the architecture for the time of a test."""
-    monkeypatch.setitem(built_in(), TRIO.model_type, TRIO)
+    monkeypatch.setitem(registered, TRIO.model_type, TRIO)
 
 
 def check_resizing(model: Any, backend: Any, folder: Any, rows: int, tied: bool) -> None:
@@ -85,3 +89,33 @@ def check_resizing(model: Any, backend: Any, folder: Any, rows: int, tied: bool)
     assert len(identities(again, TABLES)) == (1 if tied else 2)
     for name, value in held(again).items():
         np.testing.assert_array_equal(value, after[name])
+
+
+def check_put(model: Any, backend: Any) -> None:
+    """Hold that `put` fills and never resizes, and that `resize` gives a shape, which the next `put` fills."""
+    name, device = TABLES[0], backend.device(model.device)
+    old = backend.read(model, name).numpy().copy()
+    longer = HostTensor(
+        name=name,
+        dtype="float32",
+        shape=(VOCABULARY + 1, CHANNELS),
+        data=aligned_empty(old.nbytes + 4 * CHANNELS),
+    )
+    longer.numpy()[:] = 3
+    for wrong in (longer, dataclasses.replace(longer, shape=(CHANNELS, VOCABULARY + 1))):
+        with pytest.raises(BackendError) as caught:
+            backend.put(model, name, wrong, device)
+        assert caught.value.where == name
+        assert caught.value.expected == f"shape {[VOCABULARY, CHANNELS]}"
+        assert caught.value.found == f"shape {list(wrong.shape)}"
+    np.testing.assert_array_equal(backend.read(model, name).numpy(), old)
+    backend.resize(model, name, longer.shape)
+    assert (backend.parameters(model)[name].shape, backend.parameters(model)[name].dtype) == (
+        longer.shape,
+        "float32",
+    )
+    with pytest.raises(BackendError):
+        backend.finish(model, training=False)
+    backend.put(model, name, longer, device)
+    backend.finish(model, training=False)
+    np.testing.assert_array_equal(backend.read(model, name).numpy(), longer.numpy())

@@ -11,10 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from loadstone.backend import Backend, Capabilities, Device, Parameter, Placement, host_memory
+from loadstone.backend import (
+    Backend,
+    Capabilities,
+    Device,
+    Parameter,
+    Placement,
+    host_memory,
+    must_fit,
+    unknown_device,
+)
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
-from loadstone.errors import ArgumentError, BackendError, PlacementError
+from loadstone.errors import ArgumentError, BackendError
 from loadstone.read.tensor import HostTensor
 from loadstone_flax.layers import named_parameters, submodule, without_memory
 from loadstone_flax.modeling import PreTrainedModel
@@ -54,8 +63,7 @@ class FlaxBackend(Backend):
             return _described(_default_device())
         wanted = _name(requested) if isinstance(requested, jax.Device) else str(requested)
         if wanted not in _spellings():
-            names = ", ".join(device.name for device in self.devices())
-            raise PlacementError(f"there is no device {requested!r} here", expected=f"one of: {names}")
+            raise unknown_device(requested, self.devices())
         return _described(_spellings()[wanted])
 
     def build(
@@ -95,15 +103,22 @@ class FlaxBackend(Backend):
 
     def put(self, model: nnx.Module, name: str, tensor: HostTensor, device: Device) -> None:
         """Set a parameter; on the CPU it shares the tensor's memory, which nobody may write to any more."""
+        variable = _variable(model, name)
+        must_fit(tensor, variable.get_raw_value().shape)
         array = tensor.numpy()
         array.flags.writeable = False
         if tensor.dtype in _narrowed():
-            _variable(model, name).set_raw_value(array)
+            variable.set_raw_value(array)
             return
         wanted = _spellings()[device.name]
         # An array on the default device is left free to follow those that it meets, as JAX's own are.
         value = jax.device_put(array, None if wanted == _default_device() else wanted)
-        _variable(model, name).set_raw_value(value)
+        variable.set_raw_value(value)
+
+    def resize(self, model: nnx.Module, name: str, shape: tuple[int, ...]) -> None:
+        """Put a shape in the place of a parameter's array."""
+        variable = _variable(model, name)
+        variable.set_raw_value(jax.ShapeDtypeStruct(shape, variable.get_raw_value().dtype))
 
     def tie(self, model: nnx.Module, name: str, to: str) -> None:
         """Make both modules hold one `nnx.Param`."""

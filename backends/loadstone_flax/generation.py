@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,12 @@ from jax import Array
 from loadstone.backend import get_backend
 from loadstone.backend.seeds import choose_seed
 from loadstone.errors import ArgumentError
-from loadstone.generate.decoding import NextLogits, Prompts, Streamer, decode, read_prompts
 from loadstone_flax.layers import full_precision
+
+if TYPE_CHECKING:
+    from loadstone.generate.decoding import NextLogits, Prompts, Streamer
+
+# What `generate` does is imported when it is first called: naming a class costs none of it.
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -113,46 +117,27 @@ def generate(
     rngs: Any = None,
     **arguments: Any,
 ) -> Array:
-    """Continue prompts, dropout switched off.
+    """Continue prompts of a causal language model; `PreTrainedModel.generate` tells the arguments and errors."""
+    from loadstone.generate.decoding import decode, read_prompts
 
-    Where the likeliest token is taken each time, the whole loop is one compiled program; else each step is. Either is
-    compiled for each shape of prompt and number of new tokens, and kept.
-
-    Args:
-        model: A causal language model.
-        input_ids: (B, T), an array or lists of numbers; shorter prompts are padded on the left.
-        attention_mask: (B, T), zero at padding; None: nothing is padding.
-        inputs: The same as `input_ids`.
-        use_cache: Keep keys and values; False computes every token again at each step.
-        streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
-        rngs: An `nnx.Rngs` or a key of JAX's, in place of `seed`: it decides which tokens are drawn.
-        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generate.settings.resolve_generation`; where
-            absent, generation_config.json decides.
-
-    Returns:
-        Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
-
-    Raises:
-        ArgumentError: As `loadstone.generate.decoding.read_prompts` tells.
-    """
     given = inputs if input_ids is None else input_ids
     if isinstance(given, jax.core.Tracer):
         raise ArgumentError("generate() is compiled already", hint="call it outside jax.jit")
     if rngs is not None:
         arguments["seed"] = choose_seed(get_backend(model.backend_name), arguments.get("seed"), rngs)
     prompts = read_prompts(model, given, attention_mask, arguments)
-    plan = prompts.plan
-    if not plan.is_greedy or streamer is not None:
+    call = prompts.call
+    if not call.is_greedy or streamer is not None:
         steps = _steps(model, prompts, use_cache)
         return jax.device_put(decode(steps, prompts, streamer=streamer).astype(np.int32))
     grown, end = _continue(
         model,
         prompts.ids.astype(np.int32),
         prompts.mask.astype(np.int32),
-        _ends(plan.eos_token_ids),
-        np.int32(plan.pad_token_id),
+        _ends(call.eos_token_ids),
+        np.int32(call.pad_token_id),
         _all_types(prompts),
-        new_tokens=plan.max_new_tokens,
+        new_tokens=call.max_new_tokens,
         use_cache=use_cache,
     )
     # Cut on the host: on the device, each length would be a program of its own.
@@ -168,13 +153,13 @@ def _all_types(prompts: Prompts) -> np.ndarray | None:
     """Return the types (B, T + new) of the prompts' tokens and of those to come, or None."""
     if prompts.types is None:
         return None
-    return prompts.types_of(prompts.ids.shape[1] + prompts.plan.max_new_tokens).astype(np.int32)
+    return prompts.types_of(prompts.ids.shape[1] + prompts.call.max_new_tokens).astype(np.int32)
 
 
 def _steps(model: Any, prompts: Prompts, use_cache: bool) -> NextLogits:
     """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
     cache: Cache | None = None
-    new_tokens, types = prompts.plan.max_new_tokens, _all_types(prompts)
+    new_tokens, types = prompts.call.max_new_tokens, _all_types(prompts)
     room = prompts.ids.shape[1] + new_tokens
 
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:

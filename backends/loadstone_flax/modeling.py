@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import flax.errors
 import jax
@@ -17,8 +17,8 @@ from jax import Array
 
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
-from loadstone.generate.settings import GenerationConfig
-from loadstone.load.report import LoadReport
+from loadstone.generate.arguments import GenerateArguments
+from loadstone.keywords import said, told
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained, check_mask
 from loadstone_flax.generation import Cache, generate
@@ -33,6 +33,12 @@ from loadstone_flax.layers import (
     named_parameters,
     submodule,
 )
+
+if TYPE_CHECKING:
+    from loadstone.generate._keywords import Keywords
+    from loadstone.generate.decoding import Streamer
+    from loadstone.generate.settings import GenerationConfig
+    from loadstone.load.report import LoadReport
 
 SETTINGS = (
     "use_cache",
@@ -76,6 +82,12 @@ jax.tree_util.register_pytree_with_keys(
 )
 
 
+def _no_settings() -> GenerationConfig:
+    from loadstone.generate.settings import GenerationConfig
+
+    return GenerationConfig()
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What a model knows of itself beside its arrays; its copies share it.
@@ -85,7 +97,7 @@ class Facts:
     """
 
     config: Config
-    generation_config: GenerationConfig = dataclasses.field(default_factory=GenerationConfig)
+    generation_config: GenerationConfig = dataclasses.field(default_factory=_no_settings)
     load_report: LoadReport | None = dataclasses.field(default=None, compare=False)
 
     def __hash__(self) -> int:
@@ -310,16 +322,51 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
                 hint="dequantise or gather them, and pass the arrays as state_dict=",
             )
 
+    @told(GenerateArguments)
     def generate(
-        self, input_ids: Any = None, *, params: Mapping[str, Array] | None = None, **arguments: Any
+        self,
+        input_ids: Any = None,
+        *,
+        attention_mask: Any = None,
+        inputs: Any = None,
+        use_cache: bool = True,
+        streamer: Streamer | None = None,
+        params: Mapping[str, Array] | None = None,
+        rngs: Any = None,
+        **arguments: Unpack[Keywords],
     ) -> Array:
-        """Continue prompts; `loadstone_flax.generation.generate` tells the arguments, `__call__` tells `params`.
+        """Continue prompts.
+
+        Dropout is switched off. Where the likeliest token is taken each time, the whole loop is one compiled program; else
+        each step is. Either is compiled for each shape of prompt and number of new tokens, and kept.
+
+        Args:
+            input_ids: (B, T), an array or lists of numbers; shorter prompts are padded on the left.
+            attention_mask: (B, T), zero at padding; None: what `pad_token_id` says is padding.
+            inputs: The same as `input_ids`.
+            use_cache: Keep keys and values; False computes every token again at each step.
+            streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
+            params: Parameters to compute with in place of the model's own, keyed as `model.params`.
+            rngs: An `nnx.Rngs` or a key of JAX's, in place of `seed`: it decides which tokens are drawn.
+            **arguments: What transformers has beside them, where it asks for nothing (`num_beams=1`).
+
+        Returns:
+            Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
 
         Raises:
-            ArgumentError: If the model has no head for it, or an argument is unknown.
+            ArgumentError: If the model has no head for it, or as `loadstone.generate.decoding.read_prompts` tells.
         """
         self.check_generates()
-        return generate(self if params is None else self.with_params(params), input_ids, **arguments)
+        return generate(
+            self if params is None else self.with_params(params),
+            input_ids,
+            attention_mask=attention_mask,
+            inputs=inputs,
+            use_cache=use_cache,
+            streamer=streamer,
+            rngs=rngs,
+            **said(arguments),
+        )
 
 
 def foreign_variables(model: nnx.Module, known: Iterable[nnx.Variable[Any]]) -> list[str]:

@@ -7,9 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from loadstone.backend import Backend, Capabilities, Device, Parameter, Placement, host_memory
+from loadstone.backend import (
+    Backend,
+    Capabilities,
+    Device,
+    Parameter,
+    Placement,
+    host_memory,
+    must_fit,
+    unknown_device,
+)
 from loadstone.config import Config
-from loadstone.errors import BackendError, PlacementError
+from loadstone.errors import BackendError
 from loadstone.read.tensor import HostTensor
 from loadstone_tensorflow.framework import device_lib, keras, tf
 from loadstone_tensorflow.layers import RotaryEmbedding, without_memory
@@ -58,11 +67,9 @@ class TensorFlowBackend(Backend):
         try:
             name = device_name(given if given.startswith("/") else f"/{given}")
         except ValueError as error:
-            raise PlacementError(
-                f"TensorFlow knows no device {requested!r}", expected=f"one of: {', '.join(known)}"
-            ) from error
+            raise unknown_device(requested, self.devices()) from error
         if name not in known:
-            raise PlacementError(f"there is no device {name!r} here", expected=f"one of: {', '.join(known)}")
+            raise unknown_device(name, self.devices())
         return known[name]
 
     def build(
@@ -100,10 +107,16 @@ class TensorFlowBackend(Backend):
 
         Inside the scope of a `tf.distribute` strategy the strategy decides where the variable lives.
         """
+        variable = submodule(model, name)
+        must_fit(tensor, tuple(variable.shape))
         with tf.device(device.name):
-            renewed = submodule(model, name).fill(_as_tensorflow(tensor))
+            renewed = variable.fill(_as_tensorflow(tensor))
         if renewed:
             model.forget_compiled()
+
+    def resize(self, model: keras.Model, name: str, shape: tuple[int, ...]) -> None:
+        """Give a variable another shape, and take its value away."""
+        submodule(model, name).resize(shape)
 
     def tie(self, model: keras.Model, name: str, to: str) -> None:
         """Make both layers hold one variable."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from loadstone.errors import ArgumentError
-from loadstone.generate.decoding import NextLogits, Prompts, Streamer, decode, read_prompts
-from loadstone.generate.settings import resolve_generation
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.layers import Size, sizes
 
+if TYPE_CHECKING:
+    from loadstone.generate.decoding import NextLogits, Prompts, Streamer
+
+# What `generate` does is imported when it is first called: naming a class costs none of it.
 Tensor: TypeAlias = tf.Tensor
 Layers = Sequence[tuple[Tensor, Tensor]]
 
@@ -96,41 +98,24 @@ def generate(
     streamer: Streamer | None = None,
     **arguments: Any,
 ) -> Tensor:
-    """Continue prompts.
+    """Continue prompts of a causal language model; `PreTrainedModel.generate` tells the arguments and errors."""
+    from loadstone.generate.decoding import decode, read_prompts
 
-    Where the likeliest token is taken each time, the whole loop is one compiled function; else each step is.
-
-    Args:
-        model: A causal language model.
-        input_ids: (B, T), a tensor or lists of numbers; shorter prompts are padded on the left.
-        attention_mask: (B, T), zero at padding; None: nothing is padding.
-        inputs: The same as `input_ids`.
-        use_cache: Keep keys and values; False computes every token again at each step.
-        streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
-        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generate.settings.resolve_generation`; where
-            absent, generation_config.json decides.
-
-    Returns:
-        Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
-
-    Raises:
-        ArgumentError: As `loadstone.generate.decoding.read_prompts` tells.
-    """
     given = inputs if input_ids is None else input_ids
     traced = given is not None and tf.is_symbolic_tensor(given)
     prompts = (_traced_prompts if traced else read_prompts)(model, given, attention_mask, arguments)
-    plan = prompts.plan
-    if traced and not (plan.is_greedy and streamer is None):
+    call = prompts.call
+    if traced and not (call.is_greedy and streamer is None):
         raise ArgumentError(
             "inside tf.function only the likeliest token can be taken", hint="call generate() outside"
         )
-    if plan.is_greedy and streamer is None and prompts.types is None:
+    if call.is_greedy and streamer is None and prompts.types is None:
         tokens = model.generator.loop(use_cache)(
             tf.cast(prompts.ids, tf.int32),
             tf.cast(prompts.mask, tf.int32),
-            tf.constant(plan.max_new_tokens),
-            tf.constant(plan.eos_token_ids, tf.int32, shape=(len(plan.eos_token_ids),)),
-            tf.constant(plan.pad_token_id),
+            tf.constant(call.max_new_tokens),
+            tf.constant(call.eos_token_ids, tf.int32, shape=(len(call.eos_token_ids),)),
+            tf.constant(call.pad_token_id),
         )
     else:
         step = model.generator.steps(use_cache, prompts)
@@ -144,14 +129,17 @@ def _traced_prompts(
     model: Any, ids: Tensor, attention_mask: Tensor | None, arguments: Mapping[str, Any]
 ) -> Prompts:
     """Return the prompts of a function that is being traced, whose tokens nobody knows yet."""
+    from loadstone.generate.decoding import Prompts
+    from loadstone.generate.settings import resolve_generation
+
     length = ids.shape[1]
     if length is None and arguments.get("max_new_tokens") is None:
         raise ArgumentError("generate() does not know how long its prompts are", hint="pass max_new_tokens=")
     if arguments.get("token_type_ids") is not None:
         raise ArgumentError("inside tf.function generate() reads no token_type_ids", hint="leave them out")
-    plan = resolve_generation(model.generation_config, arguments, prompt_length=length or 0)
+    call = resolve_generation(model.generation_config, arguments, prompt_length=length or 0)
     mask = tf.ones_like(ids) if attention_mask is None else attention_mask
-    return Prompts(ids=ids, mask=mask, plan=plan)
+    return Prompts(ids=ids, mask=mask, call=call)
 
 
 NUMBER, ROW, TABLE = (tf.TensorSpec((None,) * axes, tf.int32) for axes in range(3))
@@ -188,7 +176,7 @@ class Generator:
         """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
         self._look()
         slots: Layers = ()
-        new, typed = prompts.plan.max_new_tokens, prompts.types is not None
+        new, typed = prompts.call.max_new_tokens, prompts.types is not None
 
         def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
             nonlocal slots, new

@@ -108,22 +108,26 @@ class Parameter(keras.Variable):
         return self._value is not None
 
     def fill(self, value: Tensor) -> bool:
-        """Take a tensor as the value, its dtype and shape included, and share its memory.
+        """Take a tensor as the value, its dtype included, and share its memory.
 
         Returns:
             Whether there is a new TensorFlow variable behind this one. A value of the same kind as the old one goes into
             the old one's variable, so that compiled functions see it.
         """
         held = self._value
-        if held is not None and held.dtype == value.dtype and held.shape == value.shape:
+        if held is not None and held.dtype == value.dtype:
             held.assign(value)
             return False
         self._value = None
         self._dtype = value.dtype.name
-        self._shape = tuple(value.shape)
-        self._ndim = len(self._shape)
         self._initialize(value)
         return True
+
+    def resize(self, shape: tuple[int, ...]) -> None:
+        """Take another shape; there is no value until it is filled."""
+        self._value = None
+        self._shape = shape
+        self._ndim = len(shape)
 
 
 def parameter(*shape: int) -> Parameter:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar, Unpack
 
 import numpy as np
 import optree
 
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
-from loadstone.generate.settings import GenerationConfig
+from loadstone.generate.arguments import GenerateArguments
+from loadstone.keywords import said, told
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained
 from loadstone_tensorflow.framework import keras, tf
@@ -29,10 +30,21 @@ from loadstone_tensorflow.layers import (
 )
 from loadstone_tensorflow.training import Trained
 
+if TYPE_CHECKING:
+    from loadstone.generate._keywords import Keywords
+    from loadstone.generate.decoding import Streamer
+
 Tensor: TypeAlias = tf.Tensor
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 _exporting: ContextVar[bool] = ContextVar("exporting", default=False)
+
+
+def as_written(function: Function) -> Function:
+    """Keep `tf.function` from rewriting a function; a type checker sees the same one."""
+    found: Function = tf.autograph.experimental.do_not_convert(function)
+    return found
 
 
 def _fields(output: Any) -> tuple[tuple[Any, ...], tuple[str, ...], tuple[str, ...]]:
@@ -163,7 +175,7 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
         self._convert_input_args = False  # `__call__` converts them
         self.built = True
 
-    @tf.autograph.experimental.do_not_convert
+    @as_written
     def __call__(self, input_ids: Any = None, *positional: Any, **named: Any) -> Any:
         """Run the model; `forward` tells the arguments."""
         inputs, options = _arranged(type(self), (input_ids, *positional), named)
@@ -223,15 +235,46 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
         self.generator.forget()
         self.train_function = self.test_function = self.predict_function = None
 
-    @tf.autograph.experimental.do_not_convert
-    def generate(self, input_ids: Any = None, **arguments: Any) -> Tensor:
-        """Continue prompts; `loadstone_tensorflow.generation.generate` tells the arguments.
+    @told(GenerateArguments)
+    @as_written
+    def generate(
+        self,
+        input_ids: Any = None,
+        *,
+        attention_mask: Any = None,
+        inputs: Any = None,
+        use_cache: bool = True,
+        streamer: Streamer | None = None,
+        **arguments: Unpack[Keywords],
+    ) -> Tensor:
+        """Continue prompts.
+
+        Where the likeliest token is taken each time, the whole loop is one compiled function; else each step is.
+
+        Args:
+            input_ids: (B, T), a tensor or lists of numbers; shorter prompts are padded on the left.
+            attention_mask: (B, T), zero at padding; None: what `pad_token_id` says is padding.
+            inputs: The same as `input_ids`.
+            use_cache: Keep keys and values; False computes every token again at each step.
+            streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
+            **arguments: What transformers has beside them, where it asks for nothing (`num_beams=1`).
+
+        Returns:
+            Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
 
         Raises:
-            ArgumentError: If the model has no head for it, or an argument is unknown.
+            ArgumentError: If the model has no head for it, or as `loadstone.generate.decoding.read_prompts` tells.
         """
         self.check_generates()
-        return generate(self, input_ids, **arguments)
+        return generate(
+            self,
+            input_ids,
+            attention_mask=attention_mask,
+            inputs=inputs,
+            use_cache=use_cache,
+            streamer=streamer,
+            **said(arguments),
+        )
 
     def export(
         self,
@@ -293,6 +336,8 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
         described = cls.architecture_and_head()[0].config.from_dict(config["config"])
         with under_policy(config["policy"]):
             model = super().from_config(described, dtype=config["dtype"], **config["options"])
+        from loadstone.generate.settings import GenerationConfig
+
         model.generation_config = GenerationConfig(config["generation_config"])
         return model
 

@@ -9,7 +9,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from loadstone.backend import Backend, Capabilities, Device, Parameter, Placement, host_memory
+from loadstone.backend import (
+    STRATEGIES,
+    Backend,
+    Capabilities,
+    Device,
+    Parameter,
+    Placement,
+    host_memory,
+    must_fit,
+    unknown_device,
+)
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, BackendError, PlacementError, nearest
@@ -50,7 +60,7 @@ class TorchBackend(Backend):
             raise PlacementError(
                 f"PyTorch knows no device {requested!r}",
                 expected='e.g. "cpu", "cuda", "cuda:1" or a torch.device',
-                hint=nearest(str(requested), ("cpu", "cuda", "auto"))
+                hint=nearest(str(requested), ("cpu", "cuda", "disk", *STRATEGIES))
                 or "name a device, or leave device_map out",
             ) from error
         if wanted.type == "meta":
@@ -58,11 +68,7 @@ class TorchBackend(Backend):
         name = "cuda:0" if wanted == torch.device("cuda") else str(wanted)
         known = {device.name: device for device in self.devices()}
         if name not in known:
-            raise PlacementError(
-                f"there is no device {name!r} here",
-                expected=f"one of: {', '.join(known)}",
-                hint='name one of these, or device_map="auto" for the first with room',
-            )
+            raise unknown_device(name, tuple(known.values()))
         return known[name]
 
     def build(
@@ -98,21 +104,29 @@ class TorchBackend(Backend):
     def put(self, model: nn.Module, name: str, tensor: HostTensor, device: Device) -> None:
         """Set a parameter or buffer; on the CPU it shares the tensor's memory."""
         module, leaf = _owner(model, name)
+        old = module._parameters.get(leaf)
+        must_fit(tensor, (module._buffers[leaf] if old is None else old).shape)
         value = _as_torch(tensor)
         if not device.is_host:
             value = value.to(device.name)
-        old = module._parameters.get(leaf)
         if old is None:
             module._buffers[leaf] = value
-            return
-        resized = old.shape != value.shape
-        if not old.is_meta and not resized:
+        elif old.is_meta:
+            trains = old.requires_grad and value.is_floating_point()
+            module._parameters[leaf] = nn.Parameter(value, requires_grad=trains)
+        else:
             old.data = value
+
+    def resize(self, model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
+        """Make a parameter or buffer of that shape, on the meta device."""
+        module, leaf = _owner(model, name)
+        old = module._parameters.get(leaf)
+        if old is None:
+            module._buffers[leaf] = module._buffers[leaf].new_empty(shape, device="meta")
             return
-        trains = old.requires_grad and value.is_floating_point()
-        module._parameters[leaf] = nn.Parameter(value, requires_grad=trains)
-        if resized:
-            _resize(module, value)
+        value = torch.empty(shape, dtype=old.dtype, device="meta")
+        module._parameters[leaf] = nn.Parameter(value, requires_grad=old.requires_grad)
+        _resize(module, value)
 
     def tie(self, model: nn.Module, name: str, to: str) -> None:
         """Make both modules hold one `nn.Parameter`."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from loadstone.architectures import matches
 from loadstone.errors import ArgumentError
-from loadstone.load.report import LoadReport
 from loadstone.model.kin import Kin
 from loadstone.model.pretrained import Pretrained
 from loadstone_torch.backend import check_plain
 from loadstone_torch.blocks.run import DEFAULTS, Block
+
+if TYPE_CHECKING:
+    from loadstone.load.report import LoadReport
 
 
 class Ecosystem(Kin, Pretrained):

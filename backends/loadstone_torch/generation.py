@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from loadstone.errors import ArgumentError
-from loadstone.generate.decoding import NextLogits, Prompts, Streamer, decode, positions, read_prompts
+
+if TYPE_CHECKING:
+    from loadstone.generate.decoding import NextLogits, Prompts, Streamer
+
+# What `generate` does is imported when it is first called: naming a class costs none of it.
 
 
 class Cache:
@@ -57,32 +61,17 @@ def check_cache(cache: Any) -> None:
 @torch.no_grad()
 def generate(
     model: Any,
-    input_ids: Tensor | None = None,
+    input_ids: Tensor | Sequence[Sequence[int]] | None = None,
     *,
-    attention_mask: Tensor | None = None,
-    inputs: Tensor | None = None,
+    attention_mask: Tensor | Sequence[Sequence[int]] | None = None,
+    inputs: Tensor | Sequence[Sequence[int]] | None = None,
     use_cache: bool = True,
     streamer: Streamer | None = None,
     **arguments: Any,
 ) -> Tensor:
-    """Continue prompts.
+    """Continue prompts of a causal language model; `PreTrainedModel.generate` tells the arguments and errors."""
+    from loadstone.generate.decoding import decode, read_prompts
 
-    Args:
-        model: A causal language model.
-        input_ids: (B, T), a tensor or lists of numbers; shorter prompts are padded on the left.
-        attention_mask: (B, T), zero at padding; None: nothing is padding.
-        inputs: The same as `input_ids`.
-        use_cache: Keep keys and values; False computes every token again at each step.
-        streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
-        **arguments: `max_new_tokens`, `do_sample`, `temperature`, ...: see `loadstone.generate.settings.resolve_generation`; where
-            absent, generation_config.json decides.
-
-    Returns:
-        Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
-
-    Raises:
-        ArgumentError: As `loadstone.generate.decoding.read_prompts` tells.
-    """
     given = inputs if input_ids is None else input_ids
     arguments = {name: _on_host(value) for name, value in arguments.items()}
     prompts = read_prompts(model, _on_host(given), _on_host(attention_mask), arguments)
@@ -99,6 +88,7 @@ def _on_host(given: Any) -> Any:
 
 def _step(model: Any, cache: Cache | None, prompts: Prompts) -> NextLogits:
     """Return the function that computes the logits after the last token; with a cache only unseen tokens are run."""
+    from loadstone.generate.decoding import positions
 
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         def tensor(array: np.ndarray) -> Tensor:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
+from loadstone.generate.arguments import GenerateArguments
+from loadstone.keywords import said, told
 from loadstone_torch import trees  # noqa: F401  # so that PyTorch can walk what models return
 from loadstone_torch.ecosystem import Ecosystem
 from loadstone_torch.generation import generate
 from loadstone_torch.layers import is_building
+
+if TYPE_CHECKING:
+    from loadstone.generate._keywords import Keywords
+    from loadstone.generate.decoding import Streamer
 
 
 class _DrawnWhenCalled(type):
@@ -75,11 +82,40 @@ class PreTrainedModel(nn.Module, Ecosystem, metaclass=_DrawnWhenCalled):
         found: Tensor = table(input_ids)
         return found
 
-    def generate(self, input_ids: Tensor | None = None, **arguments: Any) -> Tensor:
-        """Continue prompts; `loadstone_torch.generation.generate` tells the arguments.
+    @told(GenerateArguments)
+    def generate(
+        self,
+        input_ids: Tensor | Sequence[Sequence[int]] | None = None,
+        *,
+        attention_mask: Tensor | Sequence[Sequence[int]] | None = None,
+        inputs: Tensor | Sequence[Sequence[int]] | None = None,
+        use_cache: bool = True,
+        streamer: Streamer | None = None,
+        **arguments: Unpack[Keywords],
+    ) -> Tensor:
+        """Continue prompts.
+
+        Args:
+            input_ids: (B, T), a tensor or lists of numbers; shorter prompts are padded on the left.
+            attention_mask: (B, T), zero at padding; None: what `pad_token_id` says is padding.
+            inputs: The same as `input_ids`.
+            use_cache: Keep keys and values; False computes every token again at each step.
+            streamer: Gets tokens as they are made, e.g. transformers' `TextStreamer`.
+            **arguments: What transformers has beside them, where it asks for nothing (`num_beams=1`).
+
+        Returns:
+            Prompts and continuations (B, T + new); sequences that ended early are filled with the pad token.
 
         Raises:
-            ArgumentError: If the model has no head for it, or an argument is unknown.
+            ArgumentError: If the model has no head for it, or as `loadstone.generate.decoding.read_prompts` tells.
         """
         self.check_generates()
-        return generate(self, input_ids, **arguments)
+        return generate(
+            self,
+            input_ids,
+            attention_mask=attention_mask,
+            inputs=inputs,
+            use_cache=use_cache,
+            streamer=streamer,
+            **said(arguments),
+        )

@@ -26,6 +26,7 @@ _HOMES = {
     "GenerationConfig": "loadstone.generate.settings",
     "LoadReport": "loadstone.load.report",
     "plan": "loadstone.load.story",
+    "register": "loadstone.backend.registered",
     "to_backend": "loadstone.model.convert",
     "ArchitectureError": "loadstone.errors",
     "ArgumentError": "loadstone.errors",
@@ -61,8 +62,11 @@ def __getattr__(name: str) -> Any:
     if name == "__all__":
         return _without_a_framework()
     # `from loadstone import plugins` asks here first: what begins small is a module, or in `_HOMES`.
+    from loadstone.load.collector import paused_collector
+
     try:
-        found = _found(name)
+        with paused_collector():
+            found = _found(name)
     except AttributeError as error:
         # An import statement asks through this function of Python's, and says nothing of an AttributeError's hint.
         imported = sys._getframe(1).f_code.co_name == "_handle_fromlist"

@@ -17,7 +17,7 @@ from loadstone.architectures.resnet import ResNetConfig as ResNetConfig
 from loadstone.architectures.roberta import RobertaConfig as RobertaConfig
 from loadstone.architectures.roberta import XLMRobertaConfig as XLMRobertaConfig
 from loadstone.architectures.vit import ViTConfig as ViTConfig
-from loadstone.auto import AutoConfig as AutoConfig
+from loadstone.backend.registered import register as register
 from loadstone.config import Config as Config
 from loadstone.errors import ArchitectureError as ArchitectureError
 from loadstone.errors import ArgumentError as ArgumentError
@@ -87,6 +87,7 @@ __all__ = [
     "ViTConfig",
     "XLMRobertaConfig",
     "plan",
+    "register",
     "to_backend",
 ]
 
@@ -96,30 +97,56 @@ def plan(
     task: str | None = None,
     model_class: type | str | None = None,
     backend: str | None = None,
-    config: Config | str | os.PathLike[str] | None = None,
+    bandwidth: Mapping[int | str, int | str] | int | str | None = None,
     dtype: object = None,
     revision: str | None = None,
     subfolder: str = "",
-    variant: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     token: str | bool | None = None,
     force_download: bool = False,
     local_files_only: bool = False,
+    model_type: str | None = None,
+    trust_remote_code: bool | None = None,
+    attn_implementation: str | None = None,
+    config: Config | str | os.PathLike[str] | None = None,
+    variant: str | None = None,
     use_safetensors: bool | None = None,
+    weights_format: str | None = None,
     device_map: object = None,
+    max_memory: Mapping[int | str, int | str] | None = None,
     key_mapping: Mapping[str, str] | None = None,
     strict: bool | None = None,
     read: str = "auto",
     ignore_mismatched_sizes: bool = False,
     output_loading_info: bool = False,
     ignore_adapter: bool = False,
-    model_type: str | None = None,
-    trust_remote_code: bool | None = None,
-    attn_implementation: str | None = None,
     seed: int | None = None,
     rngs: object = None,
     **arguments: Any,
 ) -> LoadReport: ...
+
+class AutoConfig:
+    @staticmethod
+    def from_pretrained(
+        pretrained_model_name_or_path: Name,
+        *,
+        dtype: object = None,
+        revision: str | None = None,
+        subfolder: str = "",
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+        model_type: str | None = None,
+        trust_remote_code: bool | None = None,
+        attn_implementation: str | None = None,
+        **arguments: Any,
+    ) -> Config: ...
+    @staticmethod
+    def for_model(
+        model_type: str,
+        **fields: Any,
+    ) -> Config: ...
 
 class AutoModel:
     task: ClassVar[str]
@@ -131,26 +158,28 @@ class AutoModel:
         pretrained_model_name_or_path: Name,
         *,
         backend: Literal["torch"] | None = None,
-        config: Config | str | os.PathLike[str] | None = None,
         dtype: object = None,
         revision: str | None = None,
         subfolder: str = "",
-        variant: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        model_type: str | None = None,
+        trust_remote_code: bool | None = None,
+        attn_implementation: str | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
+        variant: str | None = None,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: Literal[False] = False,
         ignore_adapter: bool = False,
-        model_type: str | None = None,
-        trust_remote_code: bool | None = None,
-        attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
         **arguments: Any,
@@ -162,26 +191,28 @@ class AutoModel:
         pretrained_model_name_or_path: Name,
         *,
         backend: Literal["torch"] | None = None,
-        config: Config | str | os.PathLike[str] | None = None,
         dtype: object = None,
         revision: str | None = None,
         subfolder: str = "",
-        variant: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        model_type: str | None = None,
+        trust_remote_code: bool | None = None,
+        attn_implementation: str | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
+        variant: str | None = None,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: Literal[True],
         ignore_adapter: bool = False,
-        model_type: str | None = None,
-        trust_remote_code: bool | None = None,
-        attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
         **arguments: Any,
@@ -193,26 +224,28 @@ class AutoModel:
         pretrained_model_name_or_path: Name,
         *,
         backend: Literal["flax"],
-        config: Config | str | os.PathLike[str] | None = None,
         dtype: object = None,
         revision: str | None = None,
         subfolder: str = "",
-        variant: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        model_type: str | None = None,
+        trust_remote_code: bool | None = None,
+        attn_implementation: str | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
+        variant: str | None = None,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: Literal[False] = False,
         ignore_adapter: bool = False,
-        model_type: str | None = None,
-        trust_remote_code: bool | None = None,
-        attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
         **arguments: Any,
@@ -224,26 +257,28 @@ class AutoModel:
         pretrained_model_name_or_path: Name,
         *,
         backend: Literal["flax"],
-        config: Config | str | os.PathLike[str] | None = None,
         dtype: object = None,
         revision: str | None = None,
         subfolder: str = "",
-        variant: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        model_type: str | None = None,
+        trust_remote_code: bool | None = None,
+        attn_implementation: str | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
+        variant: str | None = None,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: Literal[True],
         ignore_adapter: bool = False,
-        model_type: str | None = None,
-        trust_remote_code: bool | None = None,
-        attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
         **arguments: Any,
@@ -255,26 +290,28 @@ class AutoModel:
         pretrained_model_name_or_path: Name,
         *,
         backend: Literal["tensorflow"],
-        config: Config | str | os.PathLike[str] | None = None,
         dtype: object = None,
         revision: str | None = None,
         subfolder: str = "",
-        variant: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        model_type: str | None = None,
+        trust_remote_code: bool | None = None,
+        attn_implementation: str | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
+        variant: str | None = None,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: Literal[False] = False,
         ignore_adapter: bool = False,
-        model_type: str | None = None,
-        trust_remote_code: bool | None = None,
-        attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
         **arguments: Any,
@@ -286,26 +323,28 @@ class AutoModel:
         pretrained_model_name_or_path: Name,
         *,
         backend: Literal["tensorflow"],
-        config: Config | str | os.PathLike[str] | None = None,
         dtype: object = None,
         revision: str | None = None,
         subfolder: str = "",
-        variant: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        model_type: str | None = None,
+        trust_remote_code: bool | None = None,
+        attn_implementation: str | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
+        variant: str | None = None,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: Literal[True],
         ignore_adapter: bool = False,
-        model_type: str | None = None,
-        trust_remote_code: bool | None = None,
-        attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
         **arguments: Any,
@@ -317,26 +356,28 @@ class AutoModel:
         pretrained_model_name_or_path: Name,
         *,
         backend: str | None = None,
-        config: Config | str | os.PathLike[str] | None = None,
         dtype: object = None,
         revision: str | None = None,
         subfolder: str = "",
-        variant: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        model_type: str | None = None,
+        trust_remote_code: bool | None = None,
+        attn_implementation: str | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
+        variant: str | None = None,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
         ignore_adapter: bool = False,
-        model_type: str | None = None,
-        trust_remote_code: bool | None = None,
-        attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
         **arguments: Any,
@@ -393,6 +434,15 @@ class AutoModel:
         rngs: object = None,
         **options: Any,
     ) -> Any: ...
+    @classmethod
+    def register(
+        cls,
+        config_class: type[Config],
+        model_class: type,
+        exist_ok: bool = False,
+        *,
+        backend: str | None = None,
+    ) -> None: ...
 
 class AutoModelForCausalLM(AutoModel): ...
 class AutoModelForImageClassification(AutoModel): ...
@@ -403,69 +453,195 @@ class AutoModelForPreTraining(AutoModel): ...
 class AutoModelForQuestionAnswering(AutoModel): ...
 class AutoModelForSequenceClassification(AutoModel): ...
 class AutoModelForTokenClassification(AutoModel): ...
-class BertModel(TorchModel): ...
-class BertForPreTraining(TorchModel): ...
-class BertForMaskedLM(TorchModel): ...
-class BertForNextSentencePrediction(TorchModel): ...
-class BertForSequenceClassification(TorchModel): ...
-class BertForTokenClassification(TorchModel): ...
-class BertForQuestionAnswering(TorchModel): ...
-class BertForMultipleChoice(TorchModel): ...
-class DistilBertModel(TorchModel): ...
-class DistilBertForMaskedLM(TorchModel): ...
-class DistilBertForSequenceClassification(TorchModel): ...
-class DistilBertForTokenClassification(TorchModel): ...
-class DistilBertForQuestionAnswering(TorchModel): ...
-class DistilBertForMultipleChoice(TorchModel): ...
-class GPT2Model(TorchModel): ...
-class GPT2LMHeadModel(TorchModel): ...
-class GPT2ForSequenceClassification(TorchModel): ...
-class GPT2ForTokenClassification(TorchModel): ...
-class GPT2ForQuestionAnswering(TorchModel): ...
-class LlamaModel(TorchModel): ...
-class LlamaForCausalLM(TorchModel): ...
-class LlamaForSequenceClassification(TorchModel): ...
-class LlamaForTokenClassification(TorchModel): ...
-class LlamaForQuestionAnswering(TorchModel): ...
-class MistralModel(TorchModel): ...
-class MistralForCausalLM(TorchModel): ...
-class MistralForSequenceClassification(TorchModel): ...
-class MistralForTokenClassification(TorchModel): ...
-class MistralForQuestionAnswering(TorchModel): ...
-class GemmaModel(TorchModel): ...
-class GemmaForCausalLM(TorchModel): ...
-class GemmaForSequenceClassification(TorchModel): ...
-class GemmaForTokenClassification(TorchModel): ...
-class Gemma2Model(TorchModel): ...
-class Gemma2ForCausalLM(TorchModel): ...
-class Gemma2ForSequenceClassification(TorchModel): ...
-class Gemma2ForTokenClassification(TorchModel): ...
-class Qwen2Model(TorchModel): ...
-class Qwen2ForCausalLM(TorchModel): ...
-class Qwen2ForSequenceClassification(TorchModel): ...
-class Qwen2ForTokenClassification(TorchModel): ...
-class Qwen2ForQuestionAnswering(TorchModel): ...
-class Qwen3Model(TorchModel): ...
-class Qwen3ForCausalLM(TorchModel): ...
-class Qwen3ForSequenceClassification(TorchModel): ...
-class Qwen3ForTokenClassification(TorchModel): ...
-class Qwen3ForQuestionAnswering(TorchModel): ...
-class ResNetModel(TorchModel): ...
-class ResNetForImageClassification(TorchModel): ...
-class RobertaModel(TorchModel): ...
-class RobertaForMaskedLM(TorchModel): ...
-class RobertaForSequenceClassification(TorchModel): ...
-class RobertaForTokenClassification(TorchModel): ...
-class RobertaForQuestionAnswering(TorchModel): ...
-class RobertaForMultipleChoice(TorchModel): ...
-class XLMRobertaModel(TorchModel): ...
-class XLMRobertaForMaskedLM(TorchModel): ...
-class XLMRobertaForSequenceClassification(TorchModel): ...
-class XLMRobertaForTokenClassification(TorchModel): ...
-class XLMRobertaForQuestionAnswering(TorchModel): ...
-class XLMRobertaForMultipleChoice(TorchModel): ...
-class ViTModel(TorchModel): ...
-class ViTForImageClassification(TorchModel): ...
+
+class BertModel(TorchModel):
+    config: BertConfig
+
+class BertForPreTraining(TorchModel):
+    config: BertConfig
+
+class BertForMaskedLM(TorchModel):
+    config: BertConfig
+
+class BertForNextSentencePrediction(TorchModel):
+    config: BertConfig
+
+class BertForSequenceClassification(TorchModel):
+    config: BertConfig
+
+class BertForTokenClassification(TorchModel):
+    config: BertConfig
+
+class BertForQuestionAnswering(TorchModel):
+    config: BertConfig
+
+class BertForMultipleChoice(TorchModel):
+    config: BertConfig
+
+class DistilBertModel(TorchModel):
+    config: DistilBertConfig
+
+class DistilBertForMaskedLM(TorchModel):
+    config: DistilBertConfig
+
+class DistilBertForSequenceClassification(TorchModel):
+    config: DistilBertConfig
+
+class DistilBertForTokenClassification(TorchModel):
+    config: DistilBertConfig
+
+class DistilBertForQuestionAnswering(TorchModel):
+    config: DistilBertConfig
+
+class DistilBertForMultipleChoice(TorchModel):
+    config: DistilBertConfig
+
+class GPT2Model(TorchModel):
+    config: GPT2Config
+
+class GPT2LMHeadModel(TorchModel):
+    config: GPT2Config
+
+class GPT2ForSequenceClassification(TorchModel):
+    config: GPT2Config
+
+class GPT2ForTokenClassification(TorchModel):
+    config: GPT2Config
+
+class GPT2ForQuestionAnswering(TorchModel):
+    config: GPT2Config
+
+class LlamaModel(TorchModel):
+    config: LlamaConfig
+
+class LlamaForCausalLM(TorchModel):
+    config: LlamaConfig
+
+class LlamaForSequenceClassification(TorchModel):
+    config: LlamaConfig
+
+class LlamaForTokenClassification(TorchModel):
+    config: LlamaConfig
+
+class LlamaForQuestionAnswering(TorchModel):
+    config: LlamaConfig
+
+class MistralModel(TorchModel):
+    config: MistralConfig
+
+class MistralForCausalLM(TorchModel):
+    config: MistralConfig
+
+class MistralForSequenceClassification(TorchModel):
+    config: MistralConfig
+
+class MistralForTokenClassification(TorchModel):
+    config: MistralConfig
+
+class MistralForQuestionAnswering(TorchModel):
+    config: MistralConfig
+
+class GemmaModel(TorchModel):
+    config: GemmaConfig
+
+class GemmaForCausalLM(TorchModel):
+    config: GemmaConfig
+
+class GemmaForSequenceClassification(TorchModel):
+    config: GemmaConfig
+
+class GemmaForTokenClassification(TorchModel):
+    config: GemmaConfig
+
+class Gemma2Model(TorchModel):
+    config: Gemma2Config
+
+class Gemma2ForCausalLM(TorchModel):
+    config: Gemma2Config
+
+class Gemma2ForSequenceClassification(TorchModel):
+    config: Gemma2Config
+
+class Gemma2ForTokenClassification(TorchModel):
+    config: Gemma2Config
+
+class Qwen2Model(TorchModel):
+    config: Qwen2Config
+
+class Qwen2ForCausalLM(TorchModel):
+    config: Qwen2Config
+
+class Qwen2ForSequenceClassification(TorchModel):
+    config: Qwen2Config
+
+class Qwen2ForTokenClassification(TorchModel):
+    config: Qwen2Config
+
+class Qwen2ForQuestionAnswering(TorchModel):
+    config: Qwen2Config
+
+class Qwen3Model(TorchModel):
+    config: Qwen3Config
+
+class Qwen3ForCausalLM(TorchModel):
+    config: Qwen3Config
+
+class Qwen3ForSequenceClassification(TorchModel):
+    config: Qwen3Config
+
+class Qwen3ForTokenClassification(TorchModel):
+    config: Qwen3Config
+
+class Qwen3ForQuestionAnswering(TorchModel):
+    config: Qwen3Config
+
+class ResNetModel(TorchModel):
+    config: ResNetConfig
+
+class ResNetForImageClassification(TorchModel):
+    config: ResNetConfig
+
+class RobertaModel(TorchModel):
+    config: RobertaConfig
+
+class RobertaForMaskedLM(TorchModel):
+    config: RobertaConfig
+
+class RobertaForSequenceClassification(TorchModel):
+    config: RobertaConfig
+
+class RobertaForTokenClassification(TorchModel):
+    config: RobertaConfig
+
+class RobertaForQuestionAnswering(TorchModel):
+    config: RobertaConfig
+
+class RobertaForMultipleChoice(TorchModel):
+    config: RobertaConfig
+
+class XLMRobertaModel(TorchModel):
+    config: XLMRobertaConfig
+
+class XLMRobertaForMaskedLM(TorchModel):
+    config: XLMRobertaConfig
+
+class XLMRobertaForSequenceClassification(TorchModel):
+    config: XLMRobertaConfig
+
+class XLMRobertaForTokenClassification(TorchModel):
+    config: XLMRobertaConfig
+
+class XLMRobertaForQuestionAnswering(TorchModel):
+    config: XLMRobertaConfig
+
+class XLMRobertaForMultipleChoice(TorchModel):
+    config: XLMRobertaConfig
+
+class ViTModel(TorchModel):
+    config: ViTConfig
+
+class ViTForImageClassification(TorchModel):
+    config: ViTConfig
 
 class FlaxAutoModel:
     task: ClassVar[str]
@@ -477,26 +653,28 @@ class FlaxAutoModel:
         pretrained_model_name_or_path: Name,
         *,
         backend: Literal["flax"] | None = None,
-        config: Config | str | os.PathLike[str] | None = None,
         dtype: object = None,
         revision: str | None = None,
         subfolder: str = "",
-        variant: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        model_type: str | None = None,
+        trust_remote_code: bool | None = None,
+        attn_implementation: str | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
+        variant: str | None = None,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: Literal[False] = False,
         ignore_adapter: bool = False,
-        model_type: str | None = None,
-        trust_remote_code: bool | None = None,
-        attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
         **arguments: Any,
@@ -508,26 +686,28 @@ class FlaxAutoModel:
         pretrained_model_name_or_path: Name,
         *,
         backend: Literal["flax"] | None = None,
-        config: Config | str | os.PathLike[str] | None = None,
         dtype: object = None,
         revision: str | None = None,
         subfolder: str = "",
-        variant: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        model_type: str | None = None,
+        trust_remote_code: bool | None = None,
+        attn_implementation: str | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
+        variant: str | None = None,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: Literal[True],
         ignore_adapter: bool = False,
-        model_type: str | None = None,
-        trust_remote_code: bool | None = None,
-        attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
         **arguments: Any,
@@ -539,26 +719,28 @@ class FlaxAutoModel:
         pretrained_model_name_or_path: Name,
         *,
         backend: str | None = None,
-        config: Config | str | os.PathLike[str] | None = None,
         dtype: object = None,
         revision: str | None = None,
         subfolder: str = "",
-        variant: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        model_type: str | None = None,
+        trust_remote_code: bool | None = None,
+        attn_implementation: str | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
+        variant: str | None = None,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
         ignore_adapter: bool = False,
-        model_type: str | None = None,
-        trust_remote_code: bool | None = None,
-        attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
         **arguments: Any,
@@ -575,6 +757,15 @@ class FlaxAutoModel:
         rngs: object = None,
         **options: Any,
     ) -> FlaxModel: ...
+    @classmethod
+    def register(
+        cls,
+        config_class: type[Config],
+        model_class: type,
+        exist_ok: bool = False,
+        *,
+        backend: str | None = None,
+    ) -> None: ...
 
 class FlaxAutoModelForCausalLM(FlaxAutoModel): ...
 class FlaxAutoModelForImageClassification(FlaxAutoModel): ...
@@ -585,69 +776,195 @@ class FlaxAutoModelForPreTraining(FlaxAutoModel): ...
 class FlaxAutoModelForQuestionAnswering(FlaxAutoModel): ...
 class FlaxAutoModelForSequenceClassification(FlaxAutoModel): ...
 class FlaxAutoModelForTokenClassification(FlaxAutoModel): ...
-class FlaxBertModel(FlaxModel): ...
-class FlaxBertForPreTraining(FlaxModel): ...
-class FlaxBertForMaskedLM(FlaxModel): ...
-class FlaxBertForNextSentencePrediction(FlaxModel): ...
-class FlaxBertForSequenceClassification(FlaxModel): ...
-class FlaxBertForTokenClassification(FlaxModel): ...
-class FlaxBertForQuestionAnswering(FlaxModel): ...
-class FlaxBertForMultipleChoice(FlaxModel): ...
-class FlaxDistilBertModel(FlaxModel): ...
-class FlaxDistilBertForMaskedLM(FlaxModel): ...
-class FlaxDistilBertForSequenceClassification(FlaxModel): ...
-class FlaxDistilBertForTokenClassification(FlaxModel): ...
-class FlaxDistilBertForQuestionAnswering(FlaxModel): ...
-class FlaxDistilBertForMultipleChoice(FlaxModel): ...
-class FlaxGPT2Model(FlaxModel): ...
-class FlaxGPT2LMHeadModel(FlaxModel): ...
-class FlaxGPT2ForSequenceClassification(FlaxModel): ...
-class FlaxGPT2ForTokenClassification(FlaxModel): ...
-class FlaxGPT2ForQuestionAnswering(FlaxModel): ...
-class FlaxLlamaModel(FlaxModel): ...
-class FlaxLlamaForCausalLM(FlaxModel): ...
-class FlaxLlamaForSequenceClassification(FlaxModel): ...
-class FlaxLlamaForTokenClassification(FlaxModel): ...
-class FlaxLlamaForQuestionAnswering(FlaxModel): ...
-class FlaxMistralModel(FlaxModel): ...
-class FlaxMistralForCausalLM(FlaxModel): ...
-class FlaxMistralForSequenceClassification(FlaxModel): ...
-class FlaxMistralForTokenClassification(FlaxModel): ...
-class FlaxMistralForQuestionAnswering(FlaxModel): ...
-class FlaxGemmaModel(FlaxModel): ...
-class FlaxGemmaForCausalLM(FlaxModel): ...
-class FlaxGemmaForSequenceClassification(FlaxModel): ...
-class FlaxGemmaForTokenClassification(FlaxModel): ...
-class FlaxGemma2Model(FlaxModel): ...
-class FlaxGemma2ForCausalLM(FlaxModel): ...
-class FlaxGemma2ForSequenceClassification(FlaxModel): ...
-class FlaxGemma2ForTokenClassification(FlaxModel): ...
-class FlaxQwen2Model(FlaxModel): ...
-class FlaxQwen2ForCausalLM(FlaxModel): ...
-class FlaxQwen2ForSequenceClassification(FlaxModel): ...
-class FlaxQwen2ForTokenClassification(FlaxModel): ...
-class FlaxQwen2ForQuestionAnswering(FlaxModel): ...
-class FlaxQwen3Model(FlaxModel): ...
-class FlaxQwen3ForCausalLM(FlaxModel): ...
-class FlaxQwen3ForSequenceClassification(FlaxModel): ...
-class FlaxQwen3ForTokenClassification(FlaxModel): ...
-class FlaxQwen3ForQuestionAnswering(FlaxModel): ...
-class FlaxResNetModel(FlaxModel): ...
-class FlaxResNetForImageClassification(FlaxModel): ...
-class FlaxRobertaModel(FlaxModel): ...
-class FlaxRobertaForMaskedLM(FlaxModel): ...
-class FlaxRobertaForSequenceClassification(FlaxModel): ...
-class FlaxRobertaForTokenClassification(FlaxModel): ...
-class FlaxRobertaForQuestionAnswering(FlaxModel): ...
-class FlaxRobertaForMultipleChoice(FlaxModel): ...
-class FlaxXLMRobertaModel(FlaxModel): ...
-class FlaxXLMRobertaForMaskedLM(FlaxModel): ...
-class FlaxXLMRobertaForSequenceClassification(FlaxModel): ...
-class FlaxXLMRobertaForTokenClassification(FlaxModel): ...
-class FlaxXLMRobertaForQuestionAnswering(FlaxModel): ...
-class FlaxXLMRobertaForMultipleChoice(FlaxModel): ...
-class FlaxViTModel(FlaxModel): ...
-class FlaxViTForImageClassification(FlaxModel): ...
+
+class FlaxBertModel(FlaxModel):
+    config: BertConfig
+
+class FlaxBertForPreTraining(FlaxModel):
+    config: BertConfig
+
+class FlaxBertForMaskedLM(FlaxModel):
+    config: BertConfig
+
+class FlaxBertForNextSentencePrediction(FlaxModel):
+    config: BertConfig
+
+class FlaxBertForSequenceClassification(FlaxModel):
+    config: BertConfig
+
+class FlaxBertForTokenClassification(FlaxModel):
+    config: BertConfig
+
+class FlaxBertForQuestionAnswering(FlaxModel):
+    config: BertConfig
+
+class FlaxBertForMultipleChoice(FlaxModel):
+    config: BertConfig
+
+class FlaxDistilBertModel(FlaxModel):
+    config: DistilBertConfig
+
+class FlaxDistilBertForMaskedLM(FlaxModel):
+    config: DistilBertConfig
+
+class FlaxDistilBertForSequenceClassification(FlaxModel):
+    config: DistilBertConfig
+
+class FlaxDistilBertForTokenClassification(FlaxModel):
+    config: DistilBertConfig
+
+class FlaxDistilBertForQuestionAnswering(FlaxModel):
+    config: DistilBertConfig
+
+class FlaxDistilBertForMultipleChoice(FlaxModel):
+    config: DistilBertConfig
+
+class FlaxGPT2Model(FlaxModel):
+    config: GPT2Config
+
+class FlaxGPT2LMHeadModel(FlaxModel):
+    config: GPT2Config
+
+class FlaxGPT2ForSequenceClassification(FlaxModel):
+    config: GPT2Config
+
+class FlaxGPT2ForTokenClassification(FlaxModel):
+    config: GPT2Config
+
+class FlaxGPT2ForQuestionAnswering(FlaxModel):
+    config: GPT2Config
+
+class FlaxLlamaModel(FlaxModel):
+    config: LlamaConfig
+
+class FlaxLlamaForCausalLM(FlaxModel):
+    config: LlamaConfig
+
+class FlaxLlamaForSequenceClassification(FlaxModel):
+    config: LlamaConfig
+
+class FlaxLlamaForTokenClassification(FlaxModel):
+    config: LlamaConfig
+
+class FlaxLlamaForQuestionAnswering(FlaxModel):
+    config: LlamaConfig
+
+class FlaxMistralModel(FlaxModel):
+    config: MistralConfig
+
+class FlaxMistralForCausalLM(FlaxModel):
+    config: MistralConfig
+
+class FlaxMistralForSequenceClassification(FlaxModel):
+    config: MistralConfig
+
+class FlaxMistralForTokenClassification(FlaxModel):
+    config: MistralConfig
+
+class FlaxMistralForQuestionAnswering(FlaxModel):
+    config: MistralConfig
+
+class FlaxGemmaModel(FlaxModel):
+    config: GemmaConfig
+
+class FlaxGemmaForCausalLM(FlaxModel):
+    config: GemmaConfig
+
+class FlaxGemmaForSequenceClassification(FlaxModel):
+    config: GemmaConfig
+
+class FlaxGemmaForTokenClassification(FlaxModel):
+    config: GemmaConfig
+
+class FlaxGemma2Model(FlaxModel):
+    config: Gemma2Config
+
+class FlaxGemma2ForCausalLM(FlaxModel):
+    config: Gemma2Config
+
+class FlaxGemma2ForSequenceClassification(FlaxModel):
+    config: Gemma2Config
+
+class FlaxGemma2ForTokenClassification(FlaxModel):
+    config: Gemma2Config
+
+class FlaxQwen2Model(FlaxModel):
+    config: Qwen2Config
+
+class FlaxQwen2ForCausalLM(FlaxModel):
+    config: Qwen2Config
+
+class FlaxQwen2ForSequenceClassification(FlaxModel):
+    config: Qwen2Config
+
+class FlaxQwen2ForTokenClassification(FlaxModel):
+    config: Qwen2Config
+
+class FlaxQwen2ForQuestionAnswering(FlaxModel):
+    config: Qwen2Config
+
+class FlaxQwen3Model(FlaxModel):
+    config: Qwen3Config
+
+class FlaxQwen3ForCausalLM(FlaxModel):
+    config: Qwen3Config
+
+class FlaxQwen3ForSequenceClassification(FlaxModel):
+    config: Qwen3Config
+
+class FlaxQwen3ForTokenClassification(FlaxModel):
+    config: Qwen3Config
+
+class FlaxQwen3ForQuestionAnswering(FlaxModel):
+    config: Qwen3Config
+
+class FlaxResNetModel(FlaxModel):
+    config: ResNetConfig
+
+class FlaxResNetForImageClassification(FlaxModel):
+    config: ResNetConfig
+
+class FlaxRobertaModel(FlaxModel):
+    config: RobertaConfig
+
+class FlaxRobertaForMaskedLM(FlaxModel):
+    config: RobertaConfig
+
+class FlaxRobertaForSequenceClassification(FlaxModel):
+    config: RobertaConfig
+
+class FlaxRobertaForTokenClassification(FlaxModel):
+    config: RobertaConfig
+
+class FlaxRobertaForQuestionAnswering(FlaxModel):
+    config: RobertaConfig
+
+class FlaxRobertaForMultipleChoice(FlaxModel):
+    config: RobertaConfig
+
+class FlaxXLMRobertaModel(FlaxModel):
+    config: XLMRobertaConfig
+
+class FlaxXLMRobertaForMaskedLM(FlaxModel):
+    config: XLMRobertaConfig
+
+class FlaxXLMRobertaForSequenceClassification(FlaxModel):
+    config: XLMRobertaConfig
+
+class FlaxXLMRobertaForTokenClassification(FlaxModel):
+    config: XLMRobertaConfig
+
+class FlaxXLMRobertaForQuestionAnswering(FlaxModel):
+    config: XLMRobertaConfig
+
+class FlaxXLMRobertaForMultipleChoice(FlaxModel):
+    config: XLMRobertaConfig
+
+class FlaxViTModel(FlaxModel):
+    config: ViTConfig
+
+class FlaxViTForImageClassification(FlaxModel):
+    config: ViTConfig
 
 class TFAutoModel:
     task: ClassVar[str]
@@ -659,26 +976,28 @@ class TFAutoModel:
         pretrained_model_name_or_path: Name,
         *,
         backend: Literal["tensorflow"] | None = None,
-        config: Config | str | os.PathLike[str] | None = None,
         dtype: object = None,
         revision: str | None = None,
         subfolder: str = "",
-        variant: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        model_type: str | None = None,
+        trust_remote_code: bool | None = None,
+        attn_implementation: str | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
+        variant: str | None = None,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: Literal[False] = False,
         ignore_adapter: bool = False,
-        model_type: str | None = None,
-        trust_remote_code: bool | None = None,
-        attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
         **arguments: Any,
@@ -690,26 +1009,28 @@ class TFAutoModel:
         pretrained_model_name_or_path: Name,
         *,
         backend: Literal["tensorflow"] | None = None,
-        config: Config | str | os.PathLike[str] | None = None,
         dtype: object = None,
         revision: str | None = None,
         subfolder: str = "",
-        variant: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        model_type: str | None = None,
+        trust_remote_code: bool | None = None,
+        attn_implementation: str | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
+        variant: str | None = None,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: Literal[True],
         ignore_adapter: bool = False,
-        model_type: str | None = None,
-        trust_remote_code: bool | None = None,
-        attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
         **arguments: Any,
@@ -721,26 +1042,28 @@ class TFAutoModel:
         pretrained_model_name_or_path: Name,
         *,
         backend: str | None = None,
-        config: Config | str | os.PathLike[str] | None = None,
         dtype: object = None,
         revision: str | None = None,
         subfolder: str = "",
-        variant: str | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        model_type: str | None = None,
+        trust_remote_code: bool | None = None,
+        attn_implementation: str | None = None,
+        config: Config | str | os.PathLike[str] | None = None,
+        variant: str | None = None,
         use_safetensors: bool | None = None,
+        weights_format: str | None = None,
         device_map: object = None,
+        max_memory: Mapping[int | str, int | str] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
         ignore_adapter: bool = False,
-        model_type: str | None = None,
-        trust_remote_code: bool | None = None,
-        attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
         **arguments: Any,
@@ -757,6 +1080,15 @@ class TFAutoModel:
         rngs: object = None,
         **options: Any,
     ) -> TensorflowModel: ...
+    @classmethod
+    def register(
+        cls,
+        config_class: type[Config],
+        model_class: type,
+        exist_ok: bool = False,
+        *,
+        backend: str | None = None,
+    ) -> None: ...
 
 class TFAutoModelForCausalLM(TFAutoModel): ...
 class TFAutoModelForImageClassification(TFAutoModel): ...
@@ -767,66 +1099,192 @@ class TFAutoModelForPreTraining(TFAutoModel): ...
 class TFAutoModelForQuestionAnswering(TFAutoModel): ...
 class TFAutoModelForSequenceClassification(TFAutoModel): ...
 class TFAutoModelForTokenClassification(TFAutoModel): ...
-class TFBertModel(TensorflowModel): ...
-class TFBertForPreTraining(TensorflowModel): ...
-class TFBertForMaskedLM(TensorflowModel): ...
-class TFBertForNextSentencePrediction(TensorflowModel): ...
-class TFBertForSequenceClassification(TensorflowModel): ...
-class TFBertForTokenClassification(TensorflowModel): ...
-class TFBertForQuestionAnswering(TensorflowModel): ...
-class TFBertForMultipleChoice(TensorflowModel): ...
-class TFDistilBertModel(TensorflowModel): ...
-class TFDistilBertForMaskedLM(TensorflowModel): ...
-class TFDistilBertForSequenceClassification(TensorflowModel): ...
-class TFDistilBertForTokenClassification(TensorflowModel): ...
-class TFDistilBertForQuestionAnswering(TensorflowModel): ...
-class TFDistilBertForMultipleChoice(TensorflowModel): ...
-class TFGPT2Model(TensorflowModel): ...
-class TFGPT2LMHeadModel(TensorflowModel): ...
-class TFGPT2ForSequenceClassification(TensorflowModel): ...
-class TFGPT2ForTokenClassification(TensorflowModel): ...
-class TFGPT2ForQuestionAnswering(TensorflowModel): ...
-class TFLlamaModel(TensorflowModel): ...
-class TFLlamaForCausalLM(TensorflowModel): ...
-class TFLlamaForSequenceClassification(TensorflowModel): ...
-class TFLlamaForTokenClassification(TensorflowModel): ...
-class TFLlamaForQuestionAnswering(TensorflowModel): ...
-class TFMistralModel(TensorflowModel): ...
-class TFMistralForCausalLM(TensorflowModel): ...
-class TFMistralForSequenceClassification(TensorflowModel): ...
-class TFMistralForTokenClassification(TensorflowModel): ...
-class TFMistralForQuestionAnswering(TensorflowModel): ...
-class TFGemmaModel(TensorflowModel): ...
-class TFGemmaForCausalLM(TensorflowModel): ...
-class TFGemmaForSequenceClassification(TensorflowModel): ...
-class TFGemmaForTokenClassification(TensorflowModel): ...
-class TFGemma2Model(TensorflowModel): ...
-class TFGemma2ForCausalLM(TensorflowModel): ...
-class TFGemma2ForSequenceClassification(TensorflowModel): ...
-class TFGemma2ForTokenClassification(TensorflowModel): ...
-class TFQwen2Model(TensorflowModel): ...
-class TFQwen2ForCausalLM(TensorflowModel): ...
-class TFQwen2ForSequenceClassification(TensorflowModel): ...
-class TFQwen2ForTokenClassification(TensorflowModel): ...
-class TFQwen2ForQuestionAnswering(TensorflowModel): ...
-class TFQwen3Model(TensorflowModel): ...
-class TFQwen3ForCausalLM(TensorflowModel): ...
-class TFQwen3ForSequenceClassification(TensorflowModel): ...
-class TFQwen3ForTokenClassification(TensorflowModel): ...
-class TFQwen3ForQuestionAnswering(TensorflowModel): ...
-class TFResNetModel(TensorflowModel): ...
-class TFResNetForImageClassification(TensorflowModel): ...
-class TFRobertaModel(TensorflowModel): ...
-class TFRobertaForMaskedLM(TensorflowModel): ...
-class TFRobertaForSequenceClassification(TensorflowModel): ...
-class TFRobertaForTokenClassification(TensorflowModel): ...
-class TFRobertaForQuestionAnswering(TensorflowModel): ...
-class TFRobertaForMultipleChoice(TensorflowModel): ...
-class TFXLMRobertaModel(TensorflowModel): ...
-class TFXLMRobertaForMaskedLM(TensorflowModel): ...
-class TFXLMRobertaForSequenceClassification(TensorflowModel): ...
-class TFXLMRobertaForTokenClassification(TensorflowModel): ...
-class TFXLMRobertaForQuestionAnswering(TensorflowModel): ...
-class TFXLMRobertaForMultipleChoice(TensorflowModel): ...
-class TFViTModel(TensorflowModel): ...
-class TFViTForImageClassification(TensorflowModel): ...
+
+class TFBertModel(TensorflowModel):
+    config: BertConfig
+
+class TFBertForPreTraining(TensorflowModel):
+    config: BertConfig
+
+class TFBertForMaskedLM(TensorflowModel):
+    config: BertConfig
+
+class TFBertForNextSentencePrediction(TensorflowModel):
+    config: BertConfig
+
+class TFBertForSequenceClassification(TensorflowModel):
+    config: BertConfig
+
+class TFBertForTokenClassification(TensorflowModel):
+    config: BertConfig
+
+class TFBertForQuestionAnswering(TensorflowModel):
+    config: BertConfig
+
+class TFBertForMultipleChoice(TensorflowModel):
+    config: BertConfig
+
+class TFDistilBertModel(TensorflowModel):
+    config: DistilBertConfig
+
+class TFDistilBertForMaskedLM(TensorflowModel):
+    config: DistilBertConfig
+
+class TFDistilBertForSequenceClassification(TensorflowModel):
+    config: DistilBertConfig
+
+class TFDistilBertForTokenClassification(TensorflowModel):
+    config: DistilBertConfig
+
+class TFDistilBertForQuestionAnswering(TensorflowModel):
+    config: DistilBertConfig
+
+class TFDistilBertForMultipleChoice(TensorflowModel):
+    config: DistilBertConfig
+
+class TFGPT2Model(TensorflowModel):
+    config: GPT2Config
+
+class TFGPT2LMHeadModel(TensorflowModel):
+    config: GPT2Config
+
+class TFGPT2ForSequenceClassification(TensorflowModel):
+    config: GPT2Config
+
+class TFGPT2ForTokenClassification(TensorflowModel):
+    config: GPT2Config
+
+class TFGPT2ForQuestionAnswering(TensorflowModel):
+    config: GPT2Config
+
+class TFLlamaModel(TensorflowModel):
+    config: LlamaConfig
+
+class TFLlamaForCausalLM(TensorflowModel):
+    config: LlamaConfig
+
+class TFLlamaForSequenceClassification(TensorflowModel):
+    config: LlamaConfig
+
+class TFLlamaForTokenClassification(TensorflowModel):
+    config: LlamaConfig
+
+class TFLlamaForQuestionAnswering(TensorflowModel):
+    config: LlamaConfig
+
+class TFMistralModel(TensorflowModel):
+    config: MistralConfig
+
+class TFMistralForCausalLM(TensorflowModel):
+    config: MistralConfig
+
+class TFMistralForSequenceClassification(TensorflowModel):
+    config: MistralConfig
+
+class TFMistralForTokenClassification(TensorflowModel):
+    config: MistralConfig
+
+class TFMistralForQuestionAnswering(TensorflowModel):
+    config: MistralConfig
+
+class TFGemmaModel(TensorflowModel):
+    config: GemmaConfig
+
+class TFGemmaForCausalLM(TensorflowModel):
+    config: GemmaConfig
+
+class TFGemmaForSequenceClassification(TensorflowModel):
+    config: GemmaConfig
+
+class TFGemmaForTokenClassification(TensorflowModel):
+    config: GemmaConfig
+
+class TFGemma2Model(TensorflowModel):
+    config: Gemma2Config
+
+class TFGemma2ForCausalLM(TensorflowModel):
+    config: Gemma2Config
+
+class TFGemma2ForSequenceClassification(TensorflowModel):
+    config: Gemma2Config
+
+class TFGemma2ForTokenClassification(TensorflowModel):
+    config: Gemma2Config
+
+class TFQwen2Model(TensorflowModel):
+    config: Qwen2Config
+
+class TFQwen2ForCausalLM(TensorflowModel):
+    config: Qwen2Config
+
+class TFQwen2ForSequenceClassification(TensorflowModel):
+    config: Qwen2Config
+
+class TFQwen2ForTokenClassification(TensorflowModel):
+    config: Qwen2Config
+
+class TFQwen2ForQuestionAnswering(TensorflowModel):
+    config: Qwen2Config
+
+class TFQwen3Model(TensorflowModel):
+    config: Qwen3Config
+
+class TFQwen3ForCausalLM(TensorflowModel):
+    config: Qwen3Config
+
+class TFQwen3ForSequenceClassification(TensorflowModel):
+    config: Qwen3Config
+
+class TFQwen3ForTokenClassification(TensorflowModel):
+    config: Qwen3Config
+
+class TFQwen3ForQuestionAnswering(TensorflowModel):
+    config: Qwen3Config
+
+class TFResNetModel(TensorflowModel):
+    config: ResNetConfig
+
+class TFResNetForImageClassification(TensorflowModel):
+    config: ResNetConfig
+
+class TFRobertaModel(TensorflowModel):
+    config: RobertaConfig
+
+class TFRobertaForMaskedLM(TensorflowModel):
+    config: RobertaConfig
+
+class TFRobertaForSequenceClassification(TensorflowModel):
+    config: RobertaConfig
+
+class TFRobertaForTokenClassification(TensorflowModel):
+    config: RobertaConfig
+
+class TFRobertaForQuestionAnswering(TensorflowModel):
+    config: RobertaConfig
+
+class TFRobertaForMultipleChoice(TensorflowModel):
+    config: RobertaConfig
+
+class TFXLMRobertaModel(TensorflowModel):
+    config: XLMRobertaConfig
+
+class TFXLMRobertaForMaskedLM(TensorflowModel):
+    config: XLMRobertaConfig
+
+class TFXLMRobertaForSequenceClassification(TensorflowModel):
+    config: XLMRobertaConfig
+
+class TFXLMRobertaForTokenClassification(TensorflowModel):
+    config: XLMRobertaConfig
+
+class TFXLMRobertaForQuestionAnswering(TensorflowModel):
+    config: XLMRobertaConfig
+
+class TFXLMRobertaForMultipleChoice(TensorflowModel):
+    config: XLMRobertaConfig
+
+class TFViTModel(TensorflowModel):
+    config: ViTConfig
+
+class TFViTForImageClassification(TensorflowModel):
+    config: ViTConfig

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone import _names
 from loadstone.errors import ArgumentError, nearest
-from loadstone.load.arguments import LoadArguments, MakeArguments, told
+from loadstone.keywords import ConfigArguments, told
+from loadstone.load.arguments import LoadArguments, MakeArguments
 
 if TYPE_CHECKING:
     from loadstone.architectures import Architecture, Head
@@ -31,13 +32,13 @@ class AutoConfig:
         )
 
     @staticmethod
+    @told(ConfigArguments)
     def from_pretrained(pretrained_model_name_or_path: Name, **arguments: Any) -> Config:
         """Load a configuration.
 
         Args:
             pretrained_model_name_or_path: A folder, or a repository on the Hub.
-            **arguments: `revision`, `subfolder`, `cache_dir`, `token`, `force_download`, `local_files_only`, `model_type`
-                (where the file does not say it, or in its place), and fields that replace the file's.
+            **arguments: Fields of the configuration (`num_labels=3`), which replace the file's.
 
         Raises:
             SourceError: If there is no such folder, repository or revision.
@@ -59,6 +60,32 @@ class AutoConfig:
         from loadstone.architectures import architecture_for
 
         return architecture_for(model_type).config(**fields)
+
+    @staticmethod
+    def register(model_type: str, config: type[Config], exist_ok: bool = False) -> None:
+        """Register a configuration class of one's own; `loadstone.backend.registered.register_config` tells more.
+
+        Args:
+            model_type: As config.json has it, and `config.model_type`.
+            config: A subclass of a known architecture's configuration (`LlamaConfig`). What is no such architecture with more or
+                other fields is described by `loadstone.register`.
+            exist_ok: Replace what was registered under this model type before.
+
+        Raises:
+            ArgumentError: If the class derives from no known one, or the model type is another's.
+
+        Example:
+            ```python
+            class MyConfig(LlamaConfig):
+                model_type = "my-llama"
+
+            AutoConfig.register("my-llama", MyConfig)
+            AutoModelForCausalLM.register(MyConfig, MyForCausalLM)
+            ```
+        """
+        from loadstone.backend.registered import register_config
+
+        register_config(model_type, config, exist_ok=exist_ok)
 
 
 class AutoModel:
@@ -119,6 +146,34 @@ class AutoModel:
         return from_config(config, task=cls.task, backend=cls._backend(backend), **options)
 
     @classmethod
+    def register(
+        cls,
+        config_class: type[Config],
+        model_class: type,
+        exist_ok: bool = False,
+        *,
+        backend: str | None = None,
+    ) -> None:
+        """Register the class that this one loads for a registered configuration.
+
+        Args:
+            config_class: As `AutoConfig.register` had it.
+            model_class: The class. What is saved names it, without its backend's prefix.
+            exist_ok: Replace the class that was registered before.
+            backend: The backend that the class is of; None: as it says itself.
+
+        Raises:
+            ArgumentError: If the configuration is not registered, or the class is another configuration's, another backend's, or
+                not the first one.
+            ArchitectureError: If the architecture has no such head, or the class lacks what every model has.
+            PluginError: If there is no such backend.
+        """
+        from loadstone.backend.registered import register_model
+
+        own = str(cls._backend(backend) or getattr(model_class, "backend_name", UNPREFIXED))
+        register_model(cls.task, config_class, model_class, backend=own.partition("@")[0], exist_ok=exist_ok)
+
+    @classmethod
     def _backend(cls, asked: str | None) -> str | None:
         if (
             cls.backend is not None
@@ -159,9 +214,9 @@ def lookup(name: str, *others: str) -> Any:
     """
     if found := _ours(name, "", []):
         return found()
-    from loadstone.plugins import prefixes
+    from loadstone.plugins import class_prefixes
 
-    for prefix, backends in prefixes().items():
+    for prefix, backends in class_prefixes().items():
         if name.startswith(prefix) and (found := _ours(name, prefix, backends)):
             return found()
     return _of_a_plugin(name, others)
@@ -200,11 +255,13 @@ def _of_a_plugin(name: str, others: Sequence[str]) -> Any:
 
 def _public(name: str, architecture: Architecture) -> Callable[[], Any] | None:
     """Return what makes a public name of an architecture, or None if it has no such name."""
-    from loadstone.plugins import prefixes
+    from loadstone.plugins import class_prefixes
 
     if architecture.config.__name__ == name:
         return lambda: architecture.config
-    prefixed = [(prefix, backends) for prefix, backends in prefixes().items() if name.startswith(prefix)]
+    prefixed = [
+        (prefix, backends) for prefix, backends in class_prefixes().items() if name.startswith(prefix)
+    ]
     for prefix, backends in [*prefixed, ("", [])]:
         for head in architecture.heads:
             if name.removeprefix(prefix) == _auto_name(head.task):
@@ -245,9 +302,9 @@ def _model_class(architecture: Architecture, head: Head, prefix: str, backends: 
 def _only(prefix: str, backends: list[str]) -> str | None:
     """Return the one backend that claims a prefix; None for no prefix."""
     if len(backends) > 1:
-        from loadstone.plugins import conflict, prefix_claims
+        from loadstone.plugins import class_prefix_claims, conflict
 
-        rivals = prefix_claims()[prefix]
+        rivals = class_prefix_claims()[prefix]
         raise conflict(f"{len(rivals)} backends claim the class prefix {prefix!r}", rivals)
     return backends[0] if backends else None
 
@@ -255,11 +312,11 @@ def _only(prefix: str, backends: list[str]) -> str | None:
 def public_names() -> list[str]:
     """Return every name that `lookup` finds."""
     from loadstone.architectures import unlisted
-    from loadstone.plugins import prefixes
+    from loadstone.plugins import class_prefixes
 
     others = list(unlisted())
     classes = {*_names.HEADS, *map(_auto_name, _names.TASKS)}
     for architecture in others:
         classes |= {name for head in architecture.heads for name in (head.class_name, _auto_name(head.task))}
-    prefixed = {prefix + name for prefix in prefixes() for name in classes}
+    prefixed = {prefix + name for prefix in class_prefixes() for name in classes}
     return sorted(classes | prefixed | {*_names.CONFIGS} | {one.config.__name__ for one in others})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from loadstone.backend import Model
-from loadstone.load.story import load_into
+from loadstone.load.into import load_into
 from loadstone.source import Name
 
 __all__ = ["load_sharded_checkpoint"]
@@ -19,7 +19,12 @@ class IncompatibleKeys(NamedTuple):
 
 
 def load_sharded_checkpoint(
-    model: Model, folder: Name, strict: bool = True, prefer_safe: bool = True
+    model: Model,
+    folder: Name,
+    strict: bool = True,
+    prefer_safe: bool = True,
+    *,
+    weights_format: str | None = None,
 ) -> IncompatibleKeys:
     """Load a checkpoint into a model that exists, in place; its dtype and device stay.
 
@@ -27,7 +32,8 @@ def load_sharded_checkpoint(
         model: A model of any backend.
         folder: Holds the weights in one file, or in shards with their index.
         strict: Raise where a parameter has no tensor or a tensor no parameter; else leave such parameters as they are.
-        prefer_safe: False would prefer pickles, which are not read yet.
+        prefer_safe: False takes pickles (`pytorch_model.bin`) alone.
+        weights_format: As in `from_pretrained`.
 
     Returns:
         The keys that were missing and unexpected.
@@ -35,9 +41,12 @@ def load_sharded_checkpoint(
     Raises:
         MatchError: If `strict` and something does not fit, or a shape differs.
         CheckpointError: If the files are damaged.
-        ArgumentError: If pickles are preferred.
     """
     missing, unexpected = load_into(
-        model, folder, strict=strict, use_safetensors=None if prefer_safe else False
+        model,
+        folder,
+        strict=strict,
+        use_safetensors=None if prefer_safe else False,
+        weights_format=weights_format,
     )
     return IncompatibleKeys(missing, unexpected)

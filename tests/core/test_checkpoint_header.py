@@ -86,7 +86,11 @@ FAULTS = {
         ["git lfs pull"],
     ),
     "web page": (b"<!DOCTYPE html><html>not found</html>", "is a web page", ["download the file again"]),
-    "torch zip": (b"PK\x03\x04" + bytes(60), "is a zip archive, as torch.save writes", ["save_pretrained"]),
+    "torch zip": (
+        b"PK\x03\x04" + bytes(60),
+        "is a zip archive, as torch.save writes",
+        ["name it pytorch_model.bin"],
+    ),
     "header over the limit": (raw("{}", length=MAX_HEADER + 1), "too long", ["25,000,000", "25,000,001"]),
     "absurd length": (b"\xff" * 8 + b"{}", "too long", ["18,446,744,073,709,551,615"]),
     "ends inside the header": (

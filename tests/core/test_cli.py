@@ -73,6 +73,12 @@ def test_plan_prints_the_report(call, call_json):
         (["--task", ""], {"model_class": "LlamaModel"}),
         (["--class", "LlamaForSequenceClassification"], {"model_class": "LlamaForSequenceClassification"}),
         (["--device-map", "cpu"], {"device": "cpu"}),
+        (["--device-map", "disk", "--bandwidth", "1GB"], {"device": "disk", "bandwidth": {"": 10**9}}),
+        (["--max-memory", "cpu=1GiB"], {"device": "cpu", "device_map": {"": "cpu"}}),
+        (
+            ["--max-memory", "7=1GiB", "--device-map", "7", "--bandwidth", "7=1GB,cpu=5"],
+            {"device": "7", "bandwidth": {"7": 10**9, "cpu": 5}},
+        ),
     ],
 )
 def test_plan_takes_the_loaders_arguments(call_json, words, expected):
@@ -87,7 +93,10 @@ def test_plan_takes_the_loaders_arguments(call_json, words, expected):
         (["--class", "BertModel"], "has no class BertModel"),
         (["--backend", "tensorflou"], "did you mean tensorflow?"),
         (["--dtype", "float33"], "unknown dtype"),
-        (["--device-map", "disk"], "not there yet"),
+        (["--device-map", "balancd"], "did you mean balanced"),
+        (["--device-map", "7"], "there is no device"),
+        (["--max-memory", "0=1kB,cpu=2kB"], "larger than every budget"),
+        (["--max-memory", "0=1xB"], "is no number of bytes"),
     ],
 )
 def test_plan_refuses_what_the_loader_refuses(call, words, said):
@@ -95,6 +104,30 @@ def test_plan_refuses_what_the_loader_refuses(call, words, said):
     code, out, err = call("plan", DEMO, *words)
     assert (code, out) == (1, "")
     assert said in err
+
+
+def test_plan_tells_of_devices_that_this_machine_does_not_have(call):
+    pytest.importorskip("torch")
+    code, out, err = call(
+        "plan",
+        DEMO,
+        "--max-memory",
+        "0=500kB,1=500kB,cpu=200kB",
+        "--device-map",
+        "balanced",
+        "--bandwidth",
+        "disk=3GB,cpu=25GB",
+    )
+    assert (code, err) == (0, "")
+    places = [line.split()[0] for line in out.splitlines() if line.split()[-1:] != ["modules"]]
+    assert {"0", "1"} <= set(places)
+    assert "a forward pass moves" in out
+
+
+def test_plan_takes_budgets_in_pairs(call):
+    code, _, err = call("plan", DEMO, "--max-memory", "10GiB")
+    assert code == 2
+    assert "PLACE=SIZE" in err
 
 
 def test_plan_makes_surplus_an_error_when_it_is_to_be_strict(call):

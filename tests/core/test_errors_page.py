@@ -6,6 +6,7 @@ bottom: each message says what is wrong, where, what was expected and found, and
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -23,6 +24,7 @@ pytest.importorskip("torch")
 
 import loadstone
 from loadstone.errors import MAX_LINES, LoadstoneError
+from tests.pickled import Entry, archive, entries_of, named, pickled, reduced, table, tensor, text
 
 PAGE = Path(__file__).parent / "errors.txt"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -176,6 +178,12 @@ def strayed(place: Place) -> None:
     place.index(lambda places: places.update({"lm_head.weight": "../../secrets.safetensors"}))
 
 
+def pickled_model(place: Place, entries: list[Entry], *, stop: int | None = None) -> None:
+    """Write a checkpoint as torch.save does, of an archive's entries, up to some byte."""
+    place.config()
+    place.file("llama", "pytorch_model.bin", archive(entries)[:stop])
+
+
 def on_the_hub(**options: Any) -> Callable[[Place], object]:
     return lambda place: place.hub.add_repo(
         "org/llama", {"config.json": json.dumps(CONFIG).encode()}, **options
@@ -220,7 +228,22 @@ CASES = [
         'AutoModel.from_pretrained("llama", subfolder="unett")',
     ),
     Case("An empty folder", lambda place: (place.root / "llama").mkdir()),
-    Case("A folder of PyTorch pickles", lambda p: (p.config(), p.file("llama", "pytorch_model.bin"))),
+    Case(
+        "A pickle that would run a program",
+        lambda p: pickled_model(p, entries_of(pickled(reduced(named("os", "system"), text("id"))))),
+    ),
+    Case(
+        "A pickle that was packed again",
+        lambda p: pickled_model(p, [*entries_of()[:2], dataclasses.replace(entries_of()[2], method=8)]),
+    ),
+    Case("A pickle that was cut short", lambda p: pickled_model(p, entries_of(), stop=-30)),
+    Case(
+        "A pickle of a machine of the other byte order", lambda p: pickled_model(p, entries_of(order=b"big"))
+    ),
+    Case(
+        "A pickle with a view that is larger than its storage",
+        lambda p: pickled_model(p, entries_of(pickled(table({"norm.weight": tensor((4, 4))})))),
+    ),
     Case("A folder with only TensorFlow's weights", lambda p: p.file("llama", "tf_model.h5")),
     Case(
         "An adapter in place of a model",
@@ -405,7 +428,7 @@ CASES = [
     Case(
         "A model over several devices",
         Place.llama,
-        'AutoModel.from_pretrained("llama", device_map={"model.layers.0": "cpu", "lm_head": "disk"})',
+        'AutoModel.from_pretrained("llama", device_map={"layers": "cpu", "": "disk"})',
     ),
     Case(
         "A device map that leaves parameters out",
@@ -415,7 +438,32 @@ CASES = [
     Case(
         "An argument that is not there yet",
         Place.llama,
-        'AutoModel.from_pretrained("llama", max_memory={0: "10GB"})',
+        'AutoModel.from_pretrained("llama", offload_folder="folder")',
+    ),
+    Case(
+        "A device map that takes a block apart",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", device_map={"": "cpu", "layers.0.mlp": "disk"})',
+    ),
+    Case(
+        "Budgets smaller than a block",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", max_memory={0: "1kB", "cpu": "100B"})',
+    ),
+    Case(
+        "Budgets that need the disk, and may not have it",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", max_memory={"cpu": "3kB", "disk": 0})',
+    ),
+    Case(
+        "A budget for a device of another machine",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", max_memory={7: "1GB"})',
+    ),
+    Case(
+        "A budget that is no size",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", max_memory={0: "10Gb"})',
     ),
     Case("Quantising asked for", Place.llama, 'AutoModel.from_pretrained("llama", load_in_4bit=True)'),
     Case(
@@ -424,6 +472,11 @@ CASES = [
         'AutoModel.from_pretrained("llama", use_auth_token="hf_other")',
     ),
     Case("A pickle asked for", Place.llama, 'AutoModel.from_pretrained("llama", use_safetensors=False)'),
+    Case(
+        "A format that nobody brings",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", weights_format="safetensor")',
+    ),
     Case(
         "An attention that is not there",
         Place.llama,

@@ -11,8 +11,11 @@ import pytest
 
 import loadstone
 from loadstone import _names, errors
-from loadstone.architectures import architectures, find_head, heads_named
+from loadstone.architectures import architectures, find_head
 from loadstone.architectures.registry import built_in
+from loadstone.generate.arguments import GenerateArguments
+from loadstone.generate.kinds import FOLLOWED
+from loadstone.keywords import ConfigArguments, said, told
 from loadstone.load import story
 from loadstone.load.arguments import LoadArguments, MakeArguments
 from loadstone.load.create import from_config
@@ -39,7 +42,6 @@ def test_the_table_leads_to_every_architecture():
     [
         ("from loadstone.architectures import architecture_for as f; f('mistral')", {"llama"}),
         ("from loadstone.architectures import find_head as f; f('ViTModel')", {"vit"}),
-        ("from loadstone.architectures import heads_named as f; next(f('GPT2Model'))", {"gpt2"}),
         ("from loadstone.architectures import model_types as f; f()", set()),
         ("from loadstone import AutoConfig as f; f.for_model('roberta')", {"roberta", "bert"}),
         ("import loadstone as f; dir(f)", set()),
@@ -54,7 +56,6 @@ def test_a_name_imports_its_family_alone(use: str, families: set[str]):
 
 def test_a_name_that_nobody_has_leads_nowhere():
     assert find_head("NothingForCausalLM") is None
-    assert list(heads_named("NothingForCausalLM")) == []
 
 
 # The top package
@@ -83,7 +84,7 @@ def test_dir_tells_what_is_public_and_no_more():
         "__version__",
     } <= {*told}
     small = {name for name in told if not name[0].isupper() and not name.startswith("__")}
-    assert small == {"plan", "to_backend"}
+    assert small == {"plan", "register", "to_backend"}
 
 
 def test_a_star_brings_names_and_no_framework():
@@ -121,6 +122,10 @@ def test_a_misspelt_import_says_what_was_meant(typed: str, meant: str):
         (from_config, MakeArguments),
         (loadstone.AutoModel.from_config, MakeArguments),
         (Pretrained.from_config, MakeArguments),
+        (loadstone.AutoConfig.from_pretrained, ConfigArguments),
+        (loadstone.Config.from_pretrained, ConfigArguments),
+        (loadstone.BertConfig.from_pretrained, ConfigArguments),
+        (loadstone.Config.get_config_dict, ConfigArguments),
     ],
     ids=lambda value: getattr(value, "__qualname__", None),
 )
@@ -133,6 +138,24 @@ def test_signatures_and_help_show_every_keyword(function, record):
 
 
 def test_every_keyword_has_a_text():
-    for record in (LoadArguments, MakeArguments):
-        for field in dataclasses.fields(record):
-            assert f"\n    {field.name}: " in inspect.getdoc(record)
+    records = (ConfigArguments, LoadArguments, MakeArguments, GenerateArguments)
+    for record in records:
+        inherited = {name for base in record.__mro__[1:] for name in getattr(base, "__annotations__", ())}
+        for name in record.__annotations__.keys() - inherited:
+            assert f"\n    {name}: " in inspect.getdoc(record)
+
+
+def test_generate_tells_every_setting_that_it_follows():
+    told = {*GenerateArguments.__annotations__}
+    assert told == {*FOLLOWED, "generation_config", "tokenizer", "token_type_ids"} - {"bos_token_id"}
+
+
+def test_who_passes_the_defaults_of_a_signature_says_nothing():
+    @told(GenerateArguments)
+    def function(**arguments):
+        """Do it."""
+        return said(arguments)
+
+    bound = inspect.signature(function).bind(top_k=3)
+    bound.apply_defaults()
+    assert function(**bound.kwargs) == {"top_k": 3}

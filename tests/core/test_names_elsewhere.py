@@ -132,7 +132,6 @@ def test_an_auto_map_without_a_model(auto_map):
         ("bert_model.ckpt.data-00000-of-00001", "TensorFlow 1"),
         ("tf_model.h5", "HDF5"),
         ("flax_model.msgpack", "msgpack"),
-        ("pytorch_model-00001-of-00002.bin", "pickle"),
         ("q4.gguf", "GGUF"),
         ("saved_model.pb", "SavedModel"),
         ("64.tflite", "Lite"),

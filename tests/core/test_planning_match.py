@@ -10,9 +10,11 @@ from made_up import (
     HEADS,
     LM,
     QUESTIONS,
+    TOY,
     ToyConfig,
     base_shapes,
     index,
+    parameters,
     plan,
     shapes_of,
     states,
@@ -21,6 +23,7 @@ from made_up import (
 
 from loadstone.errors import ArgumentError, MatchError
 from loadstone.planning.fold import fold
+from loadstone.planning.match import left_over
 
 
 def config(**values):
@@ -421,7 +424,7 @@ def test_strict_allows_no_surplus(extra):
 def test_what_the_callers_arguments_leave_out_is_ignored():
     stored = shapes_of(LM, layers=3)
     short = shapes_of(LM, layers=1)
-    found = plan(LM, stored, model=short, before_arguments=lambda: stored)
+    found = plan(LM, stored, model=short, before_arguments=stored)
     assert {s.why for s in found.stored_in_state("ignored")} == {"the caller's arguments leave it out"}
     assert len(found.stored_in_state("ignored")) == 4
     refused(
@@ -429,15 +432,21 @@ def test_what_the_callers_arguments_leave_out_is_ignored():
         stored,
         "model.layers.{1...2}: surplus, with 4 tensors, the configuration has no room",
         model=short,
-        before_arguments=lambda: shapes_of(LM, layers=1),
+        before_arguments=shapes_of(LM, layers=1),
     )
 
 
-def test_the_model_before_the_arguments_is_only_built_when_something_is_left_over():
-    def build():
-        raise AssertionError("built for nothing")
+def test_what_is_left_over_for_the_callers_arguments_to_explain():
+    def left(extra, key_mapping=None):
+        stored = index(shapes_of(LM) | dict.fromkeys(extra, (1,)))
+        return left_over(
+            parameters(shapes_of(LM)), stored, architecture=TOY, head=LM, key_mapping=key_mapping
+        )
 
-    assert plan(LM, shapes_of(LM), before_arguments=build)
+    assert left(()) == []
+    assert left(("model.layers.9.inv_freq", "score.weight", "outputs.bias")) == []
+    assert left(("model.layers.2.proj.weight", "stranger")) == ["model.layers.2.proj.weight", "stranger"]
+    assert left(("old.norm.weight",), {"^old": "model"}) == []
 
 
 # Sizes and parts

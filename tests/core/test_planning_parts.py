@@ -13,7 +13,7 @@ from loadstone.backend import Device
 from loadstone.errors import PlacementError
 from loadstone.load.fresh import draw
 from loadstone.planning.fold import fold
-from loadstone.planning.place import model_bytes, place
+from loadstone.planning.place import place, sizes_of
 from loadstone.planning.records import Assignment
 
 # Folding
@@ -94,12 +94,12 @@ def test_the_bytes_of_a_model_count_ties_once():
     stored = {n: s for n, s in shapes_of(LM).items() if n != "head.weight"}
     tied = plan(LM, stored, config=ToyConfig.from_dict({"architectures": ["ToyForCausalLM"]}))
     floats = sum(int(np.prod(shape)) for name, shape in stored.items() if "steps" not in name)
-    assert model_bytes(tied) == 4 * floats + 8
+    assert sum(sizes_of(tied).values()) == 4 * floats + 8
 
 
 def test_auto_takes_the_first_device_with_room(toy_plan):
     backend = Devices()
-    assert 10 < model_bytes(toy_plan) < 600
+    assert 10 < sum(sizes_of(toy_plan).values()) < 540, "nine tenths of what is free"
     assert str(place(toy_plan, backend, "auto")) == "gpu:1"
     large = plan(
         LM,
@@ -114,7 +114,7 @@ def test_no_device_has_room(toy_plan):
         def devices(self):
             return tuple(dataclasses.replace(d, free=1, is_host=False) for d in super().devices())
 
-    with pytest.raises(PlacementError, match="no single device holds the model"):
+    with pytest.raises(PlacementError, match="larger than every budget"):
         place(toy_plan, NoHost(), "auto")
 
 
@@ -123,17 +123,6 @@ def test_no_device_has_room(toy_plan):
 )
 def test_a_device_that_was_named(toy_plan, device_map, name):
     assert str(place(toy_plan, Devices(), device_map)) == name
-
-
-@pytest.mark.parametrize(
-    "device_map",
-    ["balanced", "balanced_low_0", "sequential", "disk", {"": "disk"}, {"model": "cpu", "head": "gpu:0"}],
-    ids=str,
-)
-def test_spreading_a_model_says_that_it_is_not_there_yet(toy_plan, device_map):
-    with pytest.raises(PlacementError, match="not there yet") as caught:
-        place(toy_plan, Devices(), device_map)
-    assert "name one device" in str(caught.value)
 
 
 @pytest.mark.parametrize("names", [["model", "head"], ["model.layers.0", "model", "head.weight"], [""]])

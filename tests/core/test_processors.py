@@ -57,10 +57,10 @@ def test_tokens_are_ruled_out_and_forced_where_they_shall_be() -> None:
 
 def test_the_logits_are_left_as_they_were() -> None:
     logits = np.array(LOGITS, np.float32)
-    plan = Generation(
+    call = Generation(
         max_new_tokens=1, eos_token_ids=(), pad_token_id=0, no_repeat_ngram_size=1, bad_words=((0,),)
     )
-    Processors(plan, np.ones((1, 1)))(logits, np.array([[2]]))
+    Processors(call, np.ones((1, 1)))(logits, np.array([[2]]))
     np.testing.assert_array_equal(logits, LOGITS)
 
 

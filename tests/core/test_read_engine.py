@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -109,11 +109,12 @@ def assert_equal(found: np.ndarray, expected: np.ndarray, *, cast: bool) -> None
     window=st.integers(1, 3),
 )
 def test_every_tensor_is_what_a_plain_reader_finds(tmp_path, monkeypatch, wanted, alignment, piece, window):
-    contents, traffic = contents_for(wanted), Traffic()
+    contents, traffic, shown = contents_for(wanted), Traffic(), Shown()
     with monkeypatch.context() as patched, opened(tmp_path, contents) as files:
         patched.setattr(engine, "PIECE", piece)
         patched.setattr(engine, "WINDOW", window)
-        tensors = {t.name: t for t in read_tensors(files, wanted, alignment=alignment, traffic=traffic)}
+        found = read_tensors(files, wanted, alignment=alignment, traffic=traffic, bar=shown)
+        tensors = {tensor.name: tensor for tensor in found}
     assert tensors.keys() == {request.name for request in wanted}
     for request in wanted:
         tensor, expected = tensors[request.name], plainly_read(contents, request)
@@ -122,6 +123,22 @@ def test_every_tensor_is_what_a_plain_reader_finds(tmp_path, monkeypatch, wanted
         assert tensor.mapped or not tensor.nbytes or tensor.address % ALIGNMENT == 0
     mapped = sum(info_of(request).nbytes for request in wanted if is_mapped(request, alignment))
     assert (traffic.mapped, traffic.read) == (mapped, sum(info_of(r).nbytes for r in wanted) - mapped)
+    assert shown.passed == shown.total == traffic.read
+
+
+class Shown:
+    """A bar that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.total = self.passed = 0
+
+    @contextmanager
+    def __call__(self, *, total: int) -> Iterator[Callable[[int], object]]:
+        self.total = total
+        yield self.advance
+
+    def advance(self, number: int) -> None:
+        self.passed += number
 
 
 def one_tensor(
@@ -299,14 +316,15 @@ def plainly_made(contents: dict[str, bytes], recipe: Recipe) -> np.ndarray:
 def test_parts_are_put_together_as_numpy_does_it(tmp_path, monkeypatch, made, piece, mappable):
     contents, recipe = made
     request = Request(name="p", recipe=recipe, shape=recipe.shape, mappable=mappable)
-    traffic = Traffic()
+    traffic, shown = Traffic(), Shown()
     with monkeypatch.context() as patched, opened(tmp_path, contents) as files:
         patched.setattr(engine, "PIECE", piece)
         patched.setattr(runs, "GAP", 0)
-        [tensor] = read_tensors(files, [request], alignment=0, traffic=traffic)
+        [tensor] = read_tensors(files, [request], alignment=0, traffic=traffic, bar=shown)
         found = tensor.numpy().copy()
     assert_equal(found, plainly_made(contents, recipe), cast=any(isinstance(s, Cast) for s in recipe.steps))
     assert traffic.read + traffic.mapped == recipe.nbytes  # and not a byte that nobody asked for
+    assert shown.passed == shown.total == traffic.read
 
 
 @pytest.mark.parametrize("axis", [0, 1])

@@ -76,6 +76,7 @@ def test_put_aliases_what_is_aligned_and_copies_what_is_not(dtype: str) -> None:
     model = backend.build(loadstone.FlaxLlamaModel, loadstone.LlamaConfig(**NARROW), dtype="float32")
     values = np.arange(4096).astype(jnp.dtype(dtype))
     aligned, misaligned = host_tensor(values, 0), host_tensor(values, values.itemsize)
+    backend.resize(model, "norm.weight", values.shape)
     backend.put(model, "norm.weight", aligned, backend.device(None))
     assert model.norm.weight[...].unsafe_buffer_pointer() == aligned.address
     assert backend.read(model, "norm.weight").address == aligned.address
@@ -90,6 +91,7 @@ def test_put_of_tensors_without_size(shape: tuple[int, ...]) -> None:
     model = backend.build(loadstone.FlaxLlamaModel, loadstone.LlamaConfig(**NARROW), dtype="float32")
     values = np.full(shape, 3.5, np.float32)
     for offset in (0, 4):
+        backend.resize(model, "norm.weight", values.shape)
         backend.put(model, "norm.weight", host_tensor(values, offset), backend.device(None))
         held = backend.read(model, "norm.weight")
         assert held.shape == shape and held.numpy().tobytes() == values.tobytes()

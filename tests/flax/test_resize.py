@@ -9,9 +9,10 @@ from flax import nnx
 
 from loadstone.backend import get_backend
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_flax.layers import Embedding, Linear
 from loadstone_flax.modeling import PreTrainedModel
-from tests.shared_vocabulary import TrioConfig, check_resizing, offer
+from tests.shared_vocabulary import TRIO, TrioConfig, check_put, check_resizing, offer
 
 
 class Stack(nnx.Module):
@@ -32,9 +33,17 @@ class FlaxTrioForCausalLM(PreTrainedModel):
         self.lm_head = Linear(self.spec.hidden_size, self.spec.vocab_size)
 
 
+add_classes(globals(), [TRIO], prefix="Flax")
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("rows", [23, 11])
 def test_every_tied_name_follows(rows: int, tied: bool, monkeypatch: Any, tmp_path: Any) -> None:
     offer(monkeypatch)
     model = FlaxTrioForCausalLM(TrioConfig(tie_word_embeddings=tied), seed=0)
     check_resizing(model, get_backend("flax"), tmp_path, rows, tied)
+
+
+def test_a_tensor_of_another_shape_is_put_nowhere_and_resizing_is_a_verb_of_its_own(monkeypatch: Any) -> None:
+    offer(monkeypatch)
+    check_put(FlaxTrioForCausalLM(TrioConfig(tie_word_embeddings=False), seed=0), get_backend("flax"))

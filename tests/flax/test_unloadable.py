@@ -7,7 +7,7 @@ from flax import nnx
 
 from loadstone import AutoConfig, FlaxLlamaForCausalLM
 from loadstone.errors import ArgumentError, MatchError
-from loadstone.load.story import load_into
+from loadstone.load.into import load_into
 
 SIZES = {"vocab_size": 32, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2}
 HEADS = {"num_attention_heads": 2, "num_key_value_heads": 1}

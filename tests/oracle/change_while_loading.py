@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import loadstone.load.install
 import loadstone.load.story
+import loadstone.load.supply
 from loadstone.errors import ChangedFileError, SourceError
 
 
@@ -70,7 +70,7 @@ def hooked(moment: str, damage: Callable[[], object]) -> Any:
         if not done:
             done.append(damage())
 
-    prepare, read_tensors = loadstone.load.story.prepare, loadstone.load.install.read_tensors
+    prepare, read_tensors = loadstone.load.story.prepare, loadstone.load.supply.read_tensors
 
     def then_damaged(*arguments: Any) -> Any:
         prepared = prepare(*arguments)
@@ -89,7 +89,7 @@ def hooked(moment: str, damage: Callable[[], object]) -> Any:
 
     if moment == "planned":
         return mock.patch.object(loadstone.load.story, "prepare", then_damaged)
-    return mock.patch.object(loadstone.load.install, "read_tensors", damaged_meanwhile)
+    return mock.patch.object(loadstone.load.supply, "read_tensors", damaged_meanwhile)
 
 
 def attempt(backend: str, good: Path, folder: Path, case: list[Any]) -> str:

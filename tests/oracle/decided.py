@@ -363,7 +363,7 @@ class DecidedSuite:
         assert found.model_class == self.class_named("LlamaModel").__name__
         assert "MineForCausalLM is no class of 'llama' here" in str(found)
 
-    def test_the_bar_of_an_upcast_ends_at_its_total(
+    def test_the_bar_counts_what_is_read_and_ends_at_its_total(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         held = {name: array.astype(np.float16) for name, array in tensors(folder).items()}
@@ -375,10 +375,13 @@ class DecidedSuite:
             counted.update(total=total, passed=0)
             yield lambda number: counted.update(passed=counted["passed"] + number)
 
-        monkeypatch.setattr("loadstone.load.install.byte_bar", bar)
-        for dtype in ("float32", "float16", "bfloat16"):
-            self.load(folder, dtype=dtype)
-            assert counted["passed"] == counted["total"] > 0, dtype
+        monkeypatch.setattr("loadstone.load.supply.byte_bar", bar)
+        for dtype, read in (("float32", "auto"), ("bfloat16", "auto"), ("float16", "copy")):
+            report = self.load(folder, dtype=dtype, read=read).load_report
+            assert counted["passed"] == counted["total"] == report.bytes_read > 0, dtype
+        counted.clear()
+        mapped = self.load(folder, dtype="float16", read="map").load_report
+        assert counted.get("total", 0) == counted.get("passed", 0) == mapped.bytes_read
 
     @pytest.mark.parametrize(
         ("pattern", "wrapped"),

@@ -1,8 +1,11 @@
 """What a type checker sees of loadstone in a user's file."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +42,17 @@ reveal_type(AutoModel.from_config(BertConfig(), backend="flax"))
 reveal_type(LlamaForCausalLM.from_pretrained(name, device_map="auto"))
 reveal_type(FlaxLlamaForCausalLM.from_config(BertConfig(), dtype="bfloat16"))
 reveal_type(loadstone.plan(name, strict=True))
+reveal_type(AutoConfig.from_pretrained(name, revision="main", num_labels=3))
+reveal_type(BertConfig.from_pretrained(name, token=True).hidden_size)
+model = LlamaForCausalLM.from_pretrained(name)
+reveal_type(model.config)
+reveal_type(model.load_report)
+reveal_type(model.generation_config)
+reveal_type(model.num_parameters())
+model.generate([[1, 2]], max_new_tokens=8, do_sample=True, top_p=0.9, stop_strings=["."], num_beams=1, output_scores=False)
+flax = FlaxLlamaForCausalLM.from_config(BertConfig(), dtype="bfloat16")
+flax.generate([[1, 2]], params=None, rngs=None, eos_token_id=[2, 3], return_dict_in_generate=False)
+TFBertModel.from_pretrained(name).generate([[1]], attention_mask=[[1]], temperature=None)
 twin = to_backend(TFBertModel.from_pretrained(name), "torch")
 caught: type[loadstone.LoadstoneError] = MatchError
 """
@@ -53,6 +67,12 @@ REVEALED = [
     "loadstone.LlamaForCausalLM",
     "loadstone.FlaxLlamaForCausalLM",
     "loadstone.load.report.LoadReport",
+    "loadstone.config.config.Config",
+    "int",
+    "loadstone.architectures.llama.LlamaConfig",
+    "loadstone.load.report.LoadReport | None",
+    "loadstone.generate.settings.GenerationConfig",
+    "int",
 ]
 
 WRONG = {
@@ -62,25 +82,64 @@ WRONG = {
     "import loadstone; loadstone.LlamaModel.from_pretrained('x', token=3.5)": "call-overload",
     "import loadstone; loadstone.LlamaModel.from_config('x')": "arg-type",
     "import loadstone; loadstone.plan('x', strict='yes')": "arg-type",
+    "import loadstone; loadstone.AutoConfig.from_pretrained('x', revision=3)": "arg-type",
+    "import loadstone; loadstone.BertConfig.from_pretrained('x', local_files_only='x')": "arg-type",
+    "import loadstone; loadstone.LlamaForCausalLM.from_pretrained('x').generate(max_new_token=8)": "max_new_token",
+    "import loadstone; loadstone.FlaxGPT2LMHeadModel.from_pretrained('x').generate(top_k='x')": "arg-type",
+    "import loadstone; loadstone.TFGPT2LMHeadModel.from_pretrained('x').generate(num_beams=4)": "arg-type",
 }
 
 
+PYRIGHT = {
+    "typeCheckingMode": "standard",
+    "extraPaths": [str(ROOT / "core"), str(ROOT / "backends")],
+    "reportMissingImports": "none",
+}
+"""The one above finds types of numpy's and the framework's only where they are installed; so does this one."""
+
+RULES = {
+    "call-overload": "reportCallIssue",
+    "arg-type": "reportArgumentType",
+}
+"""What mypy calls a kind of mistake -> what pyright does."""
+
+
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """File -> the lines that mypy says of it; one run reads them all."""
+def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: a program without a mistake, and one for each mistake."""
     folder = tmp_path_factory.mktemp("user")
-    settings = SETTINGS.format(core=ROOT / "core", backends=ROOT / "backends")
-    (folder / "mypy.ini").write_text(settings)
     files = {"right.py": RIGHT, **{f"wrong_{i}.py": source for i, source in enumerate(WRONG)}}
     for name, source in files.items():
         (folder / name).write_text(f"{source}\n")
-    command = [sys.executable, "-m", "mypy", "--cache-dir", str(folder / "cache"), *files]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    settings = SETTINGS.format(core=ROOT / "core", backends=ROOT / "backends")
+    (folder / "mypy.ini").write_text(settings)
+    (folder / "pyrightconfig.json").write_text(json.dumps(PYRIGHT))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def said(user: Path) -> dict[str, list[str]]:
+    """File -> the lines that mypy says of it; one run reads them all."""
+    files = sorted(path.name for path in user.glob("*.py"))
+    command = [sys.executable, "-m", "mypy", "--cache-dir", str(user / "cache"), *files]
+    done = subprocess.run(command, cwd=user, capture_output=True, text=True, check=False)
     assert not done.stderr, done.stderr
     found: dict[str, list[str]] = {name: [] for name in files}
     for line in done.stdout.splitlines():
         if (name := Path(line.partition(":")[0]).name) in found:
             found[name].append(line.partition(": ")[2])
+    return found
+
+
+@pytest.fixture(scope="module")
+def pyright_said(user: Path) -> dict[str, list[dict[str, Any]]]:
+    """The same of pyright, whose package for Python brings all that it runs on."""
+    pytest.importorskip("basedpyright")
+    command = [sys.executable, "-m", "basedpyright", "--outputjson"]
+    done = subprocess.run(command, cwd=user, capture_output=True, text=True, check=False)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in json.loads(done.stdout)["generalDiagnostics"]:
+        found.setdefault(Path(one["file"]).name, []).append(one)
     return found
 
 
@@ -92,3 +151,17 @@ def test_a_type_checker_sees_classes_keywords_and_what_comes_back(said):
 def test_a_type_checker_finds_what_is_misspelt(said, source):
     [first, *_] = said[f"wrong_{list(WRONG).index(source)}.py"]
     assert first.startswith("error: ") and WRONG[source] in first
+
+
+def test_pyright_sees_the_same(pyright_said):
+    assert [one["severity"] for one in pyright_said["right.py"]] == ["information"] * len(REVEALED)
+    for one, revealed in zip(pyright_said["right.py"], REVEALED, strict=True):
+        *_, kind = re.sub(r"\b[a-z_]+\.", "", revealed).rpartition('"')
+        assert one["message"].endswith(f'is "{kind}"')
+
+
+@pytest.mark.parametrize("source", WRONG)
+def test_pyright_finds_what_is_misspelt(pyright_said, source):
+    errors = pyright_said[f"wrong_{list(WRONG).index(source)}.py"]
+    wanted = RULES.get(WRONG[source], WRONG[source])
+    assert any(wanted in (one["rule"], *one["message"].split('"')) for one in errors)

@@ -281,8 +281,122 @@ def test_our_entry_points_claim_what_we_bring():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     entries = project["project"]["entry-points"]["loadstone"]
     claimed = {name: value for name, value in entries.items() if name.split(".")[0] in BUILT_IN}
-    assert set(claimed) == {"format.safetensors", "source.file", "source.hub"}
+    assert set(claimed) == {"format.pickle", "format.safetensors", "source.file", "source.hub"}
     assert all(
         is_built_in(*name.split(".")) and BUILT_IN[name.split(".")[0]] == value
         for name, value in claimed.items()
     )
+
+
+# Choosing by name
+
+CHOOSE = """
+import json, sys
+import loadstone
+from loadstone import AutoModelForCausalLM
+from loadstone.modeling_utils import load_sharded_checkpoint
+folder, arguments = sys.argv[1], json.loads(sys.argv[2])
+model = AutoModelForCausalLM.from_pretrained(folder, backend="plain", **arguments)
+print(float(model["model.norm.weight"][0]))
+print(loadstone.plan(folder, backend="plain", **arguments).names("unused"))
+model = AutoModelForCausalLM.from_config(model.config, backend="plain")
+missing, unexpected = load_sharded_checkpoint(model, folder, strict=False, **arguments)
+print(float(model["model.norm.weight"][0]), unexpected)
+"""
+
+
+def test_a_format_is_chosen_by_name(site, checkpoint):
+    from safetensors.numpy import save_file
+
+    folder, tensors = checkpoint
+    ours = {**tensors, "model.norm.weight": np.full(C, 7, np.float32), "extra": np.zeros(1, np.float32)}
+    save_file(ours, folder / "model.safetensors")
+    first = float(tensors["model.norm.weight"][0])
+    raw = [str(first), "[]", f"{first} []"]
+    for name in ("raw", "raw@loadstone-shelf"):
+        assert told(CHOOSE, site, folder, json.dumps({"weights_format": name})) == raw
+    safetensors = ["7.0", "['extra']", "7.0 ['extra']"]
+    for arguments in ({}, {"weights_format": "safetensors"}, {"weights_format": "safetensors@loadstone"}):
+        assert told(CHOOSE, site, folder, json.dumps(arguments)) == safetensors
+
+
+def test_a_format_that_is_not_there_is_told(site, checkpoint):
+    folder, _ = checkpoint
+    message = refused(site, folder, str(folder), weights_format="safetensors")
+    assert "NoWeightsError: there are no weights of the format 'safetensors' here" in message
+    assert "expected: model.safetensors" in message and "leave weights_format out" in message
+    message = refused(site, folder, str(folder), weights_format="rawr")
+    assert "PluginError: no plugin offers the format 'rawr'" in message and "did you mean raw?" in message
+    message = refused(site, folder, str(folder), weights_format="raw", use_safetensors=True)
+    assert "ArgumentError: use_safetensors and weights_format disagree" in message
+
+
+INSPECT_RAW = INSPECT.replace('"--json"', '"--json", "--weights-format", sys.argv[2]')
+
+
+def test_a_format_is_chosen_on_the_command_line(site, checkpoint):
+    from safetensors.numpy import save_file
+
+    folder, tensors = checkpoint
+    save_file(tensors, folder / "model.safetensors")
+    for name, file in (("raw", "weights.raw"), ("safetensors", "model.safetensors")):
+        found = json.loads(run(INSPECT_RAW, site, folder, name).stdout)
+        assert [one["name"] for one in found["files"]] == [file]
+
+
+@pytest.fixture(scope="module")
+def rivals(tmp_path_factory):
+    """A folder in which two distributions claim one format and one scheme."""
+    site = tmp_path_factory.mktemp("rivals")
+    source = PLUGIN.replace("open={format!r}", "open='loadstone_shelf.memory:open_memory'")
+    for one in ("one", "two"):
+        text = source.format(name="raw", format="loadstone_shelf.raw:Raw", api=1)
+        install(
+            site,
+            f"dist-{one}",
+            {"format.raw": f"raw_{one}", "source.raw": f"raw_{one}"},
+            {f"raw_{one}": text},
+        )
+    install(site, "loadstone-example", EXAMPLE)
+    return site
+
+
+@pytest.mark.parametrize("asked", [{}, {"weights_format": "raw"}])
+def test_two_claims_on_a_format_are_an_error_where_it_is_needed(rivals, checkpoint, asked):
+    folder, tensors = checkpoint
+    message = refused(rivals, folder, str(folder), **asked)
+    assert "PluginError: 2 plugins claim the format 'raw'" in message
+    assert "dist-one 1.0: raw_one" in message and "dist-two 1.0: raw_two" in message
+    assert "weights_format='raw@dist-one'" in message
+    first = str(float(tensors["model.norm.weight"][0]))
+    assert told(CHOOSE, rivals, folder, json.dumps({"weights_format": "raw@dist-two"}))[0] == first
+
+
+def test_two_claims_on_a_format_harm_nobody_else(rivals, checkpoint):
+    from safetensors.numpy import save_file
+
+    folder, tensors = checkpoint
+    (folder / "weights.json").unlink()
+    assert "NoWeightsError" in refused(rivals, folder, str(folder))
+    save_file(tensors, folder / "model.safetensors")
+    done = run(PLAN, rivals, folder, folder, "{}")
+    assert "passed over" not in done.stderr
+
+
+SHELVED = """
+import sys
+from pathlib import Path
+from loadstone.source import resolve
+from loadstone_shelf import memory
+memory.SHELF["echo"] = {path.name: path.read_bytes() for path in Path(sys.argv[1]).iterdir()}
+memory.open_memory.__globals__["SHELF"] = {"raw://echo": memory.SHELF["echo"]}
+print(resolve(sys.argv[2]).location)
+"""
+
+
+def test_two_claims_on_a_scheme_are_chosen_between_in_the_address(rivals, checkpoint):
+    folder, _ = checkpoint
+    done = run(SHELVED, rivals, folder, "raw://echo", check=False)
+    assert "PluginError: 2 plugins claim the source 'raw'" in done.stderr
+    assert "or pass the address as raw@dist-one://..." in done.stderr
+    assert told(SHELVED, rivals, folder, "raw@dist-one://echo") == ["raw://echo"]

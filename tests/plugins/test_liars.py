@@ -44,6 +44,7 @@ class OtherDtype(PlainBackend):
 
 class OtherShape(PlainBackend):
     def put(self, model, name, tensor, device):
+        self.resize(model, name, tensor.shape[::-1])
         super().put(model, name, dataclasses.replace(tensor, shape=tensor.shape[::-1]), device)
 
 
@@ -106,7 +107,7 @@ import json, sys
 import loadstone
 from loadstone import AutoConfig, AutoModelForCausalLM, to_backend
 from loadstone.backend import get_backend
-from loadstone.load.story import load_into
+from loadstone.load.into import load_into
 
 def said(call):
     try:

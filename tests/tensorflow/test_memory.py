@@ -69,6 +69,7 @@ def test_put_aliases_what_is_aligned_and_copies_what_is_not(norm: Any, dtype: st
     backend = TensorFlowBackend()
     values = np.arange(4096).astype(to_numpy(dtype))
     aligned, misaligned = host_tensor(values, 0), host_tensor(values, values.itemsize)
+    backend.resize(norm, "norm.weight", values.shape)
     backend.put(norm, "norm.weight", aligned, backend.device("cpu"))
     assert backend.read(norm, "norm.weight").address == aligned.address
     backend.put(norm, "norm.weight", misaligned, backend.device("cpu"))
@@ -80,6 +81,7 @@ def test_put_aliases_what_is_aligned_and_copies_what_is_not(norm: Any, dtype: st
 def test_put_copies_what_must_not_be_written_to(norm: Any) -> None:
     backend, values = TensorFlowBackend(), host_tensor(np.ones(512, np.float32), 0)
     values.data.flags.writeable = False
+    backend.resize(norm, "norm.weight", values.shape)
     backend.put(norm, "norm.weight", values, backend.device("cpu"))
     assert backend.read(norm, "norm.weight").address != values.address
 
@@ -88,6 +90,7 @@ def test_put_copies_what_must_not_be_written_to(norm: Any) -> None:
 def test_put_of_tensors_without_size(norm: Any, shape: tuple[int, ...]) -> None:
     backend, values = TensorFlowBackend(), np.full(shape, 3.5, np.float32)
     for offset in (0, 4):
+        backend.resize(norm, "norm.weight", values.shape)
         backend.put(norm, "norm.weight", host_tensor(values, offset), backend.device("cpu"))
         held = backend.read(norm, "norm.weight")
         assert held.shape == shape and held.numpy().tobytes() == values.tobytes()
@@ -95,6 +98,7 @@ def test_put_of_tensors_without_size(norm: Any, shape: tuple[int, ...]) -> None:
 
 def test_a_second_put_keeps_the_variable_and_takes_the_memory(norm: Any) -> None:
     backend, device = TensorFlowBackend(), TensorFlowBackend().device("cpu")
+    backend.resize(norm, "norm.weight", (64,))
     backend.put(norm, "norm.weight", host_tensor(np.zeros(64, np.float32), 0), device)
     variable, other = norm.norm.weight.value, host_tensor(np.ones(64, np.float32), 0)
     backend.put(norm, "norm.weight", other, device)
@@ -104,6 +108,7 @@ def test_a_second_put_keeps_the_variable_and_takes_the_memory(norm: Any) -> None
 
 def test_writing_to_a_variable_leaves_the_buffer(norm: Any) -> None:
     backend, values = TensorFlowBackend(), host_tensor(np.ones(512, np.float32), 0)
+    backend.resize(norm, "norm.weight", values.shape)
     backend.put(norm, "norm.weight", values, backend.device("cpu"))
     for _ in range(2):
         norm.norm.weight.value.assign_add(tf.ones(512))

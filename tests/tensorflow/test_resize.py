@@ -8,9 +8,10 @@ import pytest
 
 from loadstone.backend import get_backend
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_tensorflow.layers import Embedding, Layer, Linear
 from loadstone_tensorflow.modeling import PreTrainedModel
-from tests.shared_vocabulary import TrioConfig, check_resizing, offer
+from tests.shared_vocabulary import TRIO, TrioConfig, check_put, check_resizing, offer
 
 
 class Stack(Layer):
@@ -31,9 +32,17 @@ class TFTrioForCausalLM(PreTrainedModel):
         self.lm_head = Linear(self.spec.hidden_size, self.spec.vocab_size)
 
 
+add_classes(globals(), [TRIO], prefix="TF")
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("rows", [23, 11])
 def test_every_tied_name_follows(rows: int, tied: bool, monkeypatch: Any, tmp_path: Any) -> None:
     offer(monkeypatch)
     model = TFTrioForCausalLM(TrioConfig(tie_word_embeddings=tied), seed=0)
     check_resizing(model, get_backend("tensorflow"), tmp_path, rows, tied)
+
+
+def test_a_tensor_of_another_shape_is_put_nowhere_and_resizing_is_a_verb_of_its_own(monkeypatch: Any) -> None:
+    offer(monkeypatch)
+    check_put(TFTrioForCausalLM(TrioConfig(tie_word_embeddings=False), seed=0), get_backend("tensorflow"))

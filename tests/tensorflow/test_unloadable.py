@@ -6,7 +6,7 @@ import pytest
 
 from loadstone import AutoConfig, TFLlamaForCausalLM
 from loadstone.errors import ArgumentError, MatchError
-from loadstone.load.story import load_into
+from loadstone.load.into import load_into
 from loadstone_tensorflow.layers import Linear
 
 SIZES = {"vocab_size": 32, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2}

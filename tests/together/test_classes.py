@@ -48,7 +48,7 @@ def model_of(name: str, backend: str) -> Any:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_class_is_found_where_it_says_it_is(backend: str) -> None:
-    prefix = plugins.prefix_of(backend)
+    prefix = plugins.class_prefix_of(backend)
     for architecture, head in HELD:
         cls: Any = get_backend(backend).model_class(architecture, head)
         assert cls.__name__ == cls.__qualname__ == prefix + head.class_name

@@ -313,4 +313,4 @@ def test_a_strict_load_into_a_model_misses_its_counters(tmp_path: Path) -> None:
     )
     model = ours("torch", case, load.folder(case))
     with pytest.raises(loadstone.errors.MatchError, match="num_batches_tracked: missing"):
-        loadstone.load.story.load_into(model, folder, strict=True)
+        loadstone.load.load_into(model, folder, strict=True)

@@ -92,8 +92,10 @@ def test_a_device_that_is_there(folders, device_map):
     [
         ("cpuu", "PyTorch knows no device 'cpuu'"),
         ("meta", "the device 'meta' holds no values"),
-        ("balanced", "not there yet"),
-        ({"model": "cpu", "lm_head": "disk"}, "a device map of 2 entries"),
+        ("balancd", "did you mean balanced"),
+        ("disk", "not there yet"),
+        ({"layers": "cpu", "": "disk"}, "not there yet"),
+        ({"layers": "cpu", "layers.0.mlp": "disk", "": "cpu"}, "takes apart what is one"),
     ],
 )
 def test_a_device_that_is_not(folders, device_map, message):
@@ -175,7 +177,7 @@ def test_an_argument_that_nobody_knows(folders, name, near):
 
 
 @pytest.mark.parametrize(
-    "name", ["max_memory", "offload_folder", "quantization_config", "from_tf", "gguf_file"]
+    "name", ["offload_buffers", "offload_folder", "quantization_config", "from_tf", "gguf_file"]
 )
 def test_arguments_that_are_not_there_yet(folders, name):
     with pytest.raises(ArgumentError, match=f"{name}= is not there yet"):

@@ -217,7 +217,9 @@ def test_what_is_not_there(hub, folders):
     hub.add_repo("org/bare", {WEIGHTS: folders["first"] / WEIGHTS})
     refused(SourceError, "'org/nothing' is neither a folder here nor", name="org/nothing")
     refused(CheckpointError, "no weights here", "README.md", name="org/empty")
-    refused(CheckpointError, "not read yet: PyTorch pickle", "pytorch_model.bin", name="org/pickle")
+    refused(
+        CheckpointError, "none of the files that torch.save writes", "pytorch_model.bin", name="org/pickle"
+    )
     refused(CheckpointError, "PEFT", name="org/adapter")
     refused(ConfigError, "there is no config.json", WEIGHTS, name="org/bare")
 

@@ -14,7 +14,7 @@ import torch
 import loadstone
 from loadstone.dtypes import CASTABLE
 from loadstone.errors import ChangedFileError
-from loadstone.load import install
+from loadstone.load import supply
 from loadstone.read.cast import cast
 from loadstone_torch.backend import TORCH_DTYPES, TorchBackend
 from tests.benchmarks import checkpoints
@@ -71,7 +71,7 @@ def test_every_parameter_is_what_is_stored(folder, read, dtype):
 
 
 def test_a_file_that_cannot_be_mapped_safely_is_read_unless_mapping_was_asked_for(folder, monkeypatch):
-    monkeypatch.setattr(install, "is_mappable", lambda path: "00001" not in path.name)
+    monkeypatch.setattr(supply, "is_mappable", lambda path: "00001" not in path.name)
     first = (folder / next(iter(SMALL.shards()))).stat().st_size
     read, mapped = traffic(load(folder))
     assert read + mapped == SMALL.nbytes and 0 < first - read < 4096  # all of the first file but its header

@@ -14,9 +14,10 @@ from loadstone import AutoConfig, LlamaConfig, LlamaForCausalLM, ViTModel
 from loadstone.backend import get_backend
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
+from loadstone.model.classes import add_classes
 from loadstone_torch.layers import Embedding, Linear
 from loadstone_torch.modeling import PreTrainedModel
-from tests.shared_vocabulary import CHANNELS, VOCABULARY, TrioConfig, check_resizing, offer
+from tests.shared_vocabulary import CHANNELS, TRIO, VOCABULARY, TrioConfig, check_put, check_resizing, offer
 from tests.torch.tiny import IDS, LLAMA, model_of
 
 
@@ -38,12 +39,20 @@ class TrioForCausalLM(PreTrainedModel):
         self.lm_head = Linear(self.spec.hidden_size, self.spec.vocab_size)
 
 
+add_classes(globals(), [TRIO])
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("rows", [23, 11])
 def test_every_tied_name_follows(rows: int, tied: bool, monkeypatch: Any, tmp_path: Any) -> None:
     offer(monkeypatch)
     model = TrioForCausalLM(TrioConfig(tie_word_embeddings=tied), seed=0)
     check_resizing(model, get_backend("torch"), tmp_path, rows, tied)
+
+
+def test_a_tensor_of_another_shape_is_put_nowhere_and_resizing_is_a_verb_of_its_own(monkeypatch: Any) -> None:
+    offer(monkeypatch)
+    check_put(TrioForCausalLM(TrioConfig(tie_word_embeddings=False), seed=0), get_backend("torch"))
 
 
 def ours_and_theirs(mean_resizing: bool, monkeypatch: Any) -> Iterator[tuple[Any, Any]]:

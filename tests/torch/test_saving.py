@@ -19,7 +19,7 @@ from loadstone import (
     LlamaForCausalLM,
 )
 from loadstone.errors import (
-    ArgumentError,
+    CheckpointError,
     MatchError,
 )
 from loadstone.modeling_utils import load_sharded_checkpoint
@@ -239,9 +239,9 @@ def test_a_model_kept_apart_takes_both_values_or_is_tied(folders, tmp_path):
     assert same(state(apart), state(LlamaForCausalLM.from_pretrained(folders["tied"])))
 
 
-def test_pickles_are_not_read_yet(llama, folders):
-    with pytest.raises(ArgumentError, match="pickle"):
+def test_pickles_that_are_asked_for_and_not_there(llama, folders):
+    with pytest.raises(CheckpointError, match="use_safetensors= leaves out"):
         load_sharded_checkpoint(llama, folders["llama"], prefer_safe=False)
-    with pytest.raises(ArgumentError, match="use_safetensors=False asks for a pickle"):
+    with pytest.raises(CheckpointError, match="use_safetensors= leaves out"):
         AutoModel.from_pretrained(folders["llama"], use_safetensors=False)
     assert AutoModel.from_pretrained(folders["llama"], use_safetensors=True) is not None

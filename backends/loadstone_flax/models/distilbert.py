@@ -10,8 +10,9 @@ import jax
 from flax import nnx
 from jax import Array
 
-from loadstone.architectures.distilbert import DistilBertSpec
+from loadstone.architectures.distilbert import ARCHITECTURES, DistilBertSpec
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone.model.outputs import ModelOutput
 from loadstone_flax.heads import (
     ForMaskedLM,
@@ -213,3 +214,6 @@ class FlaxDistilBertForMultipleChoice(ForMultipleChoice):
     def pooled(self, base: ModelOutput) -> Array:
         """relu(pre_classifier(first token)), (B, C)."""
         return jax.nn.relu(self.pre_classifier(base.last_hidden_state[:, 0]))
+
+
+add_classes(globals(), ARCHITECTURES, prefix="Flax")

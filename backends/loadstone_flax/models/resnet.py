@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from loadstone.architectures.resnet import BlockSpec, ResNetSpec
+from loadstone.architectures.resnet import ARCHITECTURES, BlockSpec, ResNetSpec
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone.model.outputs import ModelOutput
 from loadstone_flax.heads import ForImageClassification, Output
 from loadstone_flax.layers import ACTIVATIONS, BatchNorm, Convolution, Linear
@@ -147,3 +148,6 @@ class FlaxResNetForImageClassification(ForImageClassification):
     def image_scores(self, base: ModelOutput) -> Array:
         """The mean features, classified: (B, L)."""
         return self.classifier[1](base.pooler_output[..., 0, 0])
+
+
+add_classes(globals(), ARCHITECTURES, prefix="Flax")

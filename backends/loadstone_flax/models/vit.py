@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from loadstone.architectures.vit import ViTSpec
+from loadstone.architectures.vit import ARCHITECTURES, ViTSpec
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
+from loadstone.model.classes import add_classes
 from loadstone.model.outputs import ModelOutput
 from loadstone_flax.heads import ForImageClassification, Output
 from loadstone_flax.layers import (
@@ -245,3 +246,6 @@ class FlaxViTForImageClassification(ForImageClassification):
     def image_scores(self, base: ModelOutput) -> Array:
         """The class token, classified: (B, L)."""
         return self.classifier(base.last_hidden_state[:, 0])
+
+
+add_classes(globals(), ARCHITECTURES, prefix="Flax")

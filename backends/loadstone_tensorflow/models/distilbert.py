@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from loadstone.architectures.distilbert import DistilBertSpec
+from loadstone.architectures.distilbert import ARCHITECTURES, DistilBertSpec
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone.model.outputs import ModelOutput
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.heads import (
@@ -217,3 +218,6 @@ class TFDistilBertForMultipleChoice(ForMultipleChoice):
     def pooled(self, base: ModelOutput, training: bool) -> Tensor:
         """relu(pre_classifier(first token)), (B, C)."""
         return tf.nn.relu(self.pre_classifier(base.last_hidden_state[:, 0]))
+
+
+add_classes(globals(), ARCHITECTURES, prefix="TF")

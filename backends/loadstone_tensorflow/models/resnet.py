@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from loadstone.architectures.resnet import BlockSpec, ResNetSpec
+from loadstone.architectures.resnet import ARCHITECTURES, BlockSpec, ResNetSpec
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone.model.outputs import ModelOutput
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.heads import ForImageClassification, Output
@@ -175,3 +176,6 @@ class TFResNetForImageClassification(ForImageClassification):
         for layer in self.classifier:
             logits = layer(logits)
         return logits
+
+
+add_classes(globals(), ARCHITECTURES, prefix="TF")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from loadstone.architectures.vit import ViTSpec
+from loadstone.architectures.vit import ARCHITECTURES, ViTSpec
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
+from loadstone.model.classes import add_classes
 from loadstone.model.outputs import ModelOutput
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.heads import ForImageClassification, Output
@@ -260,3 +261,6 @@ class TFViTForImageClassification(ForImageClassification):
     def image_scores(self, base: ModelOutput) -> Tensor:
         """The class token, classified: (B, L)."""
         return self.classifier(base.last_hidden_state[:, 0])
+
+
+add_classes(globals(), ARCHITECTURES, prefix="TF")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from loadstone.architectures.resnet import BlockSpec, ResNetSpec
+from loadstone.architectures.resnet import ARCHITECTURES, BlockSpec, ResNetSpec
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone.model.outputs import ModelOutput
 from loadstone_torch.heads import ForImageClassification, Output
 from loadstone_torch.layers import ACTIVATIONS, BatchNorm, Convolution, Linear
@@ -149,3 +150,6 @@ class ResNetForImageClassification(ForImageClassification):
         """The mean features, classified: (B, L)."""
         logits: Tensor = self.classifier(base.pooler_output)
         return logits
+
+
+add_classes(globals(), ARCHITECTURES)

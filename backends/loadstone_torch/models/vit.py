@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from loadstone.architectures.vit import ViTSpec
+from loadstone.architectures.vit import ARCHITECTURES, ViTSpec
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone.model.outputs import ModelOutput
 from loadstone_torch.blocks.embeddings import PatchEmbeddings
 from loadstone_torch.blocks.encoder import Encoder
@@ -70,3 +71,6 @@ class ViTForImageClassification(ForImageClassification):
         """The class token, classified: (B, L)."""
         logits: Tensor = self.classifier(base.last_hidden_state[:, 0])
         return logits
+
+
+add_classes(globals(), ARCHITECTURES)

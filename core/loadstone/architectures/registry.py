@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import itertools
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping
 
 from loadstone import _names, plugins
 from loadstone.architectures.records import Architecture, Head
@@ -14,8 +13,11 @@ from loadstone.architectures.typos import meant
 from loadstone.config import Config
 from loadstone.errors import ArchitectureError, ConfigError, LoadstoneError
 
+registered: dict[str, Architecture] = {}
+"""Model type -> architecture, of those that were made known at run time; `loadstone.register` writes it."""
 
-class _Families(MutableMapping[str, Architecture]):
+
+class _Families(Mapping[str, Architecture]):
     """Model type -> architecture; a family's file is imported when one of its model types is asked for."""
 
     def __init__(self) -> None:
@@ -29,12 +31,6 @@ class _Families(MutableMapping[str, Architecture]):
             self._found[model_type] = found
         return found
 
-    def __setitem__(self, model_type: str, architecture: Architecture) -> None:
-        self._found[model_type] = architecture
-
-    def __delitem__(self, model_type: str) -> None:
-        del self._found[model_type]
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._found)
 
@@ -46,13 +42,13 @@ class _Families(MutableMapping[str, Architecture]):
 
 
 @functools.cache
-def built_in() -> MutableMapping[str, Architecture]:
+def built_in() -> Mapping[str, Architecture]:
     """Return model type -> architecture for the families in this package, as the table of names lists them."""
     return _Families()
 
 
 def architecture_for(model_type: str) -> Architecture:
-    """Return the architecture of a model type: one of ours, else a plugin's.
+    """Return the architecture of a model type: one of ours, one that was registered, or a plugin's.
 
     Args:
         model_type: "bert", ..., or "bert@distribution" to choose between two claims.
@@ -71,6 +67,8 @@ def architecture_for(model_type: str) -> Architecture:
                 ours=True,
             )
         return built_in()[wanted]
+    if not owner and (own := registered.get(wanted)) is not None:
+        return own
     if rivals:
         return _offered(model_type)
     known = model_types()
@@ -78,7 +76,8 @@ def architecture_for(model_type: str) -> Architecture:
         f"unknown model type {model_type!r}",
         expected=f"one of: {', '.join(known)}",
         hint=meant(model_type, known)
-        or "load it with transformers, or install a plugin that adds the model type",
+        or "load it with transformers, or install a plugin that adds the model type; if it is your own, import the module that"
+        " calls loadstone.register",
     )
 
 
@@ -102,20 +101,19 @@ def _offered(model_type: str) -> Architecture:
 
 
 def model_types() -> tuple[str, ...]:
-    """Return every model type that is known, ours and the plugins', in name order."""
-    return tuple(sorted({*built_in(), *plugins.claims_of("architecture")}))
+    """Return every model type that is known: ours, what was registered, and the plugins', in name order."""
+    return tuple(sorted({*built_in(), *registered, *plugins.claims_of("architecture")}))
 
 
 def architectures() -> Iterator[Architecture]:
-    """Yield every architecture: ours, then those of working plugins, each imported when its turn comes."""
-    for model_type in _names.FAMILIES:
-        yield built_in()[model_type]
+    """Yield every architecture: ours, what was registered, then those of working plugins, each imported when its turn comes."""
+    yield from built_in().values()
     yield from unlisted()
 
 
 def unlisted() -> Iterator[Architecture]:
-    """Yield the architectures of which the table of names says nothing: those of working plugins."""
-    yield from (built_in()[model_type] for model_type in built_in() if model_type not in _names.FAMILIES)
+    """Yield the architectures of which the table of names says nothing: what was registered, and those of working plugins."""
+    yield from tuple(registered.values())
     for model_type in plugins.claims_of("architecture"):
         try:
             yield architecture_for(model_type)
@@ -154,16 +152,6 @@ def architecture_of(config: Config) -> Architecture:
                 if type(config) is found.config:
                     return found
     return architecture_for(model_type)
-
-
-def heads_named(class_name: str) -> Iterator[tuple[Architecture, Head]]:
-    """Yield every architecture and head of an unprefixed class name, those of two claimants on a model type too."""
-    strangers = (architecture for _, found in passed_over() for architecture in found)
-    ours = (built_in()[model_type] for model_type, _ in filter(None, [_names.HEADS.get(class_name)]))
-    for architecture in itertools.chain(ours, unlisted(), strangers):
-        for head in architecture.heads:
-            if head.class_name == class_name:
-                yield architecture, head
 
 
 def find_head(class_name: str) -> tuple[Architecture, Head] | None:

@@ -1,11 +1,12 @@
 """The contract between core and a backend, and the lookup of a backend by name."""
 
-from loadstone.backend.contract import Backend, get_backend, host_memory, models_modules
+from loadstone.backend.contract import Backend, get_backend, host_memory, must_fit
 from loadstone.backend.model import Model
-from loadstone.backend.placement import Place, Placement
+from loadstone.backend.placement import STRATEGIES, Place, Placement, unknown_device
 from loadstone.backend.records import Capabilities, Device, Parameter
 
 __all__ = [
+    "STRATEGIES",
     "Backend",
     "Capabilities",
     "Device",
@@ -15,5 +16,6 @@ __all__ = [
     "Placement",
     "get_backend",
     "host_memory",
-    "models_modules",
+    "must_fit",
+    "unknown_device",
 ]

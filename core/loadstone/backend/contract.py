@@ -7,7 +7,6 @@ on a backend's name. A model is opaque to core: it is handed from one method to 
 from __future__ import annotations
 
 import abc
-import contextlib
 import functools
 import importlib
 import os
@@ -16,11 +15,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone import plugins
+from loadstone.backend.model import bind, is_bound
 from loadstone.backend.records import Capabilities, Device, Parameter
+from loadstone.backend.registered import is_registered, registered_class
 from loadstone.dtypes import canonical
 from loadstone.errors import (
     ArchitectureError,
     ArgumentError,
+    BackendError,
     LoadstoneError,
     MissingFrameworkError,
     PluginError,
@@ -44,6 +46,22 @@ def host_memory() -> tuple[int, int]:
         return 0, 0
     page, free, total = map(os.sysconf, names)
     return free * page, total * page
+
+
+def must_fit(tensor: HostTensor, shape: tuple[int, ...]) -> None:
+    """Make sure that a tensor has the shape of the parameter that it is put into.
+
+    Raises:
+        BackendError: If it has another.
+    """
+    if tensor.shape != shape:
+        raise BackendError(
+            "a tensor has another shape than the parameter that it is put into",
+            where=tensor.name,
+            expected=f"shape {list(shape)}",
+            found=f"shape {list(tensor.shape)}",
+            hint="give the parameter that shape with resize() first",
+        )
 
 
 def _blamed(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -165,9 +183,25 @@ class Backend(abc.ABC):
         """Make `tensor` the value of the parameter `name`, on `device`.
 
         On the host the memory is aliased where `capabilities` says so, and the tensor's dtype is kept. A parameter
-        that has memory already stays the same object, for the optimisers and ties that know it, unless the tensor's
-        shape is another: then the layer is resized, and ties are made anew by the caller.
+        that has memory already stays the same object, for the optimisers and ties that know it.
+
+        Raises:
+            BackendError: If the tensor has another shape than the parameter; `must_fit` sees it.
         """
+
+    def resize(self, model: Any, name: str, shape: tuple[int, ...]) -> None:
+        """Give a parameter another shape, and what its layer says of itself too; it has no memory until the next `put`.
+
+        Other names of a tied parameter are tied anew by the caller. No load needs it: a backend may do without.
+
+        Raises:
+            BackendError: If this backend cannot.
+        """
+        raise BackendError(
+            f"the backend {self.name!r} gives no parameter another shape",
+            where=name,
+            hint="make a model of the new size with from_config, or resize the checkpoint with another backend",
+        )
 
     @abc.abstractmethod
     def tie(self, model: Any, name: str, to: str) -> None:
@@ -226,8 +260,10 @@ class Backend(abc.ABC):
         """Return the class of one head of an architecture.
 
         Raises:
-            ArchitectureError: If this backend has no such class.
+            ArchitectureError: If this backend has no such class, or it is another architecture's.
         """
+        if (own := registered_class(architecture, head, self.name)) is not None:
+            return own
         record = plugins.backend_record(self.asked)
         module_name = models_module(architecture, record)
         try:
@@ -238,43 +274,34 @@ class Backend(abc.ABC):
             raise ArchitectureError(
                 f"{record.title} has no models of the family {architecture.family!r} yet",
                 expected=f"a module {module_name}",
-                hint="load it with another backend; docs/support.md lists what each has",
+                hint=self._hint(architecture, head),
             ) from error
         found = getattr(module, self.class_name(head), None)
         if found is None:
             raise ArchitectureError(
                 f"{record.title} has no class {self.class_name(head)} yet",
                 where=module_name,
-                hint="load it with another backend; docs/support.md lists what each has",
+                hint=self._hint(architecture, head),
             )
+        if not is_bound(found):  # its module leaves that to its place and its name
+            bind(found, architecture, head)
         return found  # type: ignore[no-any-return]
+
+    def _hint(self, architecture: Architecture, head: Head) -> str:
+        """Return what to do where this backend has no class of a head."""
+        if is_registered(architecture):
+            return f"register it: loadstone.register(the architecture, {{{self.name!r}: {self.class_name(head)}}})"
+        return "load it with another backend; docs/support.md lists what each has"
 
     def class_name(self, head: Head) -> str:
         """Return the name of a head's class in this backend, with its prefix."""
-        return plugins.prefix_of(self.asked) + head.class_name
+        return plugins.class_prefix_of(self.asked) + head.class_name
 
 
 CONTRACT = frozenset(
     name for name in vars(Backend) if not name.startswith("_") and callable(vars(Backend)[name])
 )
 """Names of the contract's methods."""
-
-
-def models_modules(architecture: Architecture, backend: str) -> list[str]:
-    """Return the modules that may hold an architecture's classes in a backend: one for each distribution that claims it.
-
-    Args:
-        architecture: It.
-        backend: "torch", ..., or "torch@distribution".
-    """
-    name, _, owner = backend.partition("@")
-    found = []
-    for claim in plugins.claims_of("backend").get(name, []):
-        if owner in ("", claim.owner):
-            with contextlib.suppress(PluginError):
-                record = plugins.backend_record(f"{name}@{claim.owner}")
-                found.append(models_module(architecture, record))
-    return list(dict.fromkeys(found))
 
 
 def models_module(architecture: Architecture, record: BackendRecord) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from loadstone.backend.records import Device
-from loadstone.errors import PlacementError
+from loadstone.errors import PlacementError, counted, nearest
+
+STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
+"""What a caller may say in the place of a device: how to spread a model over all of them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,3 +97,23 @@ class Placement:
 
     def __str__(self) -> str:
         return ", ".join(dict.fromkeys(place.name for place in self.places))
+
+
+def unknown_device(
+    requested: object, devices: Sequence[Device], *, where: str | None = None
+) -> PlacementError:
+    """Make the error for a device that this machine does not have.
+
+    Args:
+        requested: What the caller named.
+        devices: Those that there are.
+        where: The argument concerned.
+    """
+    names = [device.name for device in devices]
+    return PlacementError(
+        f"there is no device {requested!r} here",
+        where=where,
+        found=f"{counted(len(names), 'device')} here: {', '.join(names)}",
+        hint=nearest(str(requested), [*names, *STRATEGIES, "disk"])
+        or f'name {"it" if len(names) == 1 else "one of these"}, or device_map="auto" for the first with room',
+    )

@@ -16,12 +16,14 @@ class Capabilities:
         dtypes: Canonical names of the dtypes that a parameter may have.
         host_dtypes: Those of them that the framework would narrow: such a parameter stays a numpy array on the host,
             and the report says so.
+        spreads: Whether its models run with parameters in several places, or on disk.
     """
 
     alignment: int
     aliases: bool
     dtypes: frozenset[str]
     host_dtypes: frozenset[str] = frozenset()
+    spreads: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
+
+from loadstone.checkpoint.strides import span
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +20,7 @@ class TensorInfo:
         file: Name of its file in the snapshot.
         offset: Bytes from the start of the file to its first byte.
         nbytes: Its size in bytes.
+        strides: For each axis, how many numbers lie from one to the next, where they do not lie row by row; else None.
     """
 
     name: str
@@ -25,11 +29,14 @@ class TensorInfo:
     file: str
     offset: int
     nbytes: int
+    strides: tuple[int, ...] | None = None
 
     @property
     def end(self) -> int:
         """Bytes from the start of the file to the first byte after it."""
-        return self.offset + self.nbytes
+        if self.strides is None or not self.nbytes:
+            return self.offset + self.nbytes
+        return self.offset + span(self.shape, self.strides) * self.nbytes // math.prod(self.shape)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +48,14 @@ class TensorIndex:
         aliases: Name -> the stored tensor that holds the same parameter, where the files note it.
         metadata: Texts that the files hold beside tensors, without the aliases and without what our own saves note.
         files: Names of the files that hold the tensors, in order.
+        notes: What is to be told of the files, in sentences.
     """
 
     tensors: Mapping[str, TensorInfo]
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     files: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of tensors."""
@@ -56,6 +65,17 @@ class TensorIndex:
     def nbytes(self) -> int:
         """Bytes of all tensors together."""
         return sum(info.nbytes for info in self.tensors.values())
+
+    def overlapping(self) -> set[str]:
+        """Return the tensors of whose bytes another one has some too."""
+        found: set[str] = set()
+        last: TensorInfo | None = None
+        for info in sorted(self.tensors.values(), key=lambda info: (info.file, info.offset)):
+            if last is not None and last.file == info.file and info.offset < last.end and info.nbytes:
+                found |= {last.name, info.name}
+            if last is None or last.file != info.file or info.end > last.end:
+                last = info
+        return found
 
     def dtypes(self) -> dict[str, int]:
         """Return dtype -> bytes stored in it, the largest first."""

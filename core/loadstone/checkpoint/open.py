@@ -6,9 +6,16 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from loadstone.checkpoint.formats import Format, formats, no_weights
+from loadstone.checkpoint.formats import (
+    Format,
+    format_asked,
+    format_named,
+    formats,
+    no_weights,
+    none_of_format,
+    refuse_contested,
+)
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
-from loadstone.checkpoint.settled import settle
 from loadstone.dtypes import DTYPES, nbytes
 from loadstone.errors import ArgumentError, CheckpointError, counted
 from loadstone.plugins import Claim, answerable, is_first_party
@@ -31,23 +38,29 @@ class Weights:
 
 
 def open_checkpoint(
-    snapshot: Snapshot, *, variant: str | None = None, use_safetensors: bool | None = None
+    snapshot: Snapshot,
+    *,
+    variant: str | None = None,
+    use_safetensors: bool | None = None,
+    weights_format: str | None = None,
 ) -> TensorIndex:
     """Find the weights in a snapshot, check them from their headers alone, and index their tensors.
 
-    loadstone's own format is taken before those that plugins bring. Files that an index does not name are not looked at.
+    loadstone's own formats are taken before those that plugins bring, the safer one first. Files that an index does not
+    name are not looked at.
 
     Args:
-        snapshot: The files of a checkpoint.
+        snapshot: The files of a checkpoint, settled (`loadstone.checkpoint.settled.settle`) where a save may be under way.
         variant: Part of the weights' names, e.g. "fp16".
-        use_safetensors: True takes no other format; False asks for a pickle, which is not read yet.
+        use_safetensors: True takes no other format; False takes pickles alone.
+        weights_format: The format to read, by name; None: the first that is there.
 
     Raises:
         CheckpointError: If there are no weights that can be read, or something about them is wrong; problems
             of an index and its shards are all named at once.
-        ArgumentError: If a pickle was asked for.
+        ArgumentError: If two arguments ask for different formats.
         SourceError: If a file cannot be read.
-        PluginError: If the format is a plugin's, which fails.
+        PluginError: If the format is a plugin's, which fails, or two plugins claim it.
 
     Example:
         >>> from loadstone.source import resolve
@@ -55,8 +68,9 @@ def open_checkpoint(
         >>> index.tensors["transformer.wte.weight"].shape  # doctest: +SKIP
         (1024, 32)
     """
-    snapshot = settle(snapshot)
-    weights = find_weights(snapshot, variant=variant, use_safetensors=use_safetensors)
+    weights = find_weights(
+        snapshot, variant=variant, use_safetensors=use_safetensors, weights_format=weights_format
+    )
     with answerable(weights.claim, f"fails to read {weights.entry}"):
         index = weights.format.read_index(snapshot, weights.entry)
         if not is_first_party(weights.claim):
@@ -65,42 +79,74 @@ def open_checkpoint(
     return index
 
 
-def check_files(snapshot: Snapshot, paths: Iterable[Path], *, variant: str | None = None) -> None:
+def check_files(
+    snapshot: Snapshot,
+    paths: Iterable[Path],
+    *,
+    variant: str | None = None,
+    weights_format: str | None = None,
+) -> None:
     """Hold files of weights that have been fetched against a second opinion, where their format has one.
 
     Raises:
         CheckpointError: If a file is refused.
         PluginError: If the format is a plugin's, which fails.
     """
-    weights = find_weights(snapshot, variant=variant)
+    weights = find_weights(snapshot, variant=variant, weights_format=weights_format)
     with answerable(weights.claim, "fails to check its files"):
         weights.format.check(paths)
 
 
 def find_weights(
-    snapshot: Snapshot, *, variant: str | None = None, use_safetensors: bool | None = None
+    snapshot: Snapshot,
+    *,
+    variant: str | None = None,
+    use_safetensors: bool | None = None,
+    weights_format: str | None = None,
 ) -> Weights:
     """Return the weights from which to start.
 
     Raises:
         CheckpointError: If there are none; it says what there is.
-        ArgumentError: If a pickle was asked for.
+        ArgumentError: If two arguments ask for different formats.
+        PluginError: If no plugin brings the format that was asked for, or several bring the one that is there.
     """
-    if use_safetensors is False:
+    alone = format_asked(use_safetensors)
+    if alone and weights_format and weights_format.partition("@")[0] != alone:
         raise ArgumentError(
-            "use_safetensors=False asks for a pickle, which is not read yet",
-            expected="use_safetensors=True or None",
-            hint="leave it out; transformers' save_pretrained turns a .bin into safetensors",
+            "use_safetensors and weights_format disagree",
+            found=f"use_safetensors={use_safetensors} and weights_format={weights_format!r}",
+            hint="leave use_safetensors out",
         )
+    if weights_format is not None:
+        return _of_format(weights_format, snapshot, variant)
     wanted: list[str] = []
-    for claim, format in formats(ours_alone=use_safetensors is True):
-        with answerable(claim, "fails to name its files"):
-            names = format.weight_names(variant)
-        found = next((name for name in names if snapshot.has(name)), None)
-        if found is not None:
-            return Weights(format=format, claim=claim, entry=found)
-        wanted += names
+    for claim, format in formats(use_safetensors=use_safetensors):
+        names, entry = _entry(claim, format, snapshot, variant)
+        if entry is not None:
+            return Weights(format=format, claim=claim, entry=entry)
+        wanted += names[:2]
+    if alone is None:
+        refuse_contested(snapshot.files, variant)
     raise no_weights(snapshot.files, wanted, variant=variant, where=snapshot.location)
+
+
+def _of_format(name: str, snapshot: Snapshot, variant: str | None) -> Weights:
+    """Return the weights of one format. Raises as `find_weights` does."""
+    claim, format = format_named(name)
+    names, entry = _entry(claim, format, snapshot, variant)
+    if entry is None:
+        raise none_of_format(name, snapshot.files, names, where=snapshot.location)
+    return Weights(format=format, claim=claim, entry=entry)
+
+
+def _entry(
+    claim: Claim, format: Format, snapshot: Snapshot, variant: str | None
+) -> tuple[tuple[str, ...], str | None]:
+    """Return the files from which a load of a format may start, and the first of them that is there."""
+    with answerable(claim, "fails to name its files"):
+        names = format.weight_names(variant)
+    return names, next((name for name in names if snapshot.has(name)), None)
 
 
 def _check_index(index: TensorIndex, snapshot: Snapshot, weights: Weights) -> None:

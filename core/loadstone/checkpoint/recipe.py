@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from loadstone.checkpoint.index import TensorInfo
+from loadstone.checkpoint.strides import View
 
 Shape = tuple[int, ...]
 T = TypeVar("T")
@@ -112,6 +113,8 @@ class Recipe:
     def whole(self) -> TensorInfo | None:
         """The stored tensor that is taken whole, cast or not; None where there is more to do."""
         if len(self.sources) == 1 and all(isinstance(step, Cast) for step in self.steps):
+            if self.sources[0].strides is not None:
+                return None
             return self.sources[0]
         return None
 
@@ -128,7 +131,7 @@ class Recipe:
         Raises:
             ValueError: If the steps do not fit the sources.
         """
-        return result([source.shape for source in self.sources], self.steps)[0]
+        return _made([_stored(number, source) for number, source in enumerate(self.sources)], self.steps)[0]
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -137,7 +140,7 @@ class Recipe:
         Raises:
             ValueError: If the steps do not fit the sources.
         """
-        return result([source.shape for source in self.sources], self.steps)[1]
+        return _made([_stored(number, source) for number, source in enumerate(self.sources)], self.steps)[1]
 
     @property
     def nbytes(self) -> int:
@@ -169,13 +172,45 @@ def result(shapes: Sequence[Shape], steps: Sequence[Step]) -> Value:
     Raises:
         ValueError: If the steps do not fit the shapes.
     """
-    values: list[Value] = [
-        (
-            shape,
-            (Part(number, tuple((0, size) for size in shape), tuple(range(len(shape))), (0,) * len(shape)),),
-        )
-        for number, shape in enumerate(shapes)
-    ]
+    return _made([_identity(number, shape) for number, shape in enumerate(shapes)], steps)
+
+
+def _identity(number: int, shape: Shape) -> Value:
+    window = tuple((0, size) for size in shape)
+    return shape, (Part(number, window, tuple(range(len(shape))), (0,) * len(shape)),)
+
+
+def block_of(source: TensorInfo) -> TensorInfo:
+    """Return the block of rows that a stored tensor is a part of; the windows of a recipe's parts are its.
+
+    Of a tensor that lies row by row it is the tensor. Of a view it may reach beyond the end of the file, behind the
+    last of the view's own numbers.
+    """
+    if source.strides is None:
+        return source
+    sizes = _view(source, source.strides).sizes
+    itemsize = source.nbytes // math.prod(source.shape)
+    return dataclasses.replace(source, shape=sizes, nbytes=math.prod(sizes) * itemsize, strides=None)
+
+
+def _view(source: TensorInfo, strides: Shape) -> View:
+    view = View.of(source.shape, strides)
+    if view is None:
+        raise ValueError(f"the rows of {source.name} lie over one another")
+    return view
+
+
+def _stored(number: int, source: TensorInfo) -> Value:
+    """Return a source as parts of its block."""
+    if source.strides is None:
+        return _identity(number, source.shape)
+    view = _view(source, source.strides)
+    axes = tuple(view.axes.index(a) if a in view.axes else None for a in range(len(source.shape)))
+    found = view.windows(source.shape, source.strides)
+    return source.shape, tuple(Part(number, window, axes, at) for window, at in found)
+
+
+def _made(values: list[Value], steps: Sequence[Step]) -> Value:
     for step in steps:
         if isinstance(step, Concatenate):
             values = [_concatenated(values, step.axis)]

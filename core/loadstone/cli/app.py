@@ -31,6 +31,9 @@ Checkpoint = Annotated[
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a repository.")]
 Subfolder = Annotated[str, typer.Option(help="The folder below it that holds the checkpoint.")]
 Variant = Annotated[str | None, typer.Option(help='Part of the names of the weights, "fp16" say.')]
+WeightsFormat = Annotated[
+    str | None, typer.Option(help='The format of the weights by name, or "name@distribution".')
+]
 CacheDir = Annotated[Path | None, typer.Option(help="Where downloads are kept.")]
 LocalOnly = Annotated[bool, typer.Option("--local-files-only", help="Use the download cache alone.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
@@ -110,6 +113,7 @@ def inspect(
     revision: Revision = None,
     subfolder: Subfolder = "",
     variant: Variant = None,
+    weights_format: WeightsFormat = None,
     cache_dir: CacheDir = None,
     local_files_only: LocalOnly = False,
     as_json: Json = False,
@@ -125,6 +129,7 @@ def inspect(
         checkpoint,
         verify=verify,
         variant=variant,
+        weights_format=weights_format,
         revision=revision,
         subfolder=subfolder,
         cache_dir=cache_dir,
@@ -150,7 +155,17 @@ def plan(
         typer.Option("--class", help="The model class; without it the one that config.json names."),
     ] = None,
     dtype: Annotated[str | None, typer.Option(help='"auto", "stored" or a dtype such as bfloat16.')] = None,
-    device_map: Annotated[str | None, typer.Option(help='"auto" or a device.')] = None,
+    device_map: Annotated[
+        str | None,
+        typer.Option(help='"auto", "balanced", "balanced_low_0", "sequential", "disk" or a device.'),
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(help="What each device may hold: 0=8GiB,cpu=16GiB; this machine need not have them."),
+    ] = None,
+    bandwidth: Annotated[
+        str | None, typer.Option(help="What moves in a second, as 25GB, or by place: cpu=25GB,disk=3GB.")
+    ] = None,
     model_type: Annotated[
         str | None, typer.Option(help="The model type, where config.json does not say it, or in its place.")
     ] = None,
@@ -163,6 +178,7 @@ def plan(
     revision: Revision = None,
     subfolder: Subfolder = "",
     variant: Variant = None,
+    weights_format: WeightsFormat = None,
     cache_dir: CacheDir = None,
     local_files_only: LocalOnly = False,
     as_json: Json = False,
@@ -179,13 +195,16 @@ def plan(
         model_class=model_class,
         backend=backend,
         dtype=dtype,
-        device_map=device_map,
+        device_map=None if device_map is None else _as_number(device_map),
+        max_memory=None if max_memory is None else _by_place(max_memory),
+        bandwidth=_by_place(bandwidth) if bandwidth and "=" in bandwidth else bandwidth,
         model_type=model_type,
         ignore_adapter=ignore_adapter,
         strict=strict,
         revision=revision,
         subfolder=subfolder,
         variant=variant,
+        weights_format=weights_format,
         cache_dir=cache_dir,
         local_files_only=local_files_only,
     )
@@ -228,6 +247,22 @@ def plugins(
         views.show_plugins(found, default, why)
     if strict and any(one.problem and one.claim.state != "disabled" for one in found):
         raise typer.Exit(1)
+
+
+def _as_number(word: str) -> int | str:
+    """Return a word, as the number that it is where it is one."""
+    return int(word) if word.isascii() and word.isdigit() and len(word) < 20 else word
+
+
+def _by_place(text: str) -> dict[int | str, int | str]:
+    """Return place -> size from "0=8GiB,cpu=16GiB"."""
+    found: dict[int | str, int | str] = {}
+    for part in text.split(","):
+        place, separator, size = part.strip().partition("=")
+        if not (separator and place):
+            raise typer.BadParameter(f"{part!r} is not PLACE=SIZE, as in 0=8GiB,cpu=16GiB")
+        found[_as_number(place)] = _as_number(size)
+    return found
 
 
 def _print_json(data: Any) -> None:

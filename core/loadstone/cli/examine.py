@@ -114,7 +114,7 @@ def _examine(claim: Claim, *, load: bool, default: str | None, made: Mapping[str
 
 def _lost_prefix(claim: Claim) -> str:
     """Return what becomes of a class prefix that another backend has, "" for one that is this backend's alone."""
-    holders = plugins.prefixes().get(claim.prefix, [])
+    holders = plugins.class_prefixes().get(claim.prefix, [])
     if claim.prefix and claim.name.partition(".")[2] not in holders:
         return (
             f"the class prefix {claim.prefix!r} is the backend {holders[0]!r}'s: ask for this one by backend="

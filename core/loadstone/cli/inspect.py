@@ -177,6 +177,7 @@ def inspect(
     name_or_path: Name,
     *,
     variant: str | None = None,
+    weights_format: str | None = None,
     verify: bool = False,
     **source: Any,
 ) -> Inspection:
@@ -185,6 +186,7 @@ def inspect(
     Args:
         name_or_path: A folder, or a repository id.
         variant: As in `from_pretrained`.
+        weights_format: As in `from_pretrained`.
         verify: Sum every file of weights too, and compare. Files that are not on this machine are fetched for it.
         **source: `revision`, `subfolder`, `cache_dir`, `token`, `force_download`, `local_files_only`.
 
@@ -198,7 +200,7 @@ def inspect(
     snapshot = settle(resolve(name_or_path, **source))
     config, config_problems, told = _read_config(snapshot)
     adapter = adapter_beside(snapshot.files, where=snapshot.location)
-    weights = _read_weights(snapshot, variant)
+    weights = _read_weights(snapshot, variant, weights_format)
     verification = _verify(snapshot, weights) if verify else None
     changed = verification.problems if verification else ()
     return Inspection(
@@ -216,7 +218,7 @@ def inspect(
             *(Problem.all_of(adapter) if adapter is not None and weights.headers else ()),
             *(Problem(what=line, hint=_REPLACE) for line in changed),
         ),
-        notes=(*told, *_notes(config or {})),
+        notes=(*told, *_notes(config or {}), *weights.notes),
         verification=verification,
     )
 
@@ -271,6 +273,7 @@ class _Weights:
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def file(self, name: str, snapshot: Snapshot) -> WeightFile:
         size = snapshot.file(name).size if snapshot.has(name) else None
@@ -279,23 +282,31 @@ class _Weights:
         )
 
 
-def _read_weights(snapshot: Snapshot, variant: str | None) -> _Weights:
+def _read_weights(snapshot: Snapshot, variant: str | None, weights_format: str | None) -> _Weights:
     try:
-        index = open_checkpoint(snapshot, variant=variant)
+        index = open_checkpoint(snapshot, variant=variant, weights_format=weights_format)
     except CheckpointError as error:
-        return _salvage(snapshot, variant, Problem.all_of(error))
+        return _salvage(snapshot, variant, weights_format, Problem.all_of(error))
     except PluginError as error:
         return _Weights(names=(), headers={}, problems=Problem.all_of(error))
     headers: dict[str, list[TensorInfo]] = {name: [] for name in index.files}
     for info in index.tensors.values():
         headers[info.file].append(info)
-    return _Weights(names=index.files, headers=headers, aliases=index.aliases, metadata=index.metadata)
+    return _Weights(
+        names=index.files,
+        headers=headers,
+        aliases=index.aliases,
+        metadata=index.metadata,
+        notes=index.notes,
+    )
 
 
-def _salvage(snapshot: Snapshot, variant: str | None, problems: tuple[Problem, ...]) -> _Weights:
+def _salvage(
+    snapshot: Snapshot, variant: str | None, weights_format: str | None, problems: tuple[Problem, ...]
+) -> _Weights:
     """Read what can be read of a checkpoint that `open_checkpoint` refused."""
     try:
-        weights = find_weights(snapshot, variant=variant)
+        weights = find_weights(snapshot, variant=variant, weights_format=weights_format)
     except CheckpointError:
         return _left_over(snapshot, variant, problems)
     with answerable(weights.claim, "fails to tell what it can read"):

@@ -8,51 +8,22 @@ writes it back so. What the architecture makes of it (every quirk resolved) is i
 from __future__ import annotations
 
 import copy
-import dataclasses
-import json
-import types
-import typing
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from loadstone.config.json_text import parse_json
-from loadstone.dtypes import DTYPES, canonical
+from loadstone.config.fields import Derived, check_spellings, declared, derived, dtype_name, fits, type_name
+from loadstone.config.file import MAX_VALUES, InFile
+from loadstone.config.loading import ConfigLoading
+from loadstone.config.nested import Nested
 from loadstone.errors import ArgumentError, ConfigError, counted, nearest
-from loadstone.plugins import load_attribute
-
-CONFIG_NAME = "config.json"
-
-# Loading stands above configurations, and is named here as plugins name what is theirs.
-LOAD_CONFIG, CONFIG_VALUES = (
-    f"loadstone.load.configuration:{name}" for name in ("load_config", "config_values")
-)
 
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
-
-MAX_VALUES = 400_000
-"""Values that a file of settings may hold."""
 
 MAX_LABELS = MAX_VALUES // 2
 """Labels that a classifier may have: two entries of the file for each."""
 
-_WHOLE = 2**63
-"""Above every whole number that a setting may be."""
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Derived:
-    """The default of a field that follows from other fields, e.g. `head_dim`."""
-
-    of: Callable[[Any], object]
-
-
-def derived(of: Callable[[Any], object]) -> Any:
-    """Declare a field whose value, when absent or null, is `of(config)`."""
-    return Derived(of)
-
-
-class Config:
+class Config(ConfigLoading, InFile, Nested):
     """A typed configuration; subclass it and declare the known keys as annotated class attributes.
 
     Reading an attribute gives the value from the file or the caller, else the declared default. Setting one
@@ -70,13 +41,11 @@ class Config:
         (3, 'LABEL_2')
     """
 
-    model_type: ClassVar[str] = ""
     # Alternative spelling -> declared key. Whichever the file uses is the one that is saved.
     spellings: ClassVar[Mapping[str, str]] = {"torch_dtype": "dtype"}
     # Keys that would change what the model computes and that it does not follow -> the values that change nothing.
     # So is null, and a list of such values; any other is an error where the configuration becomes a spec.
     neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {}
-    _fields: ClassVar[dict[str, tuple[Any, object]]] = {}
 
     architectures: list[str] | None = None
     dtype: str | None = None
@@ -99,15 +68,14 @@ class Config:
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        cls._fields = _declared(cls)
-        _check_spellings(cls)
+        cls._fields = declared(cls)
+        check_spellings(cls)
         for name in cls._fields:
             # Values live in the instance; a class attribute would hide them.
             if name in vars(cls):
                 delattr(cls, name)
 
-    # What a configuration knows beside its values: where it is from, how attention is computed, whether a model was built.
-    _location: str = ""
+    # What a configuration knows beside its values: how attention is computed, whether a model was built.
     _attention: str | None = None
     _built: bool = False
 
@@ -140,54 +108,6 @@ class Config:
         config._hold(copy.deepcopy(dict(values)), where=where)
         config.update(overrides)
         return config
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **arguments: Any) -> Self:
-        """Load a configuration of this class; `AutoConfig.from_pretrained` tells the arguments and errors.
-
-        Raises:
-            ConfigError: If the checkpoint's configuration is of another class.
-        """
-        load_config = load_attribute(LOAD_CONFIG)
-        config: Config = load_config(
-            pretrained_model_name_or_path, of_class=cls.model_type or None, **arguments
-        )
-        if not isinstance(config, cls):
-            raise ConfigError(
-                "the configuration is of another model type",
-                where=pretrained_model_name_or_path,
-                expected=cls.__name__,
-                found=type(config).__name__,
-                hint="load it with AutoConfig.from_pretrained",
-            )
-        return config
-
-    @classmethod
-    def from_json_file(cls, json_file: str | Path) -> Self:
-        """Return the configuration of a file, whatever its name.
-
-        Raises:
-            ConfigError: If it cannot be read, or is not what this class takes.
-        """
-        try:
-            text = Path(json_file).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise ConfigError("the configuration cannot be read", where=json_file, found=error) from error
-        return cls.from_dict(parse_config_json(text, where=json_file), where=json_file)
-
-    @classmethod
-    def get_config_dict(
-        cls, pretrained_model_name_or_path: str | Path, **arguments: Any
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what a checkpoint's config.json holds, and the arguments that do not say where it is.
-
-        Raises:
-            SourceError: If the folder or repository cannot be found.
-            ConfigError: If there is no config.json, or it is not JSON.
-        """
-        found: tuple[dict[str, Any], dict[str, Any]]
-        found = load_attribute(CONFIG_VALUES)(pretrained_model_name_or_path, arguments)
-        return found
 
     def _hold(self, values: dict[str, Any], *, where: object) -> None:
         values.pop("model_type", None)
@@ -240,15 +160,15 @@ class Config:
             raise ConfigError("return_dict: expected true or false, found null")
         if value is None:
             return None
-        if key == "num_labels" and (not _fits(value, int) or not 0 < value <= MAX_LABELS):
-            most = f" up to {MAX_LABELS:,}" if _fits(value, int) and value > 0 else ""
+        if key == "num_labels" and (not fits(value, int) or not 0 < value <= MAX_LABELS):
+            most = f" up to {MAX_LABELS:,}" if fits(value, int) and value > 0 else ""
             raise ConfigError(f"num_labels: expected a positive int{most}, found {value!r}")
         if key not in self._fields:
             return value
         if key == "dtype":
-            return _dtype_name(name, value)
-        if not _fits(value, self._fields[key][0]):
-            raise ConfigError(f"{name}: expected {_type_name(self._fields[key][0])}, found {value!r}")
+            return dtype_name(name, value)
+        if not fits(value, self._fields[key][0]):
+            raise ConfigError(f"{name}: expected {type_name(self._fields[key][0])}, found {value!r}")
         return _with_int_keys(value) if key == "id2label" else value
 
     def __getattr__(self, name: str) -> Any:
@@ -263,7 +183,7 @@ class Config:
         hint, default = self._fields.get(key, (Any, None))
         if isinstance(default, Derived):
             return default.of(self)
-        if held in self._values and _fits(None, hint):  # null is a value where the field may be null
+        if held in self._values and fits(None, hint):  # null is a value where the field may be null
             return None
         if key in self._fields:
             return copy.copy(default)
@@ -348,17 +268,6 @@ class Config:
         )
 
     @property
-    def name_or_path(self) -> str:
-        """Where the configuration was loaded from; "" for one that was made in code. It is not saved."""
-        return self._location or str(self._values.get("name_or_path") or "")
-
-    @name_or_path.setter
-    def name_or_path(self, name: str | Path) -> None:
-        object.__setattr__(self, "_location", str(name))
-
-    _name_or_path = name_or_path  # so TRL asks for it, to load a reference from there
-
-    @property
     def _attn_implementation(self) -> str | None:
         """How models of this configuration compute attention; None: each as it does by default. It is not saved."""
         return self._attention
@@ -380,20 +289,6 @@ class Config:
         """Return what the file or the caller says under a declared key; None, and no default, where neither does."""
         return self._values.get(self._key_in(self._values, name))
 
-    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Config:
-        """Return the configuration of the text model: the nested `text_config`, where there is one.
-
-        Args:
-            decoder: Whether the decoder's is asked for; no model here has another one for its encoder.
-            encoder: Whether the encoder's is; with this alone the nested one is none.
-        """
-        if encoder and not decoder:
-            return self
-        nested = self.text_config
-        if nested is None:
-            return self
-        return type(self).from_dict(nested, where="text_config")
-
     @property
     def per_layer_config(self) -> list[Config]:
         """For each layer the configuration that it has, as transformers' caches ask for it: all have this one."""
@@ -412,16 +307,6 @@ class Config:
             for key, value in self.to_dict().items()
             if key not in shared or value != shared[key] or value != own.get(key, value)
         }
-
-    def to_json_string(self) -> str:
-        """Return the text of config.json, keys sorted, as transformers writes it."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True, default=str) + "\n"
-
-    def save_pretrained(self, save_directory: str | Path) -> None:
-        """Write `config.json` into a folder, which is made where absent. No key is lost."""
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_NAME).write_text(self.to_json_string(), encoding="utf-8")
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self._values == other._values
@@ -449,43 +334,6 @@ def _restore(cls: type[Config], values: dict[str, Any]) -> Config:
     return cls.from_dict(values)
 
 
-def _declared(cls: type[Config]) -> dict[str, tuple[Any, object]]:
-    """Return key -> (type, default) for the annotated class attributes of a class and its bases."""
-    fields: dict[str, tuple[Any, object]] = {}
-    for base in reversed(cls.__mro__[1:]):
-        known = vars(base).get("_fields", {})
-        fields |= {name: known[name] for name in vars(base).get("__annotations__", {}) if name in known}
-    # Of the bases they are known: evaluating all hints of all classes takes longer than the rest of an import.
-    for name, hint in _own_hints(cls).items():
-        if not name.startswith("_") and typing.get_origin(hint) is not ClassVar and name in vars(cls):
-            fields[name] = (hint, vars(cls)[name])
-    return fields
-
-
-def _check_spellings(cls: type[Config]) -> None:
-    """Raise a ConfigError where an alternative spelling is a key of its own, or stands for none."""
-    problems = [
-        f"{spelling!r} stands for {key!r}, and is a declared key itself"
-        if spelling in cls._fields
-        else f"{spelling!r} stands for {key!r}, which is not declared"
-        for spelling, key in cls.spellings.items()
-        if spelling in cls._fields or key not in cls._fields
-    ]
-    if problems:
-        raise ConfigError(
-            f"{cls.__name__}.spellings contradict its keys",
-            where=f"{cls.__module__}.{cls.__qualname__}",
-            problems=problems,
-            hint="leave out one of the two, the spelling or the key",
-        )
-
-
-def _own_hints(cls: type[Config]) -> dict[str, Any]:
-    """Return the evaluated annotations that stand in the body of a class."""
-    own = vars(cls).get("__annotations__", {})
-    return typing.get_type_hints(type("Own", (), {"__annotations__": own, "__module__": cls.__module__}))
-
-
 def _numbered(number: int) -> dict[int, str]:
     return {i: f"LABEL_{i}" for i in range(number)}
 
@@ -500,16 +348,6 @@ def _is_neutral(value: object, nothing: tuple[object, ...]) -> bool:
     return value is None or value in nothing
 
 
-def _dtype_name(field: str, value: object) -> str:
-    try:
-        return canonical(value)
-    except ArgumentError as error:
-        near = nearest(str(value), DTYPES)
-        raise ConfigError(
-            f"{field}: expected the name of a dtype, found {value!r}" + (f"; {near}" if near else "")
-        ) from error
-
-
 def _with_int_keys(labels: dict[Any, str]) -> dict[Any, str]:
     """Return `id2label` as it is used: JSON has no numbers for keys. One that has others too stays as it came."""
     try:
@@ -518,72 +356,7 @@ def _with_int_keys(labels: dict[Any, str]) -> dict[Any, str]:
         return labels
 
 
-def _fits(value: object, hint: Any) -> bool:
-    """Return whether a JSON value fits a declared type; an int fits float, a bool never fits a number."""
-    if hint is Any:
-        return True
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in typing.get_args(hint))
-    if hint is None or hint is type(None):
-        return value is None
-    if origin in (list, tuple):
-        inner = typing.get_args(hint)[0]
-        return isinstance(value, list | tuple) and all(_fits(item, inner) for item in value)
-    if origin is Literal:
-        return value in typing.get_args(hint)
-    if origin is dict:
-        return isinstance(value, dict)
-    if hint is float:
-        return isinstance(value, float) or _fits(value, int)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool) and -_WHOLE < value < _WHOLE
-    return isinstance(value, hint)
-
-
-def _type_name(hint: Any) -> str:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " | ".join(map(_type_name, typing.get_args(hint)))
-    if typing.get_origin(hint) is Literal:
-        return " | ".join(map(repr, typing.get_args(hint)))
-    if hint is type(None):
-        return "None"
-    return (
-        hint.__name__
-        if isinstance(hint, type) and not typing.get_args(hint)
-        else str(hint).replace("typing.", "")
-    )
-
-
 # The base class declares keys too; `__init_subclass__` only runs for its subclasses.
-Config._fields = _declared(Config)
+Config._fields = declared(Config)
 for _name in Config._fields:
     delattr(Config, _name)
-
-
-def parse_config_json(text: str, *, where: object) -> dict[str, Any]:
-    """Parse the text of a config.json.
-
-    Raises:
-        ConfigError: If it is not JSON, not an object, holds more than `MAX_VALUES` values, or is nested too deeply.
-    """
-    try:
-        values = parse_json(text, most=MAX_VALUES)
-    except ValueError as error:
-        raise ConfigError(
-            "a configuration is not valid JSON"
-            if isinstance(error, json.JSONDecodeError)
-            else "a configuration is none that a model can have",
-            where=where,
-            found=str(error) if text else "an empty file",
-            hint="fetch the file again, or correct it",
-        ) from error
-    if not isinstance(values, dict):
-        raise ConfigError(
-            "a configuration is not a JSON object",
-            where=where,
-            expected='an object, e.g. {"model_type": "llama"}',
-            found=type(values).__name__,
-            hint="fetch the file again, or correct it",
-        )
-    return values

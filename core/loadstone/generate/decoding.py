@@ -33,13 +33,13 @@ class Prompts:
     Attributes:
         ids: (B, T) token ids, padded on the left.
         mask: (B, T), zero at padding.
-        plan: The resolved call.
+        call: The resolved call.
         types: (B, T) token types, of which the last goes on; None where nobody gave any that the model reads.
     """
 
     ids: Array
     mask: Array
-    plan: Generation
+    call: Generation
     types: Array | None = None
 
     def types_of(self, tokens: int) -> Array:
@@ -83,31 +83,31 @@ def read_prompts(model: Model, input_ids: Any, attention_mask: Any, arguments: M
             hint="use the tokenizer that belongs to the checkpoint, or resize_token_embeddings",
         )
     longest = getattr(text, "max_position_embeddings", None)
-    plan = resolve_generation(
+    call = resolve_generation(
         model.generation_config, arguments, prompt_length=ids.shape[1], max_length=longest
     )
-    _check_named(plan, vocabulary)
-    mask = _mask(ids, attention_mask, plan.padding)
+    _check_named(call, vocabulary)
+    mask = _mask(ids, attention_mask, call.padding)
     learned = getattr(model.spec, "max_positions", None)  # rotary ones have no end
-    needed = int(mask.sum(-1).max()) + plan.max_new_tokens - 1  # the last token is written and never read
+    needed = int(mask.sum(-1).max()) + call.max_new_tokens - 1  # the last token is written and never read
     if learned is not None and needed > learned:
         raise ArgumentError(
             "the model has no positions for so many tokens",
             expected=f"at most {learned}",
-            found=f"{needed}: the longest prompt, and {plan.max_new_tokens} new tokens but the last",
+            found=f"{needed}: the longest prompt, and {call.max_new_tokens} new tokens but the last",
             hint="pass a smaller max_new_tokens=, or the end of the prompt",
         )
-    if plan.do_sample and plan.seed is None:
-        plan = dataclasses.replace(plan, seed=get_backend(model.backend_name).draw_seed())
-    return Prompts(ids=ids, mask=mask, plan=plan, types=types)
+    if call.do_sample and call.seed is None:
+        call = dataclasses.replace(call, seed=get_backend(model.backend_name).draw_seed())
+    return Prompts(ids=ids, mask=mask, call=call, types=types)
 
 
-def _check_named(plan: Generation, vocabulary: int) -> None:
+def _check_named(call: Generation, vocabulary: int) -> None:
     """Refuse settings that name a token which the model cannot write."""
     named = {
-        "bad_words_ids": [token for word in plan.bad_words for token in word],
-        "forced_bos_token_id": plan.forced_bos,
-        "forced_eos_token_id": plan.forced_eos,
+        "bad_words_ids": [token for word in call.bad_words for token in word],
+        "forced_bos_token_id": call.forced_bos,
+        "forced_eos_token_id": call.forced_eos,
     }
     for name, tokens in named.items():
         if strange := [token for token in tokens if not 0 <= token < vocabulary]:
@@ -206,20 +206,20 @@ def decode(next_logits: NextLogits, prompts: Prompts, *, streamer: Streamer | No
     """
     if streamer is not None and not (hasattr(streamer, "put") and hasattr(streamer, "end")):
         raise ArgumentError("streamer has no put and end", found=type(streamer).__name__)
-    ids, mask, plan = prompts.ids, prompts.mask, prompts.plan
+    ids, mask, call = prompts.ids, prompts.mask, prompts.call
     prompt = ids.shape[1]
-    process, sampler, running = Processors(plan, mask), Sampler(plan), np.ones(len(ids), bool)
+    process, sampler, running = Processors(call, mask), Sampler(call), np.ones(len(ids), bool)
     if streamer is not None:
         streamer.put(ids)
-    for _ in range(plan.max_new_tokens):
+    for _ in range(call.max_new_tokens):
         scores = process(next_logits(ids, mask), ids)
         check_left(scores[running])
-        chosen = np.where(running, sampler.choose(scores), plan.pad_token_id).astype(ids.dtype)
+        chosen = np.where(running, sampler.choose(scores), call.pad_token_id).astype(ids.dtype)
         ids = np.concatenate((ids, chosen[:, None]), axis=1)
         mask = np.concatenate((mask, np.ones_like(mask[:, :1])), axis=1)
         if streamer is not None:
             streamer.put(chosen)
-        running &= ~_ended(ids[:, prompt:], plan)
+        running &= ~_ended(ids[:, prompt:], call)
         if not running.any():
             break
     if streamer is not None:
@@ -227,12 +227,12 @@ def decode(next_logits: NextLogits, prompts: Prompts, *, streamer: Streamer | No
     return ids
 
 
-def _ended(new: Array, plan: Generation) -> Array:
+def _ended(new: Array, call: Generation) -> Array:
     """Return which sequences end with their last token, or have just completed a stop string."""
-    ended = np.isin(new[:, -1], plan.eos_token_ids)
-    if plan.stop_strings:
-        texts = [plan.to_text(row.tolist()) for row in new]
-        ended |= np.array([any(stop in text for stop in plan.stop_strings) for text in texts])
+    ended = np.isin(new[:, -1], call.eos_token_ids)
+    if call.stop_strings:
+        texts = [call.to_text(row.tolist()) for row in new]
+        ended |= np.array([any(stop in text for stop in call.stop_strings) for text in texts])
     return ended
 
 

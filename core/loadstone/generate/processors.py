@@ -24,13 +24,13 @@ class Processors:
     """Makes tokens more or less likely as one call of `generate` asks.
 
     Args:
-        plan: The resolved call.
+        call: The resolved call.
         mask: (B, T), zero at the prompts' padding: it repeats nothing.
     """
 
-    def __init__(self, plan: Generation, mask: Array) -> None:
+    def __init__(self, call: Generation, mask: Array) -> None:
         # Their order is transformers': what comes later has the last word.
-        self._steps = list(_steps(plan, mask))
+        self._steps = list(_steps(call, mask))
 
     def __call__(self, logits: Array, ids: Array) -> Array:
         """Return the scores (B, V) of the next token, in float32.
@@ -58,25 +58,25 @@ def check_left(scores: Array) -> None:
         )
 
 
-def _steps(plan: Generation, mask: Array) -> Iterator[Processor]:
-    if plan.repetition_penalty != 1.0:
-        yield functools.partial(_penalise, padding=(mask != 0).argmax(-1), penalty=plan.repetition_penalty)
-    if plan.no_repeat_ngram_size:
-        yield functools.partial(_repeat_no_run, size=plan.no_repeat_ngram_size)
-    if plan.bad_words:
-        yield functools.partial(_say_no_word, words=plan.bad_words)
-    start, end = plan.prompt_length, plan.prompt_length + plan.max_new_tokens - 1
-    if plan.min_new_tokens:
-        yield _between(0, start + plan.min_new_tokens, functools.partial(_forbid, tokens=plan.eos_token_ids))
-    if plan.forced_bos:
-        yield _between(1, 2, functools.partial(_force, tokens=plan.forced_bos))
-    if plan.forced_eos:
-        yield _between(end, end + 1, functools.partial(_force, tokens=plan.forced_eos))
-    if plan.suppress_tokens:
-        yield functools.partial(_forbid, tokens=plan.suppress_tokens)
-    if plan.begin_suppress_tokens:
-        first = start + (start == 1 and bool(plan.forced_bos))  # what is forced comes before the beginning
-        yield _between(first, first + 1, functools.partial(_forbid, tokens=plan.begin_suppress_tokens))
+def _steps(call: Generation, mask: Array) -> Iterator[Processor]:
+    if call.repetition_penalty != 1.0:
+        yield functools.partial(_penalise, padding=(mask != 0).argmax(-1), penalty=call.repetition_penalty)
+    if call.no_repeat_ngram_size:
+        yield functools.partial(_repeat_no_run, size=call.no_repeat_ngram_size)
+    if call.bad_words:
+        yield functools.partial(_say_no_word, words=call.bad_words)
+    start, end = call.prompt_length, call.prompt_length + call.max_new_tokens - 1
+    if call.min_new_tokens:
+        yield _between(0, start + call.min_new_tokens, functools.partial(_forbid, tokens=call.eos_token_ids))
+    if call.forced_bos:
+        yield _between(1, 2, functools.partial(_force, tokens=call.forced_bos))
+    if call.forced_eos:
+        yield _between(end, end + 1, functools.partial(_force, tokens=call.forced_eos))
+    if call.suppress_tokens:
+        yield functools.partial(_forbid, tokens=call.suppress_tokens)
+    if call.begin_suppress_tokens:
+        first = start + (start == 1 and bool(call.forced_bos))  # what is forced comes before the beginning
+        yield _between(first, first + 1, functools.partial(_forbid, tokens=call.begin_suppress_tokens))
 
 
 def _between(start: int, end: int, processor: Processor) -> Processor:

@@ -19,13 +19,13 @@ class Sampler:
     """Chooses tokens as one call of `generate` asks; holds its own random generator.
 
     Args:
-        plan: The resolved call.
+        call: The resolved call.
     """
 
-    def __init__(self, plan: Generation) -> None:
-        self._plan = plan
+    def __init__(self, call: Generation) -> None:
+        self._call = call
         # numpy takes no negative numbers, and PyTorch's users pass them.
-        self._generator = np.random.default_rng(None if plan.seed is None else plan.seed % 2**128)
+        self._generator = np.random.default_rng(None if call.seed is None else call.seed % 2**128)
 
     def choose(self, scores: Array) -> Array:
         """Return the next token of each sequence.
@@ -36,15 +36,15 @@ class Sampler:
         Returns:
             (B,) token ids.
         """
-        plan = self._plan
+        call = self._call
         scores = scores.astype(np.float32, copy=False)
-        if not plan.do_sample:
+        if not call.do_sample:
             return np.asarray(scores.argmax(-1))
-        scores = scores / plan.temperature
-        if plan.top_k:
-            scores = _keep_best(scores, plan.top_k)
-        if plan.top_p < 1.0:
-            scores = _keep_mass(scores, plan.top_p)
+        scores = scores / call.temperature
+        if call.top_k:
+            scores = _keep_best(scores, call.top_k)
+        if call.top_p < 1.0:
+            scores = _keep_mass(scores, call.top_p)
         return self._draw(scores)
 
     def _draw(self, scores: Array) -> Array:

@@ -11,6 +11,7 @@ from typing import Any
 
 from loadstone.config import Config, parse_config_json
 from loadstone.errors import ArgumentError, logger_of, nearest
+from loadstone.generate.arguments import ARGUMENTS
 from loadstone.generate.kinds import (
     FOLLOWED,
     HARMLESS,
@@ -229,7 +230,6 @@ class Generation:
         return self.repetition_penalty != 1.0 or any(map(bool, (*rules, *forced)))
 
 
-ARGUMENTS = tuple(sorted({*FOLLOWED, "generation_config", "tokenizer"} - {"bos_token_id"}))
 ELSEWHERE = {"prng_key": "pass seed=, a number"}
 """Arguments of others that are spelled otherwise -> how."""
 # transformers' default where a checkpoint samples and does not say.
@@ -247,10 +247,7 @@ def resolve_generation(
 
     Args:
         config: The model's generation settings: a `GenerationConfig`, of ours or, as users set it, transformers'.
-        arguments: The caller's keyword arguments: settings, of which None says that none shall hold; `tokenizer`,
-            anything with a `decode` method, which `stop_strings` need; and `generation_config`, a `GenerationConfig` of
-            ours or transformers', whose settings go before the model's. `max_length` and `min_length` count the prompt.
-            Where nobody says a length, it is 20 new tokens.
+        arguments: The caller's keywords: `GenerateArguments`, and those of transformers that ask for nothing.
         prompt_length: Tokens of the prompt, padding included.
         max_length: Tokens, prompt included, that the model was trained for; bounds a length that nobody said.
 
@@ -365,20 +362,20 @@ def _stop_strings(stops: Any, tokenizer: Any) -> tuple[str, ...]:
     return found
 
 
-def _check_ranges(plan: Generation, said: Mapping[str, Any]) -> None:
+def _check_ranges(call: Generation, said: Mapping[str, Any]) -> None:
     """Refuse what cannot be; a checkpoint's settings of sampling matter only where tokens are drawn."""
     for name, value, right, expected in (
         (
             "temperature",
-            plan.temperature,
-            plan.temperature > 0,
+            call.temperature,
+            call.temperature > 0,
             "above 0; do_sample=False takes the likeliest token",
         ),
-        ("top_k", plan.top_k, plan.top_k >= 0, "0 or above"),
-        ("top_p", plan.top_p, 0 < plan.top_p <= 1, "above 0, at most 1"),
-        ("repetition_penalty", plan.repetition_penalty, plan.repetition_penalty > 0, "above 0"),
+        ("top_k", call.top_k, call.top_k >= 0, "0 or above"),
+        ("top_p", call.top_p, 0 < call.top_p <= 1, "above 0, at most 1"),
+        ("repetition_penalty", call.repetition_penalty, call.repetition_penalty > 0, "above 0"),
     ):
-        if not right and (plan.do_sample or name in said or name == "repetition_penalty"):
+        if not right and (call.do_sample or name in said or name == "repetition_penalty"):
             raise ArgumentError(f"{name} is out of range", expected=expected, found=value)
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from loadstone.lazily import lazily
 
 if TYPE_CHECKING:
-    from loadstone.load.story import from_pretrained, load_into, plan
+    from loadstone.load.into import load_into
+    from loadstone.load.story import from_pretrained, plan
 
 __all__ = ["from_pretrained", "load_into", "plan"]
 
-
-def __getattr__(name: str) -> Any:
-    # The story imports numpy; whoever asks for the arguments alone does without.
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from loadstone.load import story
-
-    return getattr(story, name)
+# The story imports numpy; whoever asks for the arguments alone does without.
+_HOMES = {
+    "from_pretrained": "loadstone.load.story",
+    "load_into": "loadstone.load.into",
+    "plan": "loadstone.load.story",
+}
+__getattr__ = lazily(__name__, _HOMES)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
-import textwrap
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from loadstone.errors import ArgumentError, nearest
+from loadstone.keywords import ConfigArguments
 
 if TYPE_CHECKING:
     from loadstone.architectures import Head
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 # Known to transformers' users; what they ask for is always so, or has no meaning here.
 ACCEPTED = frozenset({"low_cpu_mem_usage", "from_pt", "weights_only", "resume_download"})
 # Known to transformers' users and not built yet.
-NOT_YET = frozenset({"max_memory", "offload_folder", "offload_buffers", "tp_plan", "quantization_config"})
+NOT_YET = frozenset({"offload_folder", "offload_buffers", "tp_plan", "quantization_config"})
 NOT_YET |= {"from_tf", "from_flax", "gguf_file", "state_dict", "proxies"}
 # Known to transformers' users under these names; what to do in their place.
 ELSEWHERE = {
@@ -29,68 +28,53 @@ ELSEWHERE = {
     "code_revision": "leave it out: no code of a checkpoint is run",
     "adapter_kwargs": "add the adapter with PEFT's PeftModel.from_pretrained after loading",
 }
-Function = TypeVar("Function", bound=Callable[..., Any])
 READ_MODES = ("auto", "map", "copy")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class LoadArguments:
+class LoadArguments(ConfigArguments):
     """What a caller of `from_pretrained` may say beside the name.
 
     Attributes:
         config: A configuration, or where to load one from, in place of the checkpoint's.
-        dtype: "auto" (the default: the configuration's dtype, else the file's), "stored" (each tensor as it lies), or a dtype
-            by name or as a framework's object; also as `torch_dtype`.
-        revision: The branch, tag or commit of a repository.
-        subfolder: The folder of the repository that holds the checkpoint.
         variant: "fp16" loads the weights that have it in their names.
-        cache_dir: Where downloads are kept, as in huggingface_hub.
-        token: For repositories that are not public, as in huggingface_hub.
-        force_download: Fetch what the cache has too.
-        local_files_only: Open no socket.
-        use_safetensors: True takes no other format; pickles are not read yet.
-        device_map: None (the default device), "auto", a device, or module -> device where all are one.
+        use_safetensors: True takes no other format, False takes pickles (`pytorch_model.bin`) alone.
+        weights_format: The format to read by its name, "gguf" say, where several lie there; "gguf@distribution" where two plugins
+            bring it. None: the first that is there, loadstone's own before others.
+        device_map: None (the default device), "auto" (the first device that holds the model, else all of them evenly),
+            "balanced", "balanced_low_0" (the first device as empty as may be), "sequential", a device, its number, "disk", or
+            module -> one of these; so far `plan` alone tells of more than one.
+        max_memory: Device -> what it may hold at most, in bytes or as "10GiB"; the number n is the n-th accelerator, and what
+            none holds stays on disk. With it alone, `device_map` is "auto".
         key_mapping: Regular expressions, pattern -> replacement, applied to stored names.
         strict: True: any surplus tensor is an error; False: none is; None: one that only a wrong configuration explains is.
         read: "auto", "map" or "copy"; see docs/architecture.md.
         ignore_mismatched_sizes: Draw parameters afresh whose stored shape differs.
         output_loading_info: Return the model and a dict of missing, unexpected and mismatched keys.
         ignore_adapter: Load the whole weights alone where a PEFT adapter lies beside them; that is an error else.
-        model_type: "bert", say: of a config.json that does not say it, or in its place.
-        trust_remote_code: No code of a checkpoint is run whatever it says; the report tells where there is some.
-        attn_implementation: "sdpa" or "eager".
         seed: A number that decides what a new task head is drawn as, the same in every framework; None: the framework's own
             generator decides, as in `from_config`.
         rngs: In Flax, an `nnx.Rngs` or a key in the place of `seed`.
     """
 
     config: Config | str | os.PathLike[str] | None = None
-    dtype: object = None
-    revision: str | None = None
-    subfolder: str = ""
     variant: str | None = None
-    cache_dir: str | os.PathLike[str] | None = None
-    token: str | bool | None = None
-    force_download: bool = False
-    local_files_only: bool = False
     use_safetensors: bool | None = None
+    weights_format: str | None = None
     device_map: object = None
+    max_memory: Mapping[int | str, int | str] | None = None
     key_mapping: Mapping[str, str] | None = None
     strict: bool | None = None
     read: str = "auto"
     ignore_mismatched_sizes: bool = False
     output_loading_info: bool = False
     ignore_adapter: bool = False
-    model_type: str | None = None
-    trust_remote_code: bool | None = None
-    attn_implementation: str | None = None
     seed: int | None = None
     rngs: object = None
 
-    def source(self) -> dict[str, Any]:
-        """Return the arguments that say where files come from."""
-        names = ("revision", "subfolder", "cache_dir", "token", "force_download", "local_files_only")
-        return {name: getattr(self, name) for name in names}
+    def weights(self) -> dict[str, Any]:
+        """Return the arguments that say which weights of a checkpoint are read."""
+        return {name: getattr(self, name) for name in ("variant", "use_safetensors", "weights_format")}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,35 +93,6 @@ class MakeArguments:
     attn_implementation: str | None = None
     seed: int | None = None
     rngs: object = None
-
-
-def told(record: type) -> Callable[[Function], Function]:
-    """Show the fields of a record as keywords of a function that takes them as `**arguments`.
-
-    `inspect.signature` tells them with their types and defaults, and `help` with their text, from the one place where they
-    are written down.
-    """
-
-    def tell(function: Function) -> Function:
-        signature = inspect.signature(function)
-        *named, rest = signature.parameters.values()
-        keywords = [
-            inspect.Parameter(
-                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
-            )
-            for field in dataclasses.fields(record)
-        ]
-        function.__signature__ = signature.replace(parameters=[*named, *keywords, rest])  # type: ignore[attr-defined]
-        text, listed = function.__doc__ or "", (inspect.getdoc(record) or "").partition("Attributes:\n")[2]
-        start = text.rfind("\n", 0, text.find(f"**{rest.name}: ")) + 1
-        if start and listed:  # `python -OO` leaves neither
-            margin = text[start : text.index("*", start)]
-            function.__doc__ = (
-                f"{text[:start]}{textwrap.indent(textwrap.dedent(listed), margin)}\n{text[start:]}"
-            )
-        return function
-
-    return tell
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(LoadArguments))

@@ -1,4 +1,4 @@
-"""Keeping Python's garbage collector out of a load."""
+"""Keeping Python's garbage collector out of a load, and out of the imports that a class needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 def paused_collector() -> Iterator[None]:
     """Make no search for garbage meanwhile.
 
-    A load makes many objects that stay and no garbage in cycles. Each time their number grows by a quarter, the collector
+    A load, and an import, makes many objects that stay and no garbage in cycles. Each time their number grows by a quarter, the collector
     would look at every object of the process: 0.3 s for each search once a framework is imported.
     """
     if not gc.isenabled():

@@ -1,23 +1,21 @@
-"""Making models without a checkpoint, and drawing the parameters that a checkpoint lacks."""
+"""Making models without a checkpoint."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from loadstone.backend import Device, Placement
-from loadstone.backend.seeds import choose_seed
+from loadstone.backend import Parameter, Placement
 from loadstone.config import Config
-from loadstone.dtypes import nbytes
-from loadstone.errors import ArgumentError, human_bytes, memory_told, nearest, out_of_memory
-from loadstone.load.arguments import MakeArguments, told
-from loadstone.load.fresh import draw
-from loadstone.load.proof import Witness
+from loadstone.errors import ArgumentError, memory_told, nearest
+from loadstone.keywords import told
+from loadstone.load.arguments import MakeArguments
+from loadstone.load.install import NOTHING, Randomness, install
 from loadstone.load.target import Target, choose_target
 from loadstone.planning.dtype import DTypePolicy, dtype_policy
-from loadstone.planning.records import Assignment
+from loadstone.planning.records import Assignment, LoadPlan
 
 
 @told(MakeArguments)
@@ -58,94 +56,33 @@ def from_config(
         raise ArgumentError(f"from_config() knows no argument {unknown[0]!r}", hint=hint)
     policy = dtype_policy(given.dtype, config=config, index=None, architecture=target.architecture)
     model = target.build(config, policy, attn_implementation=given.attn_implementation, options=options)
-    device = target.backend.device(None)
-    placement = Placement.on(device)
-    fresh, tied = _all_fresh(target, config, policy, model)
-    assignments = {a.name: a for a in (*fresh, *tied)}
-    witness = Witness(target.backend, placement, assignments)
-    if not device.is_abstract:
-        check_room(fresh, placement)
-        put_fresh(
-            target,
-            config,
-            model,
-            fresh,
-            seed=given.seed,
-            rngs=given.rngs,
-            placement=placement,
-            witness=witness,
-        )
-    for assignment in tied:
-        target.backend.tie(model, assignment.name, assignment.to)
-    target.backend.compute(model, placement)
-    if not device.is_abstract:
-        target.backend.finish(model, training=True)
-        witness.verify(model, assignments)
+    plan = all_new(target, config, policy, target.backend.parameters(model))
+    install(
+        model,
+        plan,
+        NOTHING,
+        target=target,
+        config=config,
+        placement=Placement.on(target.backend.device(None)),
+        random=Randomness(seed=given.seed, rngs=given.rngs),
+        training=True,
+    )
     return model
 
 
-def _all_fresh(
-    target: Target, config: Config, policy: DTypePolicy, model: Any
-) -> tuple[list[Assignment], list[Assignment]]:
-    """Return what becomes of each parameter of a model without a checkpoint: those to draw, and those that are tied."""
-    parameters = target.backend.parameters(model)
+def all_new(
+    target: Target, config: Config, policy: DTypePolicy, parameters: Mapping[str, Parameter]
+) -> LoadPlan:
+    """Return the plan of a model without a checkpoint: what the configuration does not tie is drawn."""
     ties = target.head.ties_of(config)
-    fresh = []
+    assignments = {}
     for name, parameter in parameters.items():
-        if name not in ties:
-            dtype = policy.target(target.head.base_name(name), parameter.dtype, parameter.dtype)
-            fresh.append(
-                Assignment(name=name, state="new", dtype=dtype, shape=parameter.shape, why="no checkpoint")
+        shape = parameter.shape
+        if name in ties:
+            assignments[name] = Assignment(name=name, state="tied", shape=shape, to=ties[name])
+        else:
+            dtype = policy.dtype_of(target.head.base_name(name), parameter.dtype, parameter.dtype)
+            assignments[name] = Assignment(
+                name=name, state="new", dtype=dtype, shape=shape, why="no checkpoint"
             )
-    tied = [
-        Assignment(name=name, state="tied", shape=parameters[name].shape, to=to) for name, to in ties.items()
-    ]
-    return fresh, tied
-
-
-def put_fresh(
-    target: Target,
-    config: Config,
-    model: Any,
-    assignments: Sequence[Assignment],
-    *,
-    seed: int | None,
-    rngs: object,
-    placement: Placement,
-    witness: Witness,
-) -> None:
-    """Draw parameters afresh and put them into the model; where there are none, no generator moves on."""
-    if not assignments and rngs is None:
-        return
-    number = choose_seed(target.backend, seed, rngs)
-    for assignment in assignments:
-        with memory_told(f"to draw {assignment.name}", asked=nbytes("float32", assignment.shape)):
-            tensor = draw(
-                assignment,
-                base_name=target.head.base_name(assignment.name),
-                architecture=target.architecture,
-                config=config,
-                seed=number,
-            )
-        witness.see(tensor)
-        target.backend.put(model, assignment.name, tensor, placement.device_of(assignment.name))
-
-
-def check_room(assignments: Iterable[Assignment], placement: Placement) -> None:
-    """Make sure that each device could hold the parameters that are to be drawn, were it empty.
-
-    Raises:
-        OutOfMemoryError: If one is smaller.
-    """
-    asked: dict[Device, int] = {}
-    for one in assignments:
-        if one.state == "new":
-            device = placement.device_of(one.name)
-            asked[device] = asked.get(device, 0) + nbytes(one.dtype, one.shape)
-    for device, needed in asked.items():
-        if device.total and needed > device.total:
-            raise out_of_memory(
-                f"on {device.name} to draw the parameters that no checkpoint holds",
-                asked=needed,
-                found=f"{human_bytes(device.total)} in all",
-            )
+    return LoadPlan(assignments=assignments, stored={})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from loadstone.architectures import find_head
-from loadstone.backend import Placement
+from loadstone.backend import Backend, Placement
 from loadstone.checkpoint.formats import adapter_beside, adapters
 from loadstone.checkpoint.index import TensorIndex
 from loadstone.checkpoint.open import find_weights, open_checkpoint
@@ -18,16 +18,17 @@ from loadstone.errors import ArgumentError, ConfigError
 from loadstone.load.arguments import LoadArguments, split_rest
 from loadstone.load.configuration import Asked, read_config
 from loadstone.load.custom_code import naming_code
-from loadstone.load.labels import settle_labels
+from loadstone.load.labels import names_hold
 from loadstone.load.report import LoadReport
 from loadstone.load.target import Target, choose_target
 from loadstone.load.watch import Watched, steadily, watch
 from loadstone.planning.dtype import DTypePolicy, dtype_policy, narrowed
 from loadstone.planning.fold import fold
-from loadstone.planning.match import match
+from loadstone.planning.match import left_over, match
 from loadstone.planning.place import place
 from loadstone.planning.records import LoadPlan
 from loadstone.planning.sizes import oversized, refuse_oversized
+from loadstone.planning.spread import block_finder
 from loadstone.source import Name, Snapshot, resolve
 
 
@@ -104,7 +105,7 @@ def _decide(
         config.update(fields)
         config.name_or_path = str(snapshot.location)
 
-        index = open_checkpoint(snapshot, variant=given.variant, use_safetensors=given.use_safetensors)
+        index = open_checkpoint(snapshot, **given.weights())
         adapter = adapter_beside(snapshot.files, where=snapshot.location)
         if adapter is not None and not given.ignore_adapter:
             raise adapter
@@ -125,17 +126,23 @@ def _decide(
                 config, policy, attn_implementation=given.attn_implementation, options=options
             )
 
-        labels = settle_labels(config, index, lambda config: target.backend.parameters(built(config)))
-        model = built(config)
+        config, model, labels = _with_labels_settled(config, target.backend, index, built)
+        parameters = target.backend.parameters(model)
 
-        def before_arguments() -> Collection[str]:
+        before: Collection[str] = ()
+        if (fields or options or given.config is not None) and left_over(
+            parameters,
+            index,
+            architecture=target.architecture,
+            head=target.head,
+            key_mapping=given.key_mapping,
+        ):
             own = file_config if given.config is None else _config_beside(snapshot, target, asked)
-            if own is None or oversized(own, index, architecture=target.architecture):
-                return ()
-            return target.backend.parameters(target.build(own, policy))
+            if own is not None and not oversized(own, index, architecture=target.architecture):
+                before = target.backend.parameters(target.build(own, policy))
 
         plan = match(
-            target.backend.parameters(model),
+            parameters,
             index,
             architecture=target.architecture,
             head=target.head,
@@ -146,9 +153,15 @@ def _decide(
             key_mapping=given.key_mapping,
             strict=given.strict,
             ignore_mismatched_sizes=given.ignore_mismatched_sizes,
-            before_arguments=before_arguments if fields or options or given.config is not None else None,
+            before_arguments=before,
         )
-    placement = place(plan, target.backend, given.device_map)
+    placement = place(
+        plan,
+        target.backend,
+        given.device_map,
+        max_memory=given.max_memory,
+        block_of=block_finder(target.architecture.no_split, target.head.prefix),
+    )
     return Prepared(
         watched=watched,
         index=index,
@@ -158,8 +171,30 @@ def _decide(
         model=model,
         plan=plan,
         placement=placement,
-        notes=(*told, *target.notes, *labels, *_notes(snapshot, policy, plan)),
+        notes=(*told, *target.notes, *labels, *index.notes, *_notes(snapshot, policy, plan)),
     )
+
+
+def _with_labels_settled(
+    config: Config, backend: Backend, index: TensorIndex, built: Callable[[Config], Any]
+) -> tuple[Config, Any, tuple[str, ...]]:
+    """Build the model, with the number of labels that is stored where the configuration says two.
+
+    Returns:
+        The configuration, the model, and what is to be told of it.
+    """
+    model, named, number = built(config), config.contradicting_labels(), config.num_labels
+    if not named:
+        return config, model, ()
+    other = copy.deepcopy(config)
+    other.num_labels = named
+    model_of_names = built(other)
+    hold = names_hold(backend.parameters(model), backend.parameters(model_of_names), index)
+    said = f"config.json says num_labels={number} and names {named} labels in id2label"
+    if hold:
+        return other, model_of_names, (f"{said}; the stored classifier has {named}, which were taken",)
+    told = f"{said}; {number} were taken, and the names left out"
+    return config, model, () if hold is None else (told,)
 
 
 def _type_of(model_class: type | str | None) -> str | None:
@@ -175,9 +210,7 @@ def _config(snapshot: Snapshot, given: LoadArguments, asked: Asked) -> tuple[Con
     """Return the configuration to load with, and what is to be told of it."""
     if given.config is None:
         if not snapshot.has(CONFIG_NAME):
-            find_weights(
-                snapshot, variant=given.variant, use_safetensors=given.use_safetensors
-            )  # where there are none either, its error says more
+            find_weights(snapshot, **given.weights())  # where there are none either, its error says more
         return read_config(snapshot, asked)
     if not isinstance(given.config, Config):
         return read_config(settle(resolve(given.config, **given.source())), asked)

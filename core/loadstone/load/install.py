@@ -1,168 +1,176 @@
-"""Filling a model: read what the plan says, put it in place, finish the model."""
+"""Filling a model, whatever its tensors come from: read and put, draw and put, tie, compute, finish, look."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
-from contextlib import closing
-from pathlib import Path
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from loadstone.checkpoint.index import TensorInfo
-from loadstone.checkpoint.open import check_files, open_checkpoint
+from loadstone.backend import Backend, Device, Parameter, Placement
+from loadstone.backend.seeds import choose_seed
+from loadstone.config import Config
 from loadstone.dtypes import nbytes
-from loadstone.errors import ChangedFileError, MatchError, logger_of
-from loadstone.generate.settings import GENERATION_CONFIG_NAME, GenerationConfig
-from loadstone.load.arguments import LoadArguments
-from loadstone.load.create import check_room, put_fresh
-from loadstone.load.decide import Prepared, report_of
+from loadstone.errors import human_bytes, memory_told, out_of_memory
+from loadstone.load.fresh import draw
 from loadstone.load.proof import Witness
-from loadstone.load.report import LoadReport
+from loadstone.load.target import Target
 from loadstone.planning.records import Assignment, LoadPlan
-from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
-from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
-from loadstone.read.progress import byte_bar
-
-logger = logger_of(__name__)
+from loadstone.read.tensor import HostTensor
 
 
-def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
-    """Load a model that has no memory yet, and finish it.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Randomness:
+    """From what fresh parameters are drawn: a seed, a framework's source of numbers, or the framework's own generator."""
+
+    seed: int | None = None
+    rngs: object = None
+
+
+ANY = Randomness()
+
+
+class Supply:
+    """Where the tensors come from that are not drawn. This one has none."""
+
+    @contextlib.contextmanager
+    def opened(self, plan: LoadPlan) -> Iterator[tuple[LoadPlan, Iterable[HostTensor]]]:
+        """Give the plan, with nothing left open in it, and the tensors that it reads, each ready to be put."""
+        yield plan, ()
+
+    def keeps(self, tensor: HostTensor) -> bool:
+        """Return whether the memory of a tensor is somebody's who keeps it, so that nothing of it need be read now."""
+        return tensor.mapped
+
+
+NOTHING = Supply()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """What was done.
+
+    Attributes:
+        plan: The plan that was carried out.
+        computed: State that is in no checkpoint and was computed.
+    """
+
+    plan: LoadPlan
+    computed: tuple[str, ...] = ()
+
+
+def install(
+    model: Any,
+    plan: LoadPlan,
+    supply: Supply,
+    *,
+    target: Target,
+    config: Config,
+    placement: Placement,
+    random: Randomness = ANY,
+    training: bool = False,
+    before: Mapping[str, Parameter] | None = None,
+) -> Installed:
+    """Carry a plan out, and hold the model against it. Every way to a model goes through here.
+
+    On a device that holds no values nothing is drawn, finished or looked at.
+
+    Args:
+        model: The model to fill.
+        plan: What becomes of each parameter.
+        supply: Where the tensors come from that the plan does not draw.
+        target: The model's class and backend.
+        config: Says how fresh parameters are drawn.
+        placement: Where each parameter goes.
+        random: From what they are drawn.
+        training: The mode that the model is left in.
+        before: What the model had, where it had values already: then it is neither computed nor finished anew.
 
     Raises:
-        ChangedFileError: If the checkpoint changed since its first file was read.
-        SourceError: If a file cannot be fetched.
+        OutOfMemoryError: If a device is too small for what is to be drawn, or there is no memory.
+        BackendError: If the backend did not do what it was told.
     """
-    with prepared.watched.unchanged(given.variant):
-        return _filled(prepared, given)
+    backend, values = target.backend, not _is_abstract(placement)
+    fresh = plan.in_state("new") if values else []
+    check_room(fresh, placement)
+    witness = Witness(backend, placement, plan.assignments)
+    put = functools.partial(_put, model, backend, placement, witness)
+    with supply.opened(plan) as (carried_out, tensors):
+        put(tensors, supply)
+    if values:
+        put(_drawn(fresh, target, config, random))
+    for one in carried_out.in_state("tied"):
+        if not _stands(one, carried_out, before or {}):
+            backend.tie(model, one.name, one.to)
+    computed: tuple[str, ...] = ()
+    if before is None:
+        computed = backend.compute(model, placement)
+        if values:
+            backend.finish(model, training=training)
+    if values:
+        witness.verify(model, carried_out.assignments, before=before)
+    return Installed(plan=carried_out, computed=computed)
 
 
-def _filled(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
-    backend, model, placement = prepared.target.backend, prepared.model, prepared.placement
-    witness = Witness(backend, placement, prepared.plan.assignments)
-    plan, traffic = read_parameters(prepared, given, witness)
-    check_room(plan.assignments.values(), placement)
-    put_fresh(
-        prepared.target,
-        prepared.config,
-        model,
-        plan.in_state("new"),
-        seed=given.seed,
-        rngs=given.rngs,
-        placement=placement,
-        witness=witness,
-    )
-    for assignment in plan.in_state("tied"):
-        backend.tie(model, assignment.name, assignment.to)
-    computed = backend.compute(model, placement)
-    backend.finish(model, training=False)
-    witness.verify(model, plan.assignments)
-    model.generation_config = _generation_config(prepared)
-    report = report_of(dataclasses.replace(prepared, plan=plan))
-    return model, dataclasses.replace(
-        report, computed=computed, bytes_read=traffic.read, bytes_mapped=traffic.mapped
-    )
+def _put(
+    model: Any,
+    backend: Backend,
+    placement: Placement,
+    witness: Witness,
+    tensors: Iterable[HostTensor],
+    supply: Supply = NOTHING,
+) -> None:
+    """Put tensors where they belong, each looked at before."""
+    for tensor in tensors:
+        witness.see(tensor, stays=supply.keeps(tensor))
+        backend.put(model, tensor.name, tensor, placement.device_of(tensor.name))
 
 
-def read_parameters(prepared: Prepared, given: LoadArguments, witness: Witness) -> tuple[LoadPlan, Traffic]:
-    """Put every stored tensor that the plan uses where it belongs; `witness` sees each.
+def _is_abstract(placement: Placement) -> bool:
+    return any(place.device is not None and place.device.is_abstract for place in placement.places)
 
-    Returns:
-        The plan, its undecided ties settled, and the bytes moved.
+
+def check_room(fresh: Iterable[Assignment], placement: Placement) -> None:
+    """Make sure that each device could hold the parameters that are to be drawn, were it empty.
 
     Raises:
-        ChangedFileError: If a file changed since its header was read.
-        SourceError: If a file cannot be fetched.
+        OutOfMemoryError: If one is smaller.
     """
-    backend = prepared.target.backend
-    paths = prepared.snapshot.fetch(prepared.index.files)
-    traffic = Traffic()
-    with OpenFiles(paths, _settled(prepared, given, paths)) as files:
-        plan = _settle_ties(prepared, files, traffic)
-        requests = _requests(dataclasses.replace(prepared, plan=plan), given, paths)
-        tensors = read_tensors(files, requests, alignment=backend.capabilities.alignment, traffic=traffic)
-        total = sum(nbytes(assignment.dtype, assignment.shape) for assignment in plan.reads())
-        # Closed, so that whatever ends the load ends the threads that read; the error holds this frame.
-        with closing(tensors), byte_bar(total=total, what="Loading") as advance:  # of what arrives
-            for tensor in tensors:
-                witness.see(tensor)
-                backend.put(prepared.model, tensor.name, tensor, prepared.placement.device_of(tensor.name))
-                advance(tensor.nbytes)
-        files.check_unchanged()
-    return plan, traffic
-
-
-def _settled(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path]) -> Mapping[str, Identity]:
-    """Return the identities of the files; what was planned from far away is checked again where it now lies."""
-    known = prepared.watched.identities
-    if all(name in known for name in prepared.index.files):
-        return {name: known[name] for name in prepared.index.files}
-    identities = {name: identity(path) for name, path in paths.items()}
-    fetched = open_checkpoint(prepared.snapshot, variant=given.variant, use_safetensors=given.use_safetensors)
-    if fetched != prepared.index:
-        raise ChangedFileError(
-            "the fetched files are not those whose headers were read",
-            where=prepared.snapshot.location,
-            hint="load again with force_download=True",
-        )
-    check_files(prepared.snapshot, paths.values(), variant=given.variant)
-    return identities
-
-
-def _requests(prepared: Prepared, given: LoadArguments, paths: Mapping[str, Path]) -> Iterator[Request]:
-    may_map = {
-        name: given.read == "map" or (given.read == "auto" and is_mappable(path))
-        for name, path in paths.items()
-    }
-    aliases = prepared.target.backend.capabilities.aliases
-    shared, taken = set(prepared.index.aliases.values()), set[str]()
-    for assignment in prepared.plan.reads():
-        recipe = assignment.recipe
-        assert recipe is not None
-        names = {info.name for info in recipe.sources}
-        # Two parameters that are not tied must not share memory, even where one tensor is stored for both.
-        mappable = aliases and may_map[recipe.sources[0].file] and taken.isdisjoint(names)
-        # Other devices copy: from a mapping, that would end the process if the file became shorter meanwhile.
-        mappable = mappable and prepared.placement.of(assignment.name).is_host
-        taken |= names & shared
-        yield Request(name=assignment.name, recipe=recipe, shape=assignment.shape, mappable=mappable)
-
-
-def _settle_ties(prepared: Prepared, files: OpenFiles, traffic: Traffic) -> LoadPlan:
-    """Tie parameters that are stored twice with equal bytes; keep the others apart, with a warning."""
-    if not prepared.plan.compare:
-        return prepared.plan
-    assignments = dict(prepared.plan.assignments)
-    for name, to in prepared.plan.compare:
-        one, other = (_stored_whole(assignments[tied]) for tied in (name, to))
-        if same_bytes(files, one, other, traffic=traffic):
-            shape = assignments[name].shape
-            assignments[name] = Assignment(name=name, state="tied", shape=shape, to=to)
-        elif not prepared.plan.may_differ:
-            raise MatchError(
-                "the model has two parameters tied that the checkpoint stores with different values",
-                where=prepared.snapshot.location,
-                problems=[f"{one.file}: {one.name}", f"{other.file}: {other.name}"],
-                hint="load the checkpoint with from_pretrained, which keeps them apart",
+    asked: dict[Device, int] = {}
+    for one in fresh:
+        device = placement.device_of(one.name)
+        asked[device] = asked.get(device, 0) + nbytes(one.dtype, one.shape)
+    for device, needed in asked.items():
+        if device.total and needed > device.total:
+            raise out_of_memory(
+                f"on {device.name} to draw the parameters that no checkpoint holds",
+                asked=needed,
+                found=f"{human_bytes(device.total)} in all",
             )
-        else:
-            logger.warning(
-                "%s: the configuration ties %s and %s, the checkpoint stores them with different values: kept apart",
-                prepared.snapshot.location,
-                name,
-                to,
+
+
+def _drawn(
+    fresh: Sequence[Assignment], target: Target, config: Config, random: Randomness
+) -> Iterator[HostTensor]:
+    """Draw parameters; where there are none, no generator moves on but one that the caller passed."""
+    if not fresh and random.rngs is None:
+        return
+    seed = choose_seed(target.backend, random.seed, random.rngs)
+    for one in fresh:
+        base_name = target.head.base_name(one.name)
+        with memory_told(f"to draw {one.name}", asked=nbytes("float32", one.shape)):
+            tensor = draw(
+                one, base_name=base_name, architecture=target.architecture, config=config, seed=seed
             )
-    return dataclasses.replace(prepared.plan, assignments=assignments)
+        yield tensor
 
 
-def _stored_whole(assignment: Assignment) -> TensorInfo:
-    """Return the stored tensor of a parameter that is compared with another; it is one, and taken as it is."""
-    assert assignment.recipe is not None and assignment.recipe.whole is not None
-    return assignment.recipe.whole
-
-
-def _generation_config(prepared: Prepared) -> GenerationConfig:
-    if not prepared.snapshot.has(GENERATION_CONFIG_NAME):
-        return GenerationConfig.from_model_config(prepared.config)
-    text = prepared.snapshot.read_text(GENERATION_CONFIG_NAME)
-    return GenerationConfig.from_json(text, where=f"{prepared.snapshot.location}/{GENERATION_CONFIG_NAME}")
+def _stands(tied: Assignment, plan: LoadPlan, before: Mapping[str, Parameter]) -> bool:
+    """Return whether nothing is to be done for a tie: the model has it, or neither half is assigned."""
+    if tied.to not in plan.assignments:
+        return True
+    one, other = before.get(tied.name), before.get(tied.to)
+    return (
+        one is not None and other is not None and one.identity is not None and one.identity == other.identity
+    )

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from loadstone.backend import Parameter
 from loadstone.checkpoint.index import TensorIndex
-from loadstone.config import Config
 
 
-def settle_labels(
-    config: Config, index: TensorIndex, parameters: Callable[[Config], Mapping[str, Parameter]]
-) -> tuple[str, ...]:
-    """Give a configuration the number of labels that the stored classifier has.
+def names_hold(
+    ours: Mapping[str, Parameter], theirs: Mapping[str, Parameter], index: TensorIndex
+) -> bool | None:
+    """Return whether there are as many labels as `id2label` has names, and not `num_labels`; None of a model without labels.
 
-    `num_labels` holds against the names in `id2label`, as in transformers, unless the checkpoint stores a classifier that
-    has as many labels as there are names.
+    `num_labels` holds, as in transformers, unless the checkpoint stores a classifier that has as many labels as there are
+    names.
 
     Args:
-        config: It is changed.
+        ours: What the model has with as many labels as `num_labels` says, by name.
+        theirs: What it has with as many as there are names.
         index: What the checkpoint has.
-        parameters: Returns what a model of a configuration would have, by name.
-
-    Returns:
-        What is to be told of it: one sentence, or none where the configuration is clear or the model has no labels.
     """
-    named, number = config.contradicting_labels(), config.num_labels
-    if not named:
-        return ()
-    other = copy.deepcopy(config)
-    other.num_labels = named
-    ours, theirs = parameters(config), parameters(other)
     classifier = [name for name in ours if name in theirs and ours[name].shape != theirs[name].shape]
     stored = [name for name in classifier if name in index.tensors]
     if not classifier:
-        return ()
-    said = f"config.json says num_labels={number} and names {named} labels in id2label"
-    if stored and all(index.tensors[name].shape == theirs[name].shape for name in stored):
-        config.num_labels = named
-        return (f"{said}; the stored classifier has {named}, which were taken",)
-    return (f"{said}; {number} were taken, and the names left out",)
+        return None
+    return bool(stored) and all(index.tensors[name].shape == theirs[name].shape for name in stored)

@@ -10,6 +10,7 @@ from loadstone.backend import Placement
 from loadstone.dtypes import nbytes
 from loadstone.errors import counted, human_bytes, plain
 from loadstone.planning.fold import fold
+from loadstone.planning.held import Held, held, tokens_per_second
 from loadstone.planning.records import Assignment, LoadPlan, Stored
 
 MAX_ROWS = 36
@@ -36,6 +37,7 @@ class LoadReport:
         bytes_read: Bytes read from files; None before the load.
         bytes_mapped: Bytes mapped and not read; None before the load.
         seconds: Wall time of the load; None before it.
+        bandwidth: Place -> bytes a second, as `plan` was given it.
     """
 
     model_class: str
@@ -53,6 +55,7 @@ class LoadReport:
     bytes_read: int | None = None
     bytes_mapped: int | None = None
     seconds: float | None = None
+    bandwidth: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def device(self) -> str:
@@ -63,6 +66,16 @@ class LoadReport:
     def device_map(self) -> dict[str, str] | None:
         """Module -> name of its device, where the caller gave a `device_map`; None without one."""
         return self.placement.device_map if self.placement.asked else None
+
+    @property
+    def places(self) -> tuple[Held, ...]:
+        """What each place holds, and what of it a forward pass moves."""
+        return held(self.plan, self.placement)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Forward passes a second that the bandwidths allow at most; None where they bound nothing."""
+        return tokens_per_second(self.places, self.bandwidth)
 
     @property
     def nbytes(self) -> int:
@@ -95,6 +108,12 @@ class LoadReport:
             "nbytes": self.nbytes,
             "device": self.device,
             "device_map": self.device_map,
+            "places": {
+                one.place.name: {"nbytes": one.nbytes, "moved": one.nbytes if one.moves else 0}
+                for one in self.places
+            },
+            "tokens_per_second": self.tokens_per_second,
+            "bandwidth": dict(self.bandwidth),
             "metadata": dict(self.metadata),
             "computed": list(self.computed),
             "kept_on_host": list(self.kept_on_host),
@@ -117,6 +136,7 @@ class LoadReport:
         ]
         if len(shown) < len(rows):
             lines.append(f"  ... and {len(rows) - len(shown)} more rows (see .plan)")
+        lines += self._place_lines()
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -130,6 +150,29 @@ class LoadReport:
             f"{self.model_class} ({self.backend}) from {plain(self.location)}{commit}\n"
             f"  {human_bytes(self.nbytes)} in {self.dtype} (from the {self.dtype_origin}) on {self.device}{cost}"
         )
+
+    def _place_lines(self) -> Iterator[str]:
+        places = self.places
+        if len(places) == 1 and not places[0].moves and not self.bandwidth:
+            return
+        yield f"  {'place':<8} {'number':>6} {'bytes':>9}  {'':<9} modules"
+        rest = "all" if len(places) == 1 else "the rest"
+        for one in places:
+            modules = ", ".join(name or rest for name in fold(one.modules))
+            moves, size = "moves" if one.moves else "stays", human_bytes(one.nbytes)
+            yield plain(f"  {one.place.name:<8} {one.parameters:>6} {size:>9}  {moves:<9} {modules}")
+        yield (
+            f"  a forward pass moves {human_bytes(sum(one.nbytes for one in places if one.moves))}"
+            + self._best()
+        )
+
+    def _best(self) -> str:
+        best = self.tokens_per_second
+        if best is None:
+            return ""
+        rates = (f"{name} {human_bytes(rate)}/s".strip() for name, rate in self.bandwidth.items())
+        number = f"{best:,.1f}" if best >= 1 else f"{best:.2g}"
+        return plain(f": at best {number} tokens/s at {', '.join(rates)}")
 
     def _parameter_rows(self) -> Iterator[tuple[str, int, str, str, str]]:
         for state in ("new", "cast", "tied", "loaded"):

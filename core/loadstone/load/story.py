@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from loadstone.backend import Model, Parameter, Placement, get_backend
-from loadstone.checkpoint.open import open_checkpoint
-from loadstone.config import Config
 from loadstone.errors import logger_of, memory_told
-from loadstone.load.arguments import LoadArguments, parse_arguments, told
+from loadstone.generate.settings import GENERATION_CONFIG_NAME, GenerationConfig
+from loadstone.keywords import told
+from loadstone.load.arguments import LoadArguments, parse_arguments
 from loadstone.load.collector import paused_collector
 from loadstone.load.decide import Prepared, prepare, report_of
-from loadstone.load.install import fill, read_parameters
-from loadstone.load.proof import Witness
+from loadstone.load.install import Randomness, install
 from loadstone.load.report import LoadReport
-from loadstone.load.target import Target
-from loadstone.load.watch import Watched, watch
-from loadstone.planning.dtype import DTypePolicy
+from loadstone.load.supply import FromFiles
 from loadstone.planning.fold import fold
-from loadstone.planning.match import match
-from loadstone.planning.place import with_values
-from loadstone.planning.records import COUNTS_ANEW, LoadPlan
-from loadstone.source import Name, resolve
+from loadstone.planning.held import bandwidths
+from loadstone.planning.place import check_runs
+from loadstone.planning.records import COUNTS_ANEW
+from loadstone.source import Name
 
 logger = logger_of(__name__)
 
@@ -63,7 +58,7 @@ def from_pretrained(
         PluginError: If the scheme or the format is a plugin's, and that is not there or fails.
         CheckpointError: If the files are damaged, or an adapter lies beside them.
         MatchError: If tensors and parameters do not fit together.
-        PlacementError: If no device can hold the model.
+        PlacementError: If a device is not there, budgets or a device map do not fit the model, or would spread it.
         ChangedFileError: If a file changes while it is read, or the checkpoint is saved anew while it is loaded.
         BackendError: If the framework is missing.
         OutOfMemoryError: If there is less memory than the model needs.
@@ -72,6 +67,7 @@ def from_pretrained(
     given, rest = parse_arguments(arguments)
     with paused_collector():
         prepared = prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend)
+        check_runs(prepared.placement, prepared.target.backend)
         model, report = fill(prepared, given)
     model.load_report = dataclasses.replace(report, seconds=time.perf_counter() - started)
     _warn(model.load_report)
@@ -86,6 +82,7 @@ def plan(
     task: str | None = None,
     model_class: type | str | None = None,
     backend: str | None = None,
+    bandwidth: Mapping[int | str, int | str] | int | str | None = None,
     **arguments: Any,
 ) -> LoadReport:
     """Tell what `from_pretrained` would do, from headers alone; no tensor is read or fetched.
@@ -95,6 +92,8 @@ def plan(
         task: As in `from_pretrained`.
         model_class: A class or its name; without it and `task`, the class that the configuration names.
         backend: As in `from_pretrained`.
+        bandwidth: Bytes a second, or text such as "25GB", at which parameters come to the device that computes; or place ->
+            one of these: {"cpu": "25GB", "disk": "3GB"}. The report then says how many tokens a second that allows at most.
         **arguments: As in `from_pretrained`, which also tells the errors.
 
     Example:
@@ -106,100 +105,41 @@ def plan(
     """
     given, rest = parse_arguments(arguments)
     with paused_collector():
-        return report_of(prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend))
+        report = report_of(prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend))
+    if bandwidth is not None:
+        report = dataclasses.replace(report, bandwidth=bandwidths(bandwidth, report.places))
+    return report
 
 
-@memory_told("to load the checkpoint")
-def load_into(
-    model: Model, folder: Name, *, strict: bool, use_safetensors: bool | None = None
-) -> tuple[list[str], list[str]]:
-    """Load a checkpoint into a model that exists; its parameters keep their dtype and device.
-
-    Args:
-        model: A model of any backend.
-        folder: The checkpoint; it needs no config.json.
-        strict: Every parameter must have a tensor and every tensor a parameter.
-        use_safetensors: As in `from_pretrained`.
-
-    Returns:
-        Parameters that have no tensor and kept their values, and stored tensors that no parameter takes.
+def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
+    """Load a model that has no memory yet, and finish it.
 
     Raises:
-        MatchError: If something does not fit, or the model ties two parameters that are stored with different values.
-        CheckpointError: If the files are damaged.
-        ChangedFileError: If a file changes while it is read.
-        PlacementError: If the model lies where nothing has values.
+        ChangedFileError: If the checkpoint changed since its first file was read.
+        SourceError: If a file cannot be fetched.
     """
-    watched = watch(resolve(folder))
-    with watched.unchanged(None):
-        prepared = _prepared_into(model, watched, strict=strict, use_safetensors=use_safetensors)
-        given, _ = parse_arguments({"use_safetensors": use_safetensors})
-        plan, backend = prepared.plan, prepared.target.backend
-        parameters = backend.parameters(model)
-        witness = Witness(backend, prepared.placement, plan.assignments)
-        carried_out, _ = read_parameters(prepared, given, witness)
-    for one in plan.in_state("tied"):
-        if one.to in plan.assignments and not _are_one(parameters[one.name], parameters[one.to]):
-            backend.tie(model, one.name, one.to)
-    witness.verify(model, carried_out.assignments, before=parameters)
-    missing = [name for name in parameters if name not in plan.assignments]
-    return missing, [stored.name for stored in plan.stored_in_state("unused")]
+    supply, model = FromFiles(prepared, given), prepared.model
+    with prepared.watched.unchanged(given.variant):
+        done = install(
+            model,
+            prepared.plan,
+            supply,
+            target=prepared.target,
+            config=prepared.config,
+            placement=prepared.placement,
+            random=Randomness(seed=given.seed, rngs=given.rngs),
+        )
+        model.generation_config = _generation_config(prepared)
+    report = report_of(dataclasses.replace(prepared, plan=done.plan))
+    read, mapped = supply.traffic.read, supply.traffic.mapped
+    return model, dataclasses.replace(report, computed=done.computed, bytes_read=read, bytes_mapped=mapped)
 
 
-def _prepared_into(model: Model, watched: Watched, *, strict: bool, use_safetensors: bool | None) -> Prepared:
-    """Decide which tensors a model that exists takes from a checkpoint."""
-    backend = get_backend(model.backend_name)
-    architecture, head = model.architecture_and_head()
-    index = open_checkpoint(watched.snapshot, use_safetensors=use_safetensors)
-    policy = DTypePolicy(build="float32", keeps="model", float32=(), origin="model")
-    parameters = backend.parameters(model)
-    plan = match(
-        parameters,
-        index,
-        # What is there is neither drawn anew nor counted anew.
-        architecture=dataclasses.replace(architecture, counters=()) if strict else architecture,
-        head=dataclasses.replace(head, new=()) if strict else head,
-        config=_without_classes(model.config),
-        policy=policy,
-        where=watched.snapshot.location,
-        strict=strict,
-        partial=not strict,
-    )
-    # Where the configuration ties two parameters and this model holds two, each gets its own tensor.
-    compare = _held_as_one(parameters, plan)
-    return Prepared(
-        watched=watched,
-        index=index,
-        config=model.config,
-        target=Target(backend=backend, architecture=architecture, head=head, model_class=type(model)),
-        policy=policy,
-        model=model,
-        plan=dataclasses.replace(plan, compare=compare, may_differ=False),
-        placement=Placement.on(with_values(backend.device(model.device))),
-    )
-
-
-def _without_classes(config: Config) -> Config:
-    """Return a model's configuration for the checkpoint of another: it does not say from which class that was saved."""
-    config = copy.deepcopy(config)
-    config.architectures = None
-    return config
-
-
-def _held_as_one(parameters: Mapping[str, Parameter], plan: LoadPlan) -> tuple[tuple[str, str], ...]:
-    """Return the pairs that the model holds as one parameter, by whomever they were tied, and that are stored twice."""
-    first: dict[int, str] = {}
-    pairs = []
-    for assignment in plan.reads():
-        identity = parameters[assignment.name].identity
-        if identity is not None and (other := first.setdefault(identity, assignment.name)) != assignment.name:
-            owner_last = (other, assignment.name) in plan.compare
-            pairs.append((other, assignment.name) if owner_last else (assignment.name, other))
-    return tuple(pairs)
-
-
-def _are_one(parameter: Parameter, other: Parameter) -> bool:
-    return parameter.identity is not None and parameter.identity == other.identity
+def _generation_config(prepared: Prepared) -> GenerationConfig:
+    if not prepared.snapshot.has(GENERATION_CONFIG_NAME):
+        return GenerationConfig.from_model_config(prepared.config)
+    text = prepared.snapshot.read_text(GENERATION_CONFIG_NAME)
+    return GenerationConfig.from_json(text, where=f"{prepared.snapshot.location}/{GENERATION_CONFIG_NAME}")
 
 
 def _warn(report: LoadReport) -> None:

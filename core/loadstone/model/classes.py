@@ -1,10 +1,12 @@
-"""Makes the model classes that have no code of their own: all that they are stands in their architecture."""
+"""Binds a module's model classes to their architectures, and makes those that have no code of their own."""
 
 from __future__ import annotations
 
 import types
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
+
+from loadstone.backend.model import bind
 
 if TYPE_CHECKING:
     from loadstone.architectures import Architecture, Head
@@ -13,10 +15,10 @@ if TYPE_CHECKING:
 def add_classes(
     module: MutableMapping[str, Any],
     architectures: Iterable[Architecture],
-    heads: Mapping[str, type],
+    heads: Mapping[str, type] = types.MappingProxyType({}),
     prefix: str = "",
 ) -> None:
-    """Add to a family's module each class that its architectures describe and it does not define.
+    """Say of each model class in a family's module what it is, and add those that are described and not defined there.
 
     The first architecture's classes are made from `heads`, those of the others from the first's: `MistralForCausalLM` is
     a `LlamaForCausalLM`. A head that there is nothing to make from is left out: the backend has none yet.
@@ -26,6 +28,9 @@ def add_classes(
         architectures: Those of the family.
         heads: What `AutoModelFor` is followed by, "" for the base model, -> the class to make the model class from.
         prefix: What the backend's class names begin with.
+
+    Raises:
+        ArchitectureError: If a class in the module is another architecture's, or another head's.
 
     Example:
         ```python
@@ -40,6 +45,7 @@ def add_classes(
             if name not in module and parent is not None:
                 module[name] = _derived(name, parent, module["__name__"], _told(architecture, head, parent))
             if name in module:
+                bind(module[name], architecture, head)
                 parents.setdefault(head.task, module[name])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy as copying
 import dataclasses
 import time
@@ -12,8 +13,8 @@ from loadstone.backend import Backend, Device, Model, Parameter, Placement, get_
 from loadstone.dtypes import CASTABLE, DTYPES, canonical, nbytes
 from loadstone.errors import ArgumentError, MatchError, human_bytes, logger_of
 from loadstone.load.collector import paused_collector
+from loadstone.load.install import Installed, Supply, install
 from loadstone.load.likeness import built_like
-from loadstone.load.proof import Witness
 from loadstone.load.report import LoadReport
 from loadstone.load.target import Target
 from loadstone.planning.dtype import DTypePolicy
@@ -202,23 +203,20 @@ class _Move:
 
     def run(self) -> ConversionReport:
         """Move everything, and tell what became of it."""
-        assignments = self._assigned()
-        placement = Placement.on(self.device)
-        witness = Witness(self.target.backend, placement, assignments)
-        copied: dict[str, str] = {}
-        for name, assignment in assignments.items():
-            why = self._put(name, assignment.dtype, witness)
-            if why:
-                copied[name] = why
-                assignments[name] = dataclasses.replace(assignment, why=why)
-        assignments |= self._tie()
-        computed = self.target.backend.compute(self.made, placement)
-        self.target.backend.finish(self.made, training=bool(getattr(self.model, "training", False)))
-        witness.verify(self.made, assignments)
+        supply = _FromModel(self)
+        done = install(
+            self.made,
+            LoadPlan(assignments=self._moved() | self._tied(), stored={}),
+            supply,
+            target=self.target,
+            config=self.model.config,
+            placement=Placement.on(self.device),
+            training=bool(getattr(self.model, "training", False)),
+        )
         self.made.generation_config = copying.deepcopy(self.model.generation_config)
-        return self._report(assignments, copied, computed)
+        return self._report(done, supply.copied)
 
-    def _assigned(self) -> dict[str, Assignment]:
+    def _moved(self) -> dict[str, Assignment]:
         """Return the state of each parameter that is put."""
         declared = self.target.backend.parameters(self.made)
         found = {}
@@ -228,9 +226,19 @@ class _Move:
             found[name] = Assignment(name=name, state=state, dtype=dtype, shape=parameter.shape)
         return found
 
+    def _tied(self) -> dict[str, Assignment]:
+        """Return what is tied in the old model, to be tied in the new one."""
+        owners = {parameter.identity: parameter.name for parameter in self.stored}
+        found = {}
+        for name, parameter in self.source.parameters(self.model).items():
+            owner = owners.get(parameter.identity, name) if parameter.identity is not None else name
+            if owner != name:
+                found[name] = Assignment(name=name, state="tied", shape=parameter.shape, to=owner)
+        return found
+
     def _dtype(self, parameter: Parameter, declared: Parameter) -> str:
         base_name = self.target.head.base_name(parameter.name)
-        wanted = self.policy.target(base_name, parameter.dtype, declared.dtype)
+        wanted = self.policy.dtype_of(base_name, parameter.dtype, declared.dtype)
         if wanted != parameter.dtype and not {wanted, parameter.dtype} <= CASTABLE:
             raise MatchError(
                 f"{parameter.name} cannot be cast",
@@ -240,50 +248,10 @@ class _Move:
             )
         return wanted
 
-    def _put(self, name: str, dtype: str, witness: Witness) -> str:
-        """Put one parameter into the new model, and return why its memory is another there, or ""."""
-        backend, tensor = self.target.backend, self.source.read(self.model, name)
-        why = self._why_copied(tensor, dtype)
-        own = self.copy or dtype != tensor.dtype  # where it is for another reason, the backends make the copy
-        given = _copy(tensor, dtype) if own else _writable(tensor)
-        witness.see(given, stays=not why)
-        backend.put(self.made, name, given, self.device)
-        if not why and backend.read(self.made, name).address != tensor.address:
-            return f"{backend.name} made a copy of its own"
-        return why
-
-    def _why_copied(self, tensor: HostTensor, dtype: str) -> str:
-        if self.copy:
-            return "copy=True"
-        if dtype != tensor.dtype:
-            return f"cast from {tensor.dtype}"
-        if not self.device.is_host:
-            return f"{self.device.name} has a memory of its own"
-        if not self.source.device(self.model.device).is_host:
-            return f"from {self.model.device}"
-        if not tensor.nbytes:
-            return "empty"
-        if self.source.read(self.model, tensor.name).address != tensor.address:
-            return f"{self.source.name} gives only copies of it"
-        alignment = self.target.backend.capabilities.alignment or DTYPES[dtype].itemsize
-        if tensor.address % alignment:
-            return f"its address is no multiple of {alignment}"
-        return ""
-
-    def _tie(self) -> dict[str, Assignment]:
-        """Tie in the new model what is tied in the old one."""
-        owners = {parameter.identity: parameter.name for parameter in self.stored}
-        tied = {}
-        for name, parameter in self.source.parameters(self.model).items():
-            owner = owners.get(parameter.identity, name) if parameter.identity is not None else name
-            if owner != name:
-                self.target.backend.tie(self.made, name, owner)
-                tied[name] = Assignment(name=name, state="tied", shape=parameter.shape, to=owner)
-        return tied
-
-    def _report(
-        self, assignments: Mapping[str, Assignment], copied: Mapping[str, str], computed: tuple[str, ...]
-    ) -> ConversionReport:
+    def _report(self, done: Installed, copied: Mapping[str, str]) -> ConversionReport:
+        assignments = dict(done.plan.assignments)
+        for name, why in copied.items():
+            assignments[name] = dataclasses.replace(assignments[name], why=why)
         before = self.model.load_report
         return ConversionReport(
             model_class=self.target.model_class.__name__,
@@ -294,13 +262,65 @@ class _Move:
             dtype="stored" if self.policy.keeps else self.policy.build,
             dtype_origin=self.policy.origin,
             plan=LoadPlan(assignments=assignments, stored={}),
-            computed=computed,
+            computed=done.computed,
             metadata=before.metadata if before is not None else {},
             source=f"{type(self.model).__name__} ({self.source.name})",
             shared=tuple(parameter.name for parameter in self.stored if parameter.name not in copied),
             copied=copied,
             attention=self.attention,
         )
+
+
+class _FromModel(Supply):
+    """The parameters of a model of another framework.
+
+    Attributes:
+        copied: Parameter -> why it has a memory of its own in the new model.
+    """
+
+    def __init__(self, move: _Move) -> None:
+        self.move, self.copied = move, dict[str, str]()
+
+    @contextlib.contextmanager
+    def opened(self, plan: LoadPlan) -> Iterator[tuple[LoadPlan, Iterator[HostTensor]]]:
+        """Give the parameters one after the other, in memory that the other framework can take."""
+        yield plan, self._given(plan)
+
+    def keeps(self, tensor: HostTensor) -> bool:
+        """Return whether the old model keeps the memory too."""
+        return tensor.name not in self.copied
+
+    def _given(self, plan: LoadPlan) -> Iterator[HostTensor]:
+        move, backend = self.move, self.move.target.backend
+        for parameter in move.stored:
+            name, dtype = parameter.name, plan.assignments[parameter.name].dtype
+            tensor = move.source.read(move.model, name)
+            if why := self._why_copied(tensor, dtype):
+                self.copied[name] = why
+            own = (
+                move.copy or dtype != tensor.dtype
+            )  # where it is for another reason, the backends make the copy
+            yield _copy(tensor, dtype) if own else _writable(tensor)
+            if not why and backend.read(move.made, name).address != tensor.address:
+                self.copied[name] = f"{backend.name} made a copy of its own"
+
+    def _why_copied(self, tensor: HostTensor, dtype: str) -> str:
+        if self.move.copy:
+            return "copy=True"
+        if dtype != tensor.dtype:
+            return f"cast from {tensor.dtype}"
+        if not self.move.device.is_host:
+            return f"{self.move.device.name} has a memory of its own"
+        if not self.move.source.device(self.move.model.device).is_host:
+            return f"from {self.move.model.device}"
+        if not tensor.nbytes:
+            return "empty"
+        if self.move.source.read(self.move.model, tensor.name).address != tensor.address:
+            return f"{self.move.source.name} gives only copies of it"
+        alignment = self.move.target.backend.capabilities.alignment or DTYPES[dtype].itemsize
+        if tensor.address % alignment:
+            return f"its address is no multiple of {alignment}"
+        return ""
 
 
 def _copy(tensor: HostTensor, dtype: str) -> HostTensor:

@@ -42,6 +42,7 @@ def resize_token_embeddings(
     Raises:
         ArgumentError: If the number is not positive, or the seed no whole number.
         PlacementError: If the model has no values.
+        BackendError: If the backend gives no parameter another shape.
     """
     if new_num_tokens < 1:
         raise ArgumentError("a vocabulary has at least one token", found=new_num_tokens)
@@ -56,6 +57,7 @@ def resize_token_embeddings(
     width = None if mean_resizing else model.config.get_text_config().initializer_range
     for owner, *tied in groups:
         tensor = resized(backend.read(model, owner), new_num_tokens, generator_of(number, owner), width)
+        backend.resize(model, owner, tensor.shape)
         backend.put(model, owner, tensor, device)
         for name in tied:
             backend.tie(model, name, owner)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
-from loadstone.load.arguments import LoadArguments, MakeArguments, told
+from loadstone.keywords import told
+from loadstone.load.arguments import LoadArguments, MakeArguments
 
 if TYPE_CHECKING:
     from loadstone.config import Config

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from loadstone.backend.model import described
 from loadstone.config import Config
 from loadstone.dtypes import nbytes
 from loadstone.errors import ArchitectureError, ArgumentError
@@ -97,8 +97,12 @@ class Pretrained(Loading):
 
     @classmethod
     def architecture_and_head(cls) -> tuple[Architecture, Head]:
-        """Return what describes this class; a subclass of ours is described by its nearest ancestor."""
-        return _described(cls)  # type: ignore[arg-type]  # a class is hashable
+        """Return what describes this class; a subclass of ours is described by its nearest ancestor.
+
+        Raises:
+            ArchitectureError: If nothing does.
+        """
+        return described(cls)
 
     @classmethod
     def build_base(cls, config: Config, **options: Any) -> Any:
@@ -140,8 +144,8 @@ class Pretrained(Loading):
             variant: Part of the weights' names, e.g. "fp16".
             token: Of the push, as in `push_to_hub`.
             safe_serialization: True; pickles are not written.
-            save_function: Taken from scripts that pass `accelerator.save`. As in transformers it would write pickles, and
-                writes no safetensors.
+            save_function: Taken from scripts that pass `accelerator.save`. As in transformers it would write pickles: it
+                is not called.
             **pushing: `repo_id`, by default the folder's name in your own namespace, and what else `push_to_hub` takes.
 
         Raises:
@@ -153,7 +157,7 @@ class Pretrained(Loading):
         from loadstone.save.story import save_pretrained
 
         if not safe_serialization:
-            raise ArgumentError("models are saved as safetensors", hint="leave safe_serialization out")
+            raise ArgumentError("models are not saved as pickles", hint="leave safe_serialization out")
         repo_id = check_pushing(save_directory, pushing, token=token, wanted=push_to_hub)
         if not is_main_process:
             return
@@ -374,9 +378,9 @@ class Pretrained(Loading):
     def check_generates(self) -> None:
         """Raise an ArgumentError if the model has no head that `generate` can continue prompts with."""
         if not self.can_generate():
-            from loadstone.plugins import prefix_of
+            from loadstone.plugins import class_prefix_of
 
-            auto_class = f"{prefix_of(self.backend_name)}AutoModelForCausalLM"
+            auto_class = f"{class_prefix_of(self.backend_name)}AutoModelForCausalLM"
             raise ArgumentError(f"{type(self).__name__} cannot generate", hint=f"load it with {auto_class}")
         if not getattr(self.spec, "causal", True) and any(getattr(self.spec, "windows", ())):
             raise ArgumentError(
@@ -400,42 +404,3 @@ def check_mask(shape: Sequence[int | None], tokens: Sequence[int | None]) -> Non
             expected=f"[{named}]: zero at padding, cached tokens included",
             found=list(shape),
         )
-
-
-@functools.cache
-def _described(cls: type[Pretrained]) -> tuple[Architecture, Head]:
-    from loadstone.architectures import heads_named
-    from loadstone.plugins import prefix_of
-
-    prefix = prefix_of(cls.backend_name)
-    for ancestor in cls.__mro__:
-        for architecture, head in heads_named(ancestor.__name__.removeprefix(prefix)):
-            if ancestor.__name__ == prefix + head.class_name and _is_held(
-                ancestor, architecture, cls.backend_name
-            ):
-                return architecture, head
-    raise ArchitectureError(
-        f"no architecture has a class {cls.__name__}",
-        where=cls.__module__,
-        hint="derive it from a class of the architecture, or name its module in `Architecture.modules`",
-    )
-
-
-def _is_held(cls: type, architecture: Architecture, backend: str) -> bool:
-    """Return whether a class is the one that the backend has for an architecture: a stranger's may bear its name."""
-    import importlib
-    import sys
-
-    from loadstone.backend import models_modules
-
-    for module in models_modules(architecture, backend):
-        if cls.__module__ == module:
-            return True
-        if module not in sys.modules:
-            try:
-                importlib.import_module(module)
-            except ImportError:  # no such family there
-                continue
-        if getattr(sys.modules[module], cls.__name__, None) is cls:
-            return True
-    return False

@@ -33,7 +33,7 @@ class DTypePolicy:
     float32: tuple[str, ...]
     origin: str
 
-    def target(self, name: str, stored: str, declared: str) -> str:
+    def dtype_of(self, name: str, stored: str, declared: str) -> str:
         """Return the dtype of a parameter.
 
         Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
 from loadstone.architectures import Architecture, Head, find_head, matches
 from loadstone.backend import Parameter
@@ -41,7 +41,7 @@ def match(
     strict: bool | None = None,
     ignore_mismatched_sizes: bool = False,
     partial: bool = False,
-    before_arguments: Callable[[], Collection[str]] | None = None,
+    before_arguments: Collection[str] = (),
 ) -> LoadPlan:
     """Decide which stored tensor becomes which parameter.
 
@@ -88,6 +88,34 @@ def match(
             hint=matcher.of_a_wrapper() or matcher.of_another_model(found) or problems.advice(),
         )
     return LoadPlan(assignments=assignments, stored=stored, compare=compare)
+
+
+def left_over(
+    parameters: Mapping[str, Parameter],
+    index: TensorIndex,
+    *,
+    architecture: Architecture,
+    head: Head,
+    key_mapping: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Return the stored tensors that neither a parameter nor a rule of the architecture takes.
+
+    Why they are there, only the names that the model would have without the caller's arguments can tell.
+
+    Args:
+        parameters: What the model has, by name.
+        index: What the checkpoint has.
+        architecture: As for `match`.
+        head: As for `match`.
+        key_mapping: As for `match`.
+
+    Raises:
+        ArgumentError: If `key_mapping` is none.
+    """
+    names = NameMap(architecture, head, _mapped(index, key_mapping), parameters)
+    surplus = Surplus(names, architecture, head, parameters, False, ())
+    extra = (name for name in index.tensors if names.parameter(name) not in parameters)
+    return [name for name in extra if surplus.judge(name).state == "unused"]
 
 
 def _mapped(index: TensorIndex, key_mapping: Mapping[str, str] | None) -> dict[str, str]:
@@ -251,7 +279,7 @@ class _Matcher:
                 return dataclasses.replace(self._fresh(parameter, why=why), refused=info.shape)
             line = f"{info.file}: {info.name}: expected shape {list(shape)}, found {list(info.shape)}"
             self.problems.add("shape", line)
-        target = self.policy.target(self.names.base(name), info.dtype, parameter.dtype)
+        target = self.policy.dtype_of(self.names.base(name), info.dtype, parameter.dtype)
         self._check_dtype(info, target, parameter.dtype)
         state: ParameterState = "loaded" if target == info.dtype else "cast"
         if info.name == name:
@@ -260,7 +288,7 @@ class _Matcher:
 
     def _of_several(self, parameter: Parameter, recipe: Recipe) -> Assignment:
         stored, name = recipe.dtype, parameter.name
-        target = self.policy.target(self.names.base(name), stored, parameter.dtype)
+        target = self.policy.dtype_of(self.names.base(name), stored, parameter.dtype)
         for info in recipe.sources:
             self._check_dtype(info, target, parameter.dtype)
         cast = () if target == stored else (Cast(target),)
@@ -269,7 +297,7 @@ class _Matcher:
         return Assignment(name=name, state=state, dtype=target, shape=parameter.shape, recipe=recipe)
 
     def _fresh(self, parameter: Parameter, *, why: str) -> Assignment:
-        dtype = self.policy.target(self.names.base(parameter.name), self.policy.build, parameter.dtype)
+        dtype = self.policy.dtype_of(self.names.base(parameter.name), self.policy.build, parameter.dtype)
         return Assignment(name=parameter.name, state="new", dtype=dtype, shape=parameter.shape, why=why)
 
     def _check_dtype(self, info: TensorInfo, target: str, declared: str) -> None:

@@ -30,7 +30,7 @@ class NameMap:
             self._renamed = {name: _current(new, architecture) for name, new in stored.items()}
         as_stored = all(new is name for name, new in self._renamed.items())
         present = self._renamed.keys() if as_stored else set(self._renamed.values())
-        self.prefix = self._prevailing(architecture, present)
+        self.base_prefix = self._prevailing(architecture, present)
         # Only what moves is held: most checkpoints have the parameters' own names, up to 200,000 a file.
         self._moved = {name: to for name, new in self._renamed.items() if (to := self._place(new)) != name}
 
@@ -49,22 +49,22 @@ class NameMap:
 
     def stored_base(self, stored: str) -> str:
         """Return a stored name, spelled as today, without the prefix under which the checkpoint has the base model."""
-        return _strip(self._renamed[stored], self.prefix)
+        return _strip(self._renamed[stored], self.base_prefix)
 
     def _prevailing(self, architecture: Architecture, stored: Collection[str]) -> str:
         own = [name for name in self._parameters if name.startswith(_dotted(self.head.prefix))]
         if all(name in stored for name in own):
             return self.head.prefix
         base = [self.base(name) for name in own]
-        candidates = sorted(architecture.base_prefixes, key=lambda prefix: prefix != self.head.prefix)
-        return max(candidates, key=lambda prefix: sum(_dotted(prefix) + name in stored for name in base))
+        candidates = sorted(architecture.base_prefixes, key=lambda one: one != self.head.prefix)
+        return max(candidates, key=lambda one: sum(_dotted(one) + name in stored for name in base))
 
     def _place(self, name: str) -> str:
-        if name in self._parameters and self.prefix == self.head.prefix:
+        if name in self._parameters and self.base_prefix == self.head.prefix:
             return name
-        if self.prefix and not name.startswith(_dotted(self.prefix)):
+        if self.base_prefix and not name.startswith(_dotted(self.base_prefix)):
             return name  # of a head, not of the base model
-        moved = _dotted(self.head.prefix) + _strip(name, self.prefix)
+        moved = _dotted(self.head.prefix) + _strip(name, self.base_prefix)
         return moved if moved in self._parameters or name not in self._parameters else name
 
 
@@ -75,9 +75,9 @@ def _current(name: str, architecture: Architecture) -> str:
     return name
 
 
-def _dotted(prefix: str) -> str:
-    return f"{prefix}." if prefix else ""
+def _dotted(base_prefix: str) -> str:
+    return f"{base_prefix}." if base_prefix else ""
 
 
-def _strip(name: str, prefix: str) -> str:
-    return name.removeprefix(_dotted(prefix))
+def _strip(name: str, base_prefix: str) -> str:
+    return name.removeprefix(_dotted(base_prefix))

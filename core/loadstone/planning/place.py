@@ -1,65 +1,124 @@
-"""Placing: which device a model goes to."""
+"""Placing: where each parameter of a model goes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from loadstone.backend import Backend, Device, Placement
+from loadstone.backend import STRATEGIES, Backend, Device, Place, Placement, unknown_device
 from loadstone.dtypes import nbytes
-from loadstone.errors import PlacementError
+from loadstone.errors import PlacementError, human_bytes, logger_of, nearest
 from loadstone.planning.records import LoadPlan
+from loadstone.planning.rooms import DISK, Rooms, nth_device, rooms_of
+from loadstone.planning.spread import above_all, no_blocks, spread, units_of
 
-STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
+logger = logger_of(__name__)
 
 
-def place(plan: LoadPlan, backend: Backend, device_map: object) -> Placement:
-    """Return where each parameter goes: so far one device holds the whole model.
+def place(
+    plan: LoadPlan,
+    backend: Backend,
+    device_map: object,
+    *,
+    max_memory: Mapping[Any, object] | None = None,
+    block_of: Callable[[str], str] = no_blocks,
+) -> Placement:
+    """Return where each parameter goes.
 
     Args:
         plan: What will be loaded.
         backend: Knows its devices.
-        device_map: None: the backend's default device; a device; module -> device, where all are one device; or
-            "auto": the first device that has room.
+        device_map: None: the backend's default device, or "auto" where there are budgets; a strategy (`spread` tells them); a
+            device, its number, or "disk"; or module -> one of these, where the longest name that fits decides.
+        max_memory: Budgets, as `rooms_of` tells them.
+        block_of: Names the block of a parameter, which stays whole.
 
     Raises:
-        PlacementError: If the device is not there or holds no values, or the map would take more than one or leaves
-            parameters out.
+        ArgumentError: If `max_memory` is not what it must be.
+        PlacementError: If a device is not there or holds no values, the map leaves parameters out or takes blocks or ties
+            apart, or budgets are too small.
     """
-    modules = device_map if isinstance(device_map, Mapping) else ("",)
-    return Placement.on(_device(plan, backend, device_map), modules, asked=device_map is not None)
-
-
-def _device(plan: LoadPlan, backend: Backend, device_map: object) -> Device:
-    if isinstance(device_map, Mapping) and set(device_map) != {""}:
-        return _mapped(plan, backend, device_map)
+    if device_map is None and max_memory is None:
+        return Placement.on(with_values(backend.device(None)))
+    device_map = "auto" if device_map is None else device_map
+    rooms = None if max_memory is None else rooms_of(backend, max_memory)
+    if isinstance(device_map, str) and device_map in STRATEGIES:
+        return _spread(plan, rooms or rooms_of(backend, None), device_map, block_of)
     if isinstance(device_map, Mapping):
-        device_map = device_map[""]
-    if device_map == "disk":
-        raise _several('device_map="disk"')
-    if device_map not in STRATEGIES:
-        return with_values(backend.device(device_map))
-    if device_map != "auto":
-        raise _several(f"device_map={device_map!r}")
-    size = model_bytes(plan)
-    devices = backend.devices()
-    for device in devices:
-        # On the host a mapping takes no memory, and whatever else does has its own bound.
-        if device.is_host or device.free >= size:
-            return device
-    raise PlacementError(
-        "no single device holds the model",
-        expected=f"{size} bytes free",
-        found=", ".join(f"{device.name}: {device.free}" for device in devices),
-        hint="spreading a model over several devices is not there yet; pass a smaller dtype=",
-    )
+        found = _mapped(plan, backend, device_map, rooms, block_of)
+    else:
+        found = Placement(modules={"": _place(backend, device_map, rooms)}, asked=True)
+    if rooms is not None:
+        _check_budgets(plan, found, rooms)
+    return found
 
 
-def _mapped(plan: LoadPlan, backend: Backend, device_map: Mapping[str, object]) -> Device:
-    """Return the one device of a map; its names match parameters at dots, and "" matches all."""
-    several = _several(f"a device map of {len(device_map)} entries")
-    if "disk" in device_map.values():
-        raise several
-    uncovered = [name for name in plan.assignments if not any(_covers(path, name) for path in device_map)]
+def check_runs(placement: Placement, backend: Backend) -> None:
+    """Make sure that a model can be loaded as it is placed, and run.
+
+    Raises:
+        PlacementError: If a device is one of another machine's, or the backend runs no model that is spread.
+    """
+    for one in placement.places:
+        if one.device is not None and one.device.is_abstract and one.name.isdigit():
+            raise unknown_device(int(one.name), backend.devices(), where="max_memory=")
+        if one.device is not None:
+            with_values(one.device)
+    if not backend.capabilities.spreads and (len(placement.places) > 1 or DISK in placement.places):
+        raise PlacementError(
+            "the model would be spread over several places, which is planned but not there yet",
+            expected='"auto" with room on one device, one device such as "cpu" or "cuda", or a map to one device',
+            found=str(placement),
+            hint="name one device, or leave device_map and max_memory out",
+        )
+
+
+def _spread(plan: LoadPlan, rooms: Rooms, strategy: str, block_of: Callable[[str], str]) -> Placement:
+    units = units_of(sizes_of(plan), ties=_ties(plan), block_of=block_of)
+    names = spread(units, rooms.devices, rooms.offload, strategy)
+    return Placement(modules={name: rooms.places[room] for name, room in names.items()}, asked=True)
+
+
+def _place(backend: Backend, wanted: object, rooms: Rooms | None) -> Place:
+    """Return the place that a caller named."""
+    if isinstance(wanted, str) and wanted == "disk":
+        return DISK
+    device = nth_device(backend, wanted)
+    if device is not None:
+        return Place(device=device)
+    if isinstance(wanted, int) and rooms is not None and str(wanted) in rooms.places:
+        return rooms.places[str(wanted)]
+    return Place(device=with_values(backend.device(wanted)))
+
+
+def _mapped(
+    plan: LoadPlan,
+    backend: Backend,
+    device_map: Mapping[str, object],
+    rooms: Rooms | None,
+    block_of: Callable[[str], str],
+) -> Placement:
+    """Return the placement of a caller's map; its names match parameters at dots, and "" matches all."""
+    _check_covers(plan, device_map)
+    known: dict[str, Place] = {}  # a map has a few devices and may have a thousand entries
+    modules = {}
+    for name, wanted in device_map.items():
+        if wanted is None:
+            raise PlacementError(f"the device map names no device for {name!r}", found="None")
+        if (said := repr(wanted)) not in known:
+            found = _place(backend, wanted, rooms)
+            known[said] = known.setdefault(found.name, found)  # what is free changes from look to look
+        modules[name] = known[said]
+    placement = Placement(modules=modules, asked=True)
+    if len(placement.places) > 1:
+        _check_whole(plan, placement, block_of)
+    return placement
+
+
+def _check_covers(plan: LoadPlan, device_map: Mapping[str, object]) -> None:
+    uncovered = [
+        name for name in plan.assignments if not any(above in device_map for above in above_all(name))
+    ]
     if uncovered:
         raise PlacementError(
             "the device map names no device for some of the parameters",
@@ -67,14 +126,69 @@ def _mapped(plan: LoadPlan, backend: Backend, device_map: Mapping[str, object]) 
             problems=uncovered,
             hint='add them, or pass {"": device}',
         )
-    devices = {device.name: device for device in map(backend.device, device_map.values())}
-    if len(devices) > 1:
-        raise several
-    return with_values(next(iter(devices.values())))
+    modules = {above for name in plan.assignments for above in above_all(name)}
+    for name in device_map:
+        if name not in modules:
+            near = nearest(name, modules, limit=1, cutoff=0.9) if len(modules) < 5_000 else None
+            logger.warning("device_map: %s has no parameters%s", name, f": {near}" if near else "")
 
 
-def _covers(path: str, name: str) -> bool:
-    return path in ("", name) or name.startswith(f"{path}.")
+def _check_whole(plan: LoadPlan, placement: Placement, block_of: Callable[[str], str]) -> None:
+    """Make sure that a map takes no block and no tie apart."""
+    blocks: dict[str, dict[Place, str]] = {}
+    for name in plan.assignments:
+        if block := block_of(name):
+            blocks.setdefault(block, {}).setdefault(placement.of(name), name)
+    problems = [
+        f"{block} is a block, and stays whole: {_told(split)}"
+        for block, split in blocks.items()
+        if len(split) > 1
+    ]
+    for name, to in _ties(plan):
+        split = {placement.of(to): to, placement.of(name): name}
+        if len(split) > 1:
+            problems.append(f"{name} is tied to {to}: {_told(split)}")
+    if problems:
+        raise PlacementError(
+            "the device map takes apart what is one",
+            problems=problems,
+            hint="name one place for each block, and the same one for parameters that are tied",
+        )
+
+
+def _told(split: Mapping[Place, str]) -> str:
+    return ", ".join(f"{name} on {place.name}" for place, name in split.items())
+
+
+def _check_budgets(plan: LoadPlan, placement: Placement, rooms: Rooms) -> None:
+    """Make sure that what the caller placed is within the caller's budgets."""
+    held: dict[str, int] = {}
+    for name, size in sizes_of(plan).items():
+        where = placement.of(name).name
+        held[where] = held.get(where, 0) + size
+    problems = [
+        f"{room.name}: {human_bytes(held[room.name])}, and may hold {human_bytes(room.budget or 0)}"
+        for room in (*rooms.devices, *rooms.offload)
+        if not room.holds(held.get(room.name, 0))
+    ]
+    problems += [f"{name}: it has no budget" for name in held if name not in rooms.places]
+    if problems:
+        raise PlacementError(
+            "the device map puts more on a place than max_memory= allows",
+            problems=problems,
+            hint='pass device_map="auto", or leave max_memory out',
+        )
+
+
+def _ties(plan: LoadPlan) -> Iterator[tuple[str, str]]:
+    """Yield the pairs that are one parameter, and those that may turn out to be."""
+    yield from ((one.name, one.to) for one in plan.assignments.values() if one.state == "tied")
+    yield from plan.compare
+
+
+def sizes_of(plan: LoadPlan) -> dict[str, int]:
+    """Return parameter -> the bytes that it takes in the finished model, 0 where it is tied to another."""
+    return {name: nbytes(one.dtype, one.shape) if one.dtype else 0 for name, one in plan.assignments.items()}
 
 
 def with_values(device: Device) -> Device:
@@ -91,17 +205,3 @@ def with_values(device: Device) -> Device:
             "from_config() makes a model without values",
         )
     return device
-
-
-def model_bytes(plan: LoadPlan) -> int:
-    """Return the bytes of the finished model's parameters, tied ones once."""
-    kept = (a for a in plan.assignments.values() if a.state in ("loaded", "cast", "new"))
-    return sum(nbytes(assignment.dtype, assignment.shape) for assignment in kept)
-
-
-def _several(what: str) -> PlacementError:
-    return PlacementError(
-        f"{what} spreads a model over devices, which is not there yet",
-        expected='"auto", one device such as "cpu" or "cuda", or a map to one device',
-        hint="leave device_map out, or name one device",
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
 from loadstone.architectures import Architecture, Head, generalise, matches
 from loadstone.errors import counted
@@ -23,7 +23,7 @@ class Surplus:
         parameters: Names of the model's parameters.
         strict: True: any surplus is a problem but what no model needs; False: none; None: one that the architecture
             would know is.
-        before_arguments: Names that the model would have without the caller's own arguments, or None.
+        before_arguments: Names that the model would have without the caller's own arguments.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Surplus:
         head: Head,
         parameters: Collection[str],
         strict: bool | None,
-        before_arguments: Callable[[], Collection[str]] | None,
+        before_arguments: Collection[str],
     ) -> None:
         self._unwanted: list[str] = []
         self._names, self._architecture, self._head = names, architecture, head
@@ -48,7 +48,7 @@ class Surplus:
             self._unwanted.append(stored)
         elif base in self._other_heads:
             return Stored(name=stored, state="ignored", why=f"of {self._other_heads[base]}")
-        elif self._names.parameter(stored) in self._before_arguments:
+        elif self._names.parameter(stored) in self._before:
             return Stored(name=stored, state="ignored", why="the caller's arguments leave it out")
         elif self._strict is None and generalise(base) in self._known:
             self._unwanted.append(stored)
@@ -77,14 +77,10 @@ class Surplus:
         for head in self._architecture.heads:
             if head is self._head:
                 continue
-            prefix = f"{head.prefix}." if head.prefix else ""
+            base_prefix = f"{head.prefix}." if head.prefix else ""
             for name in (name for group in head.new for name in group):
-                names.setdefault(name.removeprefix(prefix), head.class_name)
+                names.setdefault(name.removeprefix(base_prefix), head.class_name)
         return names
-
-    @functools.cached_property
-    def _before_arguments(self) -> Collection[str]:
-        return self._before() if self._before is not None else ()
 
     @functools.cached_property
     def _known(self) -> set[str]:

@@ -11,6 +11,10 @@ _OUTSIDE = {
     "base_model.model.": "PEFT",
     "_forward_module.": "Lightning",
     "model.": "a module with the model in its attribute `model`",
+    **dict.fromkeys(
+        ("state_dict.", "model_state_dict.", "model_state.", "network.", "net.", "weights.", "params."),
+        "a training script",
+    ),
 }
 _ANYWHERE = {
     "_orig_mod.": "torch.compile",
@@ -31,10 +35,15 @@ def wrappers(names: Collection[str]) -> Iterator[tuple[str, str]]:
             yield re.escape(segment), who
     front, who_all = "", []
     while names:
-        known = (_OUTSIDE | _ANYWHERE).items()
-        layer = next((pair for pair in known if all(n.startswith(front + pair[0]) for n in names)), None)
-        if layer is None:
+        # Beside the model, a training checkpoint holds its optimiser's tensors: not all names have the model's front.
+        inside = {
+            segment: [name for name in names if name.startswith(front + segment)]
+            for segment in _OUTSIDE | _ANYWHERE
+        }
+        segment = max(inside, key=lambda segment: len(inside[segment]))
+        names = inside[segment]
+        if not names:
             return
-        front += layer[0]
-        who_all.append(layer[1])
+        front += segment
+        who_all.append((_OUTSIDE | _ANYWHERE)[segment])
         yield f"^{re.escape(front)}", " and ".join(who_all)

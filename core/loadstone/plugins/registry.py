@@ -182,6 +182,8 @@ def _ask(kind: str, name: str) -> Claim:
 ASKS = {
     "backend": "backend={!r} to an Auto class",
     "architecture": "AutoConfig.for_model({!r}, ...) as config=",
+    "format": "weights_format={!r}",
+    "source": "the address as {}://...",
 }
 """Kind of claim -> how a caller says which of two is meant."""
 
@@ -280,7 +282,7 @@ def source_record(scheme: str) -> tuple[Claim, SourceRecord]:
 
 
 def format_record(name: str) -> tuple[Claim, FormatRecord]:
-    """Return the claim and the record of a format. Raises as `backend_record` does."""
+    """Return the claim and the record of a format, "gguf" or "gguf@distribution". Raises as `backend_record` does."""
     claim = _ask("format", name)
     return claim, cast(FormatRecord, _record(claim))
 
@@ -292,14 +294,21 @@ def built_in_formats() -> Iterator[tuple[Claim, FormatRecord]]:
 
 
 def other_formats() -> Iterator[tuple[Claim, FormatRecord]]:
-    """Yield the formats that third parties bring. One that is broken or claimed twice is passed over, with a warning."""
-    for name in claims_of("format"):
-        if is_built_in("format", name):
+    """Yield the formats that third parties bring, without those of contested names. A broken one is passed over, with a warning."""
+    for name, rivals in claims_of("format").items():
+        if is_built_in("format", name) or len(rivals) > 1:
             continue
         try:
             yield format_record(name)
         except PluginError as error:
             logger.warning("passed over: %s", error)
+
+
+def contested_formats() -> Iterator[tuple[str, list[str]]]:
+    """Yield the names of formats that several third parties claim, and how each of them is asked for."""
+    for name, rivals in claims_of("format").items():
+        if len(rivals) > 1 and not is_built_in("format", name):
+            yield name, [f"{name}@{claim.owner}" for claim in rivals]
 
 
 def wrong_offer(claim: Claim, path: str, *, expected: str, found: object) -> PluginError:
@@ -440,19 +449,19 @@ def _can_be_default(name: str) -> bool:
         return False
 
 
-def prefixes() -> dict[str, list[str]]:
+def class_prefixes() -> dict[str, list[str]]:
     """Return class-name prefix -> the backends that claim it, from metadata alone, e.g. {"Flax": ["flax"]}.
 
     A prefix of ours stays ours, whoever claims it too.
     """
     found: dict[str, list[str]] = {}
-    for prefix, rivals in prefix_claims().items():
+    for prefix, rivals in class_prefix_claims().items():
         first = [claim for claim in rivals if is_first_party(claim)] or rivals
         found[prefix] = list(dict.fromkeys(claim.name.partition(".")[2] for claim in first))
     return found
 
 
-def prefix_claims() -> dict[str, list[Claim]]:
+def class_prefix_claims() -> dict[str, list[Claim]]:
     """Return class-name prefix -> the claims that name it."""
     found: dict[str, list[Claim]] = {}
     for rivals in claims_of("backend").values():
@@ -462,7 +471,7 @@ def prefix_claims() -> dict[str, list[Claim]]:
     return found
 
 
-def prefix_of(backend: str) -> str:
+def class_prefix_of(backend: str) -> str:
     """Return the class-name prefix of a backend, "" if it has none."""
     rivals = claims_of("backend").get(backend.partition("@")[0], [])
     return next((claim.prefix for claim in rivals if backend.partition("@")[2] in ("", claim.owner)), "")

@@ -8,15 +8,15 @@ from loadstone.dtypes import to_numpy
 from loadstone.read.memory import Bytes
 
 
-def cast(source: Bytes, source_dtype: str, target: Bytes, target_dtype: str) -> None:
+def cast(source: Bytes, source_dtype: str, destination: Bytes, destination_dtype: str) -> None:
     """Cast bytes of one float dtype into bytes of another, rounding to nearest, ties to even.
 
     Args:
         source: One-dimensional, its length a multiple of the source's element size; its address may be any.
         source_dtype: Canonical dtype of the source, one of `dtypes.CASTABLE`.
-        target: One-dimensional, with room for as many elements.
-        target_dtype: Canonical dtype of the target, likewise.
+        destination: One-dimensional, with room for as many elements.
+        destination_dtype: Canonical dtype of the destination, likewise.
     """
     # What is too large becomes an infinity, and a signalling not-a-number a quiet one: no news to anybody.
     with np.errstate(over="ignore", invalid="ignore"):
-        target.view(to_numpy(target_dtype))[:] = source.view(to_numpy(source_dtype))
+        destination.view(to_numpy(destination_dtype))[:] = source.view(to_numpy(source_dtype))

@@ -7,18 +7,19 @@ casts go through one staging buffer a thread. At most `WINDOW` pieces are on the
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from loadstone.checkpoint.index import TensorInfo
-from loadstone.checkpoint.recipe import Part, Recipe
+from loadstone.checkpoint.recipe import Part, Recipe, block_of
 from loadstone.dtypes import DTYPES, nbytes, to_numpy
 from loadstone.errors import ChangedFileError, out_of_memory
 from loadstone.read.cast import cast
@@ -65,7 +66,14 @@ class Traffic:
     mapped: int = 0
 
 
-class _Target:
+class Bar(Protocol):
+    """Shows how far a load is."""
+
+    def __call__(self, *, total: int) -> contextlib.AbstractContextManager[Callable[[int], object]]:
+        """Give a function to call with the number of bytes that have passed since its last call."""
+
+
+class _Destination:
     """A tensor under way, and its memory."""
 
     def __init__(self, request: Request) -> None:
@@ -92,7 +100,7 @@ class _Block:
     """A part of a tensor, and where its bytes lie.
 
     Attributes:
-        target: The tensor.
+        destination: The tensor.
         info: The source.
         part: Which numbers of the source, and where they go.
         place: Offset in the file and number of bytes, where they lie in one piece; else None.
@@ -101,7 +109,7 @@ class _Block:
         last: No other part of the tensor comes after it.
     """
 
-    target: _Target
+    destination: _Destination
     info: TensorInfo
     part: Part | None
     place: tuple[int, int] | None
@@ -111,7 +119,7 @@ class _Block:
     @property
     def casts(self) -> bool:
         """Whether its numbers change on the way."""
-        return self.target.request.dtype != self.info.dtype
+        return self.destination.request.dtype != self.info.dtype
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -149,7 +157,12 @@ def threads() -> int:
 
 
 def read_tensors(
-    files: OpenFiles, requests: Iterable[Request], *, alignment: int, traffic: Traffic
+    files: OpenFiles,
+    requests: Iterable[Request],
+    *,
+    alignment: int,
+    traffic: Traffic,
+    bar: Bar | None = None,
 ) -> Generator[HostTensor]:
     """Yield every requested tensor, in file order; closing it ends its threads.
 
@@ -158,6 +171,7 @@ def read_tensors(
         requests: The tensors, in any order.
         alignment: Bytes to which an address must be aligned to be aliased; 0: the size of the element.
         traffic: Counts the bytes.
+        bar: Opened with the number of bytes that will be read, where there are any, and told of each as it passes.
 
     Raises:
         ChangedFileError: If a file ends before it should.
@@ -170,7 +184,25 @@ def read_tensors(
         else:
             traffic.mapped += view.nbytes
             yield _host(request, view, mapped=True)
-    yield from _read(files, to_read, traffic)
+    blocks = _blocks(to_read)
+    del to_read
+    if blocks:
+        with contextlib.nullcontext(_unseen) if bar is None else bar(total=_bytes_of(blocks)) as advance:
+            yield from _read(files, blocks, traffic, advance)
+
+
+def _unseen(number: int) -> None:
+    """Show nothing."""
+
+
+def _bytes_of(blocks: Iterable[_Block]) -> int:
+    """Return the bytes that are read for blocks."""
+    return sum(
+        block.place[1]
+        if block.place is not None and block.into is not None
+        else sum(piece.size for piece in _pieces(block))
+        for block in blocks
+    )
 
 
 def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic: Traffic) -> bool:
@@ -190,6 +222,8 @@ def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic:
     """
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
+    if one.strides is not None or other.strides is not None:
+        return _same_views(files, one, other, traffic)
     buffers = aligned_empty(PIECE), aligned_empty(PIECE)
     for start in range(0, one.nbytes, PIECE):
         left, right = (buffer[: one.nbytes - start] for buffer in buffers)
@@ -199,6 +233,16 @@ def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic:
         if not np.array_equal(left, right):
             return False
     return True
+
+
+def _same_views(files: OpenFiles, one: TensorInfo, other: TensorInfo, traffic: Traffic) -> bool:
+    """Return the same of tensors that do not both lie row by row: each is brought into that order first."""
+    requests = [
+        Request(name=name, recipe=Recipe(sources=(info,)), shape=info.shape, mappable=False)
+        for name, info in (("one", one), ("other", other))
+    ]
+    first, second = (tensor.data for tensor in read_tensors(files, requests, alignment=0, traffic=traffic))
+    return bool(np.array_equal(first, second))
 
 
 def _map(files: OpenFiles, request: Request, alignment: int) -> Bytes | None:
@@ -222,7 +266,7 @@ def _in_one_piece(recipe: Recipe, shape: tuple[int, ...]) -> tuple[int, int] | N
     found = recipe.parts
     if len(found) != 1 or not found[0].in_order or found[0].extent != shape:
         return None
-    return _place(recipe.sources[0], found[0])
+    return _place(block_of(recipe.sources[0]), found[0])
 
 
 def _place(info: TensorInfo, part: Part) -> tuple[int, int] | None:
@@ -234,7 +278,9 @@ def _host(request: Request, data: Bytes, *, mapped: bool) -> HostTensor:
     return HostTensor(name=request.name, dtype=request.dtype, shape=request.shape, data=data, mapped=mapped)
 
 
-def _read(files: OpenFiles, requests: Sequence[Request], traffic: Traffic) -> Iterator[HostTensor]:
+def _read(
+    files: OpenFiles, blocks: deque[_Block], traffic: Traffic, advance: Callable[[int], object]
+) -> Iterator[HostTensor]:
     staging = threading.local()
 
     def run(job: Sequence[_Piece]) -> int:
@@ -243,12 +289,12 @@ def _read(files: OpenFiles, requests: Sequence[Request], traffic: Traffic) -> It
     with ThreadPoolExecutor(threads(), thread_name_prefix="loadstone-read") as pool:
         under_way: deque[tuple[Future[int], Sequence[_Piece]]] = deque()
         try:
-            for job in _jobs(requests):
+            for job in _jobs(blocks):
                 while len(under_way) >= WINDOW:
-                    yield from _finish(under_way.popleft(), traffic)
+                    yield from _finish(under_way.popleft(), traffic, advance)
                 under_way.append((_submitted(pool, run, job), job))
             while under_way:
-                yield from _finish(under_way.popleft(), traffic)
+                yield from _finish(under_way.popleft(), traffic, advance)
         finally:
             for future, _ in under_way:
                 future.cancel()
@@ -263,47 +309,50 @@ def _submitted(
         raise out_of_memory("for a thread that reads", found=str(error)) from error
 
 
-def _finish(done: tuple[Future[int], Sequence[_Piece]], traffic: Traffic) -> Iterator[HostTensor]:
+def _finish(
+    done: tuple[Future[int], Sequence[_Piece]], traffic: Traffic, advance: Callable[[int], object]
+) -> Iterator[HostTensor]:
     future, job = done
-    traffic.read += future.result()
+    number = future.result()
+    traffic.read += number
+    advance(number)
     for piece in job:
         if piece.last:
-            target = piece.block.target
-            yield _host(target.request, target.data, mapped=False)
+            destination = piece.block.destination
+            yield _host(destination.request, destination.data, mapped=False)
 
 
 def _blocks(requests: Sequence[Request]) -> deque[_Block]:
     """Return the parts of all tensors, in file order."""
-    found = [block for request in requests for block in _blocks_of(_Target(request))]
+    found = [block for request in requests for block in _blocks_of(_Destination(request))]
     files = {
         name: position for position, name in enumerate(dict.fromkeys(block.info.file for block in found))
     }
     found.sort(
         key=lambda block: (files[block.info.file], block.place[0] if block.place else block.info.offset)
     )
-    for block in {block.target: block for block in found}.values():
+    for block in {block.destination: block for block in found}.values():
         block.last = True
     return deque(found)
 
 
-def _blocks_of(target: _Target) -> Iterator[_Block]:
-    recipe, shape = target.request.recipe, target.request.shape
+def _blocks_of(destination: _Destination) -> Iterator[_Block]:
+    recipe, shape = destination.request.recipe, destination.request.shape
     whole = recipe.whole
     if whole is not None:
-        yield _Block(target, whole, None, (whole.offset, whole.nbytes), 0)
+        yield _Block(destination, whole, None, (whole.offset, whole.nbytes), 0)
         return
     for part in recipe.parts:
-        info = recipe.sources[part.source]
+        info = block_of(recipe.sources[part.source])
         goes = tuple((at, at + size) for at, size in zip(part.at, part.extent, strict=True))
         into = contiguous(shape, goes, DTYPES[recipe.dtype].bits) if part.in_order else None
-        yield _Block(target, info, part, _place(info, part), None if into is None else into[0])
+        yield _Block(destination, info, part, _place(info, part), None if into is None else into[0])
 
 
-def _jobs(requests: Sequence[Request]) -> Iterator[list[_Piece]]:
+def _jobs(blocks: deque[_Block]) -> Iterator[list[_Piece]]:
     """Cut tensors into pieces of at most `PIECE` bytes, and put small neighbours into one job."""
     job: list[_Piece] = []
     size = 0
-    blocks = _blocks(requests)
     while blocks:  # none is held longer than it is under way: what a device has copied is free again
         for piece in _pieces(blocks.popleft()):
             if job and (size + piece.size > PIECE or not piece.follows(job[-1])):
@@ -346,14 +395,14 @@ def _run(files: OpenFiles, job: Sequence[_Piece], staging: threading.local) -> i
         return _run_runs(files, first, first.runs, staging)
     buffers, size = [], 0
     for piece in job:
-        target = _slice(piece)
-        populate(target)
-        buffers.append(_staged(staging, size, piece.size) if piece.block.casts else target)
+        destination = _slice(piece)
+        populate(destination)
+        buffers.append(_staged(staging, size, piece.size) if piece.block.casts else destination)
         size += piece.size
     _fill(files, first.block.info.file, first.offset, buffers)
     for piece, buffer in zip(job, buffers, strict=True):
         if piece.block.casts:
-            cast(buffer, piece.block.info.dtype, _slice(piece), piece.block.target.request.dtype)
+            cast(buffer, piece.block.info.dtype, _slice(piece), piece.block.destination.request.dtype)
     return size
 
 
@@ -372,7 +421,7 @@ def _run_runs(files: OpenFiles, piece: _Piece, found: Runs, staging: threading.l
             _fill(files, file, piece.offset + number * found.stride, [buffer[start : start + found.length]])
     rows = np.lib.stride_tricks.as_strided(buffer, (found.count, found.length), (stride, 1), writeable=False)
     within: Any = (*found.within, ...)
-    into = region(block.target.array(), part)[within]
+    into = region(block.destination.array(), part)[within]
     numbers = np.ascontiguousarray(rows).reshape(-1).view(to_numpy(block.info.dtype)).reshape(into.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         into[...] = numbers
@@ -389,13 +438,13 @@ def _staged(staging: threading.local, start: int, size: int) -> Bytes:
 
 def _slice(piece: _Piece) -> Bytes:
     """Return the part of the tensor's memory that a piece fills."""
-    block, dtype = piece.block, piece.block.target.request.dtype
+    block, dtype = piece.block, piece.block.destination.request.dtype
     assert block.place is not None and block.into is not None
     start, size = piece.offset - block.place[0], piece.size
     if dtype != block.info.dtype:
         wide, narrow = DTYPES[dtype].itemsize, DTYPES[block.info.dtype].itemsize
         start, size = start * wide // narrow, size * wide // narrow
-    return block.target.data[block.into + start : block.into + start + size]
+    return block.destination.data[block.into + start : block.into + start + size]
 
 
 def _fill(files: OpenFiles, file: str, offset: int, buffers: Sequence[Bytes]) -> None:

@@ -15,11 +15,11 @@ from loadstone.read.tensor import HostTensor
 Array = np.ndarray[Any, Any]
 
 
-def region(target: Array, part: Part) -> Array:
+def region(destination: Array, part: Part) -> Array:
     """Return the place of a block in the result, as a view whose axes are those of the block's source.
 
     Args:
-        target: The result.
+        destination: The result.
         part: The block.
     """
     axes = zip(part.at, part.extent, part.axes, strict=True)
@@ -27,7 +27,7 @@ def region(target: Array, part: Part) -> Array:
     place: Any = (*(at if axis is None else slice(at, at + size) for at, size, axis in axes), ...)
     kept = [axis for axis in part.axes if axis is not None]
     gone = [axis for axis in range(len(part.window)) if axis not in kept]
-    return np.expand_dims(target[place].transpose(np.argsort(kept)), gone)
+    return np.expand_dims(destination[place].transpose(np.argsort(kept)), gone)
 
 
 def block(source: Array, part: Part) -> Array:
@@ -37,16 +37,16 @@ def block(source: Array, part: Part) -> Array:
     return found
 
 
-def assemble(target: Array, found: Sequence[Part], source: Callable[[int], Array]) -> None:
+def assemble(destination: Array, found: Sequence[Part], source: Callable[[int], Array]) -> None:
     """Fill a result from its sources, block by block.
 
     Args:
-        target: The result; every number of it is in one of the parts.
+        destination: The result; every number of it is in one of the parts.
         found: The parts.
         source: Number of a source -> the source.
     """
     for part in found:
-        region(target, part)[...] = block(source(part.source), part)
+        region(destination, part)[...] = block(source(part.source), part)
 
 
 def put_together(name: str, dtype: str, value: Value, source: Callable[[int], HostTensor]) -> HostTensor:

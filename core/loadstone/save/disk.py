@@ -56,9 +56,9 @@ def _write_all(descriptor: int, data: bytes | memoryview) -> None:
         rest = rest[os.write(descriptor, rest[:_WRITE]) :]
 
 
-def rename(source: Path, target: Path) -> None:
+def rename(source: Path, destination: Path) -> None:
     """Give a file another name in one step; what had that name before is gone."""
-    os.replace(source, target)
+    os.replace(source, destination)
 
 
 def remove(path: Path) -> None:

@@ -26,8 +26,8 @@ ALIGNMENT = 64
 MAX_SHARD_TENSORS = 100_000
 """Tensors that we put into one file; its header then stays well below what the parser accepts."""
 
-_UNITS = {"": 1, "B": 1} | {f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", 1)}
-_UNITS |= {f"{prefix}IB": 1024**power for power, prefix in enumerate("KMGT", 1)}
+_UNITS = {"": 1, "B": 1} | {f"{unit}B": 1000**power for power, unit in enumerate("KMGT", 1)}
+_UNITS |= {f"{unit}IB": 1024**power for power, unit in enumerate("KMGT", 1)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

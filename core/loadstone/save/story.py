@@ -190,22 +190,22 @@ def _tensors(
             read=functools.partial(read, parameter.name),
         )
     known = {parameter.name: parameter for parameter in parameters}
-    for group, prefix in groups.items():
-        yield from _taken_apart(group, prefix, known, read)
+    for group, base_prefix in groups.items():
+        yield from _taken_apart(group, base_prefix, known, read)
 
 
 def _taken_apart(
-    group: Group, prefix: str, known: Mapping[str, Parameter], read: Callable[[str], HostTensor]
+    group: Group, base_prefix: str, known: Mapping[str, Parameter], read: Callable[[str], HostTensor]
 ) -> Iterator[StoredTensor]:
     """Yield the stored tensors of parameters that stand in another arrangement in the model."""
-    if absent := [prefix + name for name in group.parameter_names if prefix + name not in known]:
+    if absent := [base_prefix + name for name in group.parameter_names if base_prefix + name not in known]:
         raise ArgumentError(
             "parameters that are stored as one tensor are not all the model's own: some are tied to others",
             problems=absent,
             hint="untie them before saving",
         )
-    sources = [known[prefix + name] for name in group.parameter_names]
-    shapes = {name: known[prefix + name].shape for name in group.parameter_names}
+    sources = [known[base_prefix + name] for name in group.parameter_names]
+    shapes = {name: known[base_prefix + name].shape for name in group.parameter_names}
     dtype = sources[0].dtype
     if {source.dtype for source in sources} != {dtype}:
         raise ArgumentError(
@@ -215,8 +215,8 @@ def _taken_apart(
         )
     for name, steps in group.saving(group.number(shapes), shapes):
         value = result([source.shape for source in sources], steps)
-        make = functools.partial(_made, prefix + name, dtype, value, sources, read)
-        yield StoredTensor(name=prefix + name, dtype=dtype, shape=value[0], read=make)
+        make = functools.partial(_made, base_prefix + name, dtype, value, sources, read)
+        yield StoredTensor(name=base_prefix + name, dtype=dtype, shape=value[0], read=make)
 
 
 def _made(

@@ -84,17 +84,17 @@ class RepositoryCache:
             SourceError: The file that would be opened lies outside the repository's folder and outside the
                 store that repositories share.
         """
-        target = os.path.realpath(path)
+        linked = os.path.realpath(path)
         # `blobs` may itself be a link, to a larger disk: what counts is where it leads.
         shared = self.folder.parent / "blobs"
         allowed = [os.path.realpath(place) for place in (self.folder, self.folder / "blobs", shared)]
-        if any(target.startswith(place + os.sep) for place in allowed):
+        if any(linked.startswith(place + os.sep) for place in allowed):
             return path
         raise SourceError(
             f"'{path.name}' in the download cache is a link that leads out of it",
             where=path,
             expected=f"a file below {self.folder}",
-            found=target,
+            found=linked,
             hint="delete the repository's folder from the cache and load again",
         )
 

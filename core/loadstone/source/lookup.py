@@ -16,8 +16,8 @@ from loadstone.source.hub import is_repository_id
 from loadstone.source.local import names_beside
 from loadstone.source.snapshot import Name, Snapshot
 
-SCHEME = re.compile(r"([a-z][a-z0-9+.\-]+)://", re.ASCII)
-"""The start of an address; a drive letter is no scheme."""
+SCHEME = re.compile(r"([a-z][a-z0-9+.\-]+(?:@[a-zA-Z0-9._\-]+)?)://", re.ASCII)
+"""The start of an address, `scheme@distribution` where two bring the scheme; a drive letter is no scheme."""
 
 
 def resolve(
@@ -38,7 +38,7 @@ def resolve(
 
     Args:
         name_or_path: A folder; a repository id: `org/name` or `name`; an address, `scheme://...`, of which a plugin may
-            bring the scheme; or a snapshot, which is returned as it is. A `Path` is always a folder.
+            bring the scheme, or `scheme@distribution://...` to choose between two; or a snapshot, which is returned as it is. A `Path` is always a folder.
         revision: The branch, tag or commit of a repository; `main` if not given. A folder has none.
         subfolder: The folder below it that holds the checkpoint; names are then relative to that.
         cache_dir: Where downloads are kept, if not in the client's own cache.
@@ -91,6 +91,8 @@ def _scheme(name_or_path: object, location: str) -> str:
 
 def _open(scheme: str, location: str, given: Mapping[str, Any]) -> Snapshot:
     claim, record = plugins.source_record(scheme)
+    if "@" in scheme:
+        location = f"{record.scheme}{location.removeprefix(scheme)}"
     opener = opener_of(claim, record)
     with plugins.answerable(claim, f"fails to open {location!r}"):
         _refuse_unknown(opener, scheme, given)

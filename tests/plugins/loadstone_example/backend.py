@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from loadstone.backend import Backend, Capabilities, Device, Parameter, Placement
+from loadstone.backend import Backend, Capabilities, Device, Parameter, Placement, must_fit
 from loadstone.config import Config
 from loadstone.errors import BackendError, PlacementError
 from loadstone.read.tensor import HostTensor
@@ -58,7 +58,13 @@ class PlainBackend(Backend):
     def put(self, model: PlainModel, name: str, tensor: HostTensor, device: Device) -> None:
         """Set a slot; its memory is the tensor's."""
         slot = model.slots[name]
-        slot.value, slot.shape, slot.dtype = tensor.numpy(), tensor.shape, tensor.dtype
+        must_fit(tensor, slot.shape)
+        slot.value, slot.dtype = tensor.numpy(), tensor.dtype
+
+    def resize(self, model: PlainModel, name: str, shape: tuple[int, ...]) -> None:
+        """Empty a slot, and give it another shape."""
+        slot = model.slots[name]
+        slot.value, slot.shape = None, shape
 
     def tie(self, model: PlainModel, name: str, to: str) -> None:
         """Make both names share a slot."""

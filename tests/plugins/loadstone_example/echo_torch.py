@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
+from loadstone_example.architecture import ECHO
 from loadstone_torch.layers import Embedding, Linear, RMSNorm
 from loadstone_torch.modeling import PreTrainedModel
 
@@ -35,3 +37,6 @@ class EchoForCausalLM(PreTrainedModel):
     def forward(self, input_ids: Tensor) -> Any:
         """(B, T) -> `logits` (B, T, V)."""
         return self.result(True, logits=self.lm_head(self.model(input_ids).last_hidden_state))
+
+
+add_classes(globals(), [ECHO])

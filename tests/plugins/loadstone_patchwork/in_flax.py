@@ -9,9 +9,10 @@ from flax import nnx
 from jax import Array
 
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone_flax.layers import Embedding, Linear, parameter
 from loadstone_flax.modeling import PreTrainedModel
-from loadstone_patchwork.architecture import PatchworkSpec
+from loadstone_patchwork.architecture import PATCHWORK, PatchworkSpec
 
 
 class Experts(nnx.Module):
@@ -58,3 +59,6 @@ class FlaxPatchworkModel(PreTrainedModel):
         for layer in self.layers:
             x = layer(x)
         return self.result(True, last_hidden_state=x)
+
+
+add_classes(globals(), [PATCHWORK], prefix="Flax")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from loadstone.config import Config
-from loadstone_patchwork.architecture import PatchworkSpec
+from loadstone.model.classes import add_classes
+from loadstone_patchwork.architecture import PATCHWORK, PatchworkSpec
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.layers import Embedding, Layer, Linear, parameter
 from loadstone_tensorflow.modeling import PreTrainedModel
@@ -58,3 +59,6 @@ class TFPatchworkModel(PreTrainedModel):
         for layer in self.layers_:
             x = layer(x)
         return self.result(True, last_hidden_state=x)
+
+
+add_classes(globals(), [PATCHWORK], prefix="TF")

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from loadstone.config import Config
-from loadstone_patchwork.architecture import PatchworkSpec
+from loadstone.model.classes import add_classes
+from loadstone_patchwork.architecture import PATCHWORK, PatchworkSpec
 from loadstone_torch.layers import Embedding, Linear, parameter
 from loadstone_torch.modeling import PreTrainedModel
 
@@ -60,3 +61,6 @@ class PatchworkModel(PreTrainedModel):
         for layer in self.layers:
             x = layer(x)
         return self.result(True, last_hidden_state=x)
+
+
+add_classes(globals(), [PATCHWORK])

@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+from loadstone.checkpoint.formats import names
+from loadstone.checkpoint.formats.pickle import names as pickle_names
 from loadstone.errors import CheckpointError, NoWeightsError
 from loadstone.source.snapshot import summary
 
-_SAVE_AGAIN = "open them with transformers and write them as safetensors with its save_pretrained"
 _OLD = "open them with transformers 4 ({}) and write them as safetensors with its save_pretrained; 5 reads them no more"
 _EXPORTED = (
     "this is a program made from a model, not its weights: load the checkpoint that it was exported from"
 )
 # Weights that are known and not read yet: a pattern for their file name, what they are, and what is to be done.
 _NOT_READ_YET = (
-    (r"pytorch_model.*\.bin(\.index\.json)?|consolidated.*\.pth", "PyTorch pickle", _SAVE_AGAIN),
+    (
+        r"consolidated.*\.pth",
+        "checkpoint in its authors' own names",
+        "load the model's repository in transformers' format",
+    ),
     (r"tf_model.*\.h5(\.index\.json)?", "TensorFlow HDF5", _OLD.format("from_tf=True")),
     (r"flax_model.*\.msgpack(\.index\.json)?", "Flax msgpack", _OLD.format("from_flax=True")),
     (
@@ -61,6 +66,15 @@ def no_weights(
     adapter = adapter_alone(files, wanted, where=where)
     if adapter is not None:
         return adapter
+    left_out = sorted({*names.weight_names(variant), *pickle_names.weight_names(variant)} & set(files))
+    if left_out:
+        return NoWeightsError(
+            "the weights are in a format that use_safetensors= leaves out",
+            where=where,
+            expected=" or ".join(wanted),
+            found=summary(left_out),
+            hint="leave use_safetensors out",
+        )
     others = {
         title: (found, hint) for pattern, title, hint in _NOT_READ_YET if (found := _matching(pattern, files))
     }
@@ -91,6 +105,26 @@ def no_weights(
         expected=" or ".join(wanted),
         found=summary(files),
         hint="check the path or id; `subfolder=` if the weights lie deeper",
+    )
+
+
+def none_of_format(
+    name: str, files: Collection[str], wanted: Sequence[str], *, where: object
+) -> NoWeightsError:
+    """Make the error for a checkpoint without weights of the format that the caller asked for by name.
+
+    Args:
+        name: The format, as it was asked for.
+        files: Names of all files of the checkpoint.
+        wanted: Names that were looked for.
+        where: The folder or repository.
+    """
+    return NoWeightsError(
+        f"there are no weights of the format {name!r} here",
+        where=where,
+        expected=" or ".join(wanted) or "a variant that the format has",
+        found=summary(files),
+        hint="leave weights_format out, or check the path or id",
     )
 
 

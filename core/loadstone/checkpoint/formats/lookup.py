@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from loadstone import plugins
 from loadstone.checkpoint.formats.format import Format
@@ -13,22 +14,66 @@ from loadstone.plugins.hookspecs import FormatRecord
 logger = logger_of(__name__)
 
 
-def formats(*, ours_alone: bool = False) -> Iterator[tuple[plugins.Claim, Format]]:
+def format_asked(use_safetensors: bool | None) -> str | None:
+    """Return the name of the only format that `use_safetensors` leaves, None where it leaves all."""
+    return None if use_safetensors is None else "safetensors" if use_safetensors else "pickle"
+
+
+def formats(*, use_safetensors: bool | None = None) -> Iterator[tuple[plugins.Claim, Format]]:
     """Yield who brings a format and the format, one at a time: a plugin is imported when its turn has come.
 
     One that cannot be made is passed over, with a warning.
 
     Args:
-        ours_alone: Leave out those of plugins.
+        use_safetensors: True yields safetensors alone, False pickles alone, None all.
     """
-    others = () if ours_alone else plugins.other_formats()
+    alone = format_asked(use_safetensors)
+    others = () if alone else plugins.other_formats()
     for claim, record in itertools.chain(plugins.built_in_formats(), others):
+        if alone not in (None, record.name):
+            continue
         try:
             made = format_of(claim, record)
         except PluginError as error:
             logger.warning("passed over: %s", error)
             continue
         yield claim, made
+
+
+def format_named(name: str) -> tuple[plugins.Claim, Format]:
+    """Return who brings a format and the format.
+
+    Args:
+        name: "safetensors", or "toy@distribution" to choose between two claims.
+
+    Raises:
+        PluginError: If no plugin claims the name, two do, or the one that does is broken.
+    """
+    claim, record = plugins.format_record(name)
+    return claim, format_of(claim, record)
+
+
+def refuse_contested(files: Container[str], variant: str | None) -> None:
+    """Refuse files that two plugins of one format's name would read: the caller chooses.
+
+    Args:
+        files: Names of all files of a checkpoint in which no other format has weights.
+        variant: Part of the weights' names.
+
+    Raises:
+        PluginError: If there is such a format; it names all its claimants.
+    """
+    for name, askings in plugins.contested_formats():
+        for asked in askings:
+            with contextlib.suppress(PluginError):
+                claim, format = format_named(asked)
+                with plugins.answerable(claim, "fails to name its files"):
+                    entries = format.weight_names(variant)
+                if any(entry in files for entry in entries):
+                    break
+        else:
+            continue
+        plugins.format_record(name)  # whose error names both
 
 
 def format_of(claim: plugins.Claim, record: FormatRecord) -> Format:

@@ -13,6 +13,17 @@ SHA256 = "loadstone.sha256"
 BLANK = {GENERATION: "0" * 32, SHA256: "0" * 64}
 """What stands in `__metadata__` until the file's sum and the generation are known."""
 
+IMPOSTORS = (
+    (
+        b"version https://git-lfs",
+        "a Git LFS pointer",
+        "run `git lfs pull` in the folder, or download the file again",
+    ),
+    (b"<!DO", "a web page", "download the file again: a server sent a page in its place"),
+    (b"<htm", "a web page", "download the file again: a server sent a page in its place"),
+)
+"""What is found under the name of weights: how it begins, what it is, and what is to be done."""
+
 _NUMBERS = re.compile(r"-\d{5,}-of-\d{5,}")
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from loadstone.checkpoint.formats.names import IMPOSTORS
 from loadstone.checkpoint.index import TensorInfo
 from loadstone.dtypes import BY_CODE, DType
 from loadstone.errors import CheckpointError, nearest, shown
@@ -41,15 +42,17 @@ _FIELDS = {"dtype", "shape", "data_offsets"}
 
 # What else is found under the name of a safetensors file. Read as a length, each is beyond MAX_HEADER.
 _IMPOSTORS = (
+    *IMPOSTORS,
     (
-        b"version https://git-lfs",
-        "a Git LFS pointer",
-        "run `git lfs pull` in the folder, or download the file again",
+        b"PK\x03\x04",
+        "a zip archive, as torch.save writes",
+        "name it pytorch_model.bin, and it is read as that",
     ),
-    (b"<!DO", "a web page", "download the file again: a server sent a page in its place"),
-    (b"<htm", "a web page", "download the file again: a server sent a page in its place"),
-    (b"PK\x03\x04", "a zip archive, as torch.save writes", "convert it with transformers' save_pretrained"),
-    (b"\x80\x02\x8a\x0a", "a pickle, as torch.save wrote", "convert it with transformers' save_pretrained"),
+    (
+        b"\x80\x02\x8a\x0a",
+        "a pickle, as torch.save wrote",
+        "name it pytorch_model.bin, and it is read as that",
+    ),
     (b"\x89HDF", "an HDF5 file", "convert it with transformers' save_pretrained"),
     (b"GGUF", "a GGUF file", "convert it with transformers' save_pretrained"),
 )

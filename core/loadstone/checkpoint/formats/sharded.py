@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class Safetensors(Format):
         """Check the header of each file, and that the shards are those of the index; problems are all named at once."""
         if entry.endswith(".json"):
             shards = parse_shard_map(snapshot.read_text(entry), file=entry, where=snapshot.location)
-            return _join(_read_shards(snapshot, shards, index=entry))
+            return _join(read_shards(snapshot, shards, index=entry, read=read_file_header))
         return _join({entry: read_file_header(snapshot, entry)})
 
     def check(self, paths: Iterable[Path]) -> None:
@@ -52,10 +52,22 @@ class Safetensors(Format):
         return read_file_header(snapshot, file)[0]
 
 
-def _read_shards(snapshot: Snapshot, shards: ShardMap, *, index: str) -> dict[str, Header]:
-    """Read the header of each shard and hold them against the index; whatever is wrong is raised once."""
+def read_shards(
+    snapshot: Snapshot, shards: ShardMap, *, index: str, read: Callable[[Snapshot, str], Header]
+) -> dict[str, Header]:
+    """Read what each shard says of its tensors and hold it against the index; whatever is wrong is raised once.
+
+    Args:
+        snapshot: The files.
+        shards: What the index says.
+        index: Name of the index.
+        read: Reads the header of one shard.
+
+    Raises:
+        CheckpointError: If a shard is damaged or absent, or is none of the index's.
+    """
     present = [shard for shard in shards.shards if snapshot.has(shard)]
-    headers, damaged = _read_headers(snapshot, present)
+    headers, damaged = _read_headers(snapshot, present, read)
     problems = [*shards.problems, *_absent(shards, present), *(_one_line(error) for error in damaged)]
     places = {tensor: shard for tensor, shard in shards.places.items() if shard in headers}
     problems += mismatches(places, {shard: infos for shard, (infos, _) in headers.items()})
@@ -75,11 +87,11 @@ def _read_shards(snapshot: Snapshot, shards: ShardMap, *, index: str) -> dict[st
 
 
 def _read_headers(
-    snapshot: Snapshot, names: Sequence[str]
+    snapshot: Snapshot, names: Sequence[str], read: Callable[[Snapshot, str], Header]
 ) -> tuple[dict[str, Header], list[CheckpointError]]:
     def attempt(name: str) -> Header | CheckpointError:
         try:
-            return read_file_header(snapshot, name)
+            return read(snapshot, name)
         except CheckpointError as error:
             return error
 

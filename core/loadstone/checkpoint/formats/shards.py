@@ -25,7 +25,7 @@ _AGAIN = "fetch the index and all shards again from one revision, or save the ch
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ShardMap:
-    """What `model.safetensors.index.json` says.
+    """What an index such as `model.safetensors.index.json` says.
 
     Attributes:
         places: Tensor -> name of the shard that should hold it; entries that were refused are left out.
@@ -49,8 +49,16 @@ class ShardMap:
         return found if isinstance(found, str) else None
 
 
-def parse_shard_map(text: str, *, file: str, where: object) -> ShardMap:
+def parse_shard_map(
+    text: str, *, file: str, where: object, endings: tuple[str, ...] = (".safetensors",)
+) -> ShardMap:
     """Parse the text of an index file. Its names are only safe to use once this has passed them.
+
+    Args:
+        text: The text.
+        file: Name of the file.
+        where: The folder or repository that it lies in.
+        endings: How the names of shards may end.
 
     Raises:
         CheckpointError: If it is not JSON, holds no `weight_map` of texts, or more than shards can have.
@@ -67,7 +75,9 @@ def parse_shard_map(text: str, *, file: str, where: object) -> ShardMap:
     names: dict[str, str] = {}
     for tensor, shard in parsed["weight_map"].items():
         try:
-            places[tensor] = names.get(shard) or names.setdefault(shard, _shard_name(shard, where=file))
+            places[tensor] = names.get(shard) or names.setdefault(
+                shard, _shard_name(shard, endings, where=file)
+            )
         except SourceError as error:
             refused[f"the index names the file {shown(shard)}: {error.what}"].append(tensor)
     problems += [f"{problem} ({named(tensors)})" for problem, tensors in refused.items()]
@@ -124,10 +134,10 @@ def _parse(text: str, twice: list[str], *, place: str) -> dict[str, Any]:
     return dict(parsed)
 
 
-def _shard_name(name: str, *, where: object) -> str:
+def _shard_name(name: str, endings: tuple[str, ...], *, where: object) -> str:
     safe = safe_name(name, where=where)
-    if not safe.endswith(".safetensors"):
-        raise SourceError("it does not end in .safetensors", where=where)
+    if not safe.endswith(endings):
+        raise SourceError(f"it does not end in {' or '.join(endings)}", where=where)
     return safe
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from loadstone.config import Config
+from loadstone.model.classes import add_classes
 from loadstone.outputs import ModelOutput
+from loadstone_example.architecture import ECHO
 from loadstone_example.modeling import PlainModel
 
 
@@ -37,3 +39,6 @@ class PlainEchoForCausalLM(PlainEchoModel):
     def __call__(self, input_ids: Any) -> ModelOutput:
         """(B, T) -> `logits` (B, T, V)."""
         return ModelOutput(logits=super().__call__(input_ids).last_hidden_state @ self["lm_head.weight"].T)
+
+
+add_classes(globals(), [ECHO], prefix="Plain")

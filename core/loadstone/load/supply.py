@@ -1,0 +1,134 @@
+"""The files of a checkpoint as a supply of tensors: fetched where the plan needs them, held against their headers, read."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+from loadstone.checkpoint.index import TensorInfo
+from loadstone.checkpoint.open import check_files, open_checkpoint
+from loadstone.errors import ChangedFileError, MatchError, logger_of
+from loadstone.load.arguments import LoadArguments
+from loadstone.load.decide import Prepared
+from loadstone.load.install import Supply
+from loadstone.planning.records import Assignment, LoadPlan
+from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
+from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
+from loadstone.read.progress import byte_bar
+from loadstone.read.tensor import HostTensor
+
+logger = logger_of(__name__)
+
+
+class FromFiles(Supply):
+    """Every stored tensor that a plan uses.
+
+    Args:
+        prepared: The load, decided.
+        given: How to read.
+
+    Attributes:
+        traffic: The bytes moved.
+    """
+
+    def __init__(self, prepared: Prepared, given: LoadArguments) -> None:
+        self.prepared, self.given, self.traffic = prepared, given, Traffic()
+
+    @contextlib.contextmanager
+    def opened(self, plan: LoadPlan) -> Iterator[tuple[LoadPlan, Iterator[HostTensor]]]:
+        """Fetch the files, decide the open ties, and give the tensors as they arrive.
+
+        Raises:
+            ChangedFileError: If a file changed since its header was read.
+            SourceError: If a file cannot be fetched.
+            MatchError: If a tie cannot be kept.
+        """
+        paths = self.prepared.snapshot.fetch(self.prepared.index.files)
+        with OpenFiles(paths, self._identities(paths)) as files:
+            plan = self._with_ties_decided(plan, files)
+            tensors = read_tensors(
+                files,
+                self._requests(plan, paths),
+                alignment=self.prepared.target.backend.capabilities.alignment,
+                traffic=self.traffic,
+                bar=functools.partial(byte_bar, what="Loading"),
+            )
+            # Closed, so that whatever ends the load ends the threads that read; the error holds this frame.
+            with closing(tensors):
+                yield plan, tensors
+            files.check_unchanged()
+
+    def _identities(self, paths: Mapping[str, Path]) -> Mapping[str, Identity]:
+        """Return what the files are; what was planned from far away is checked again where it now lies."""
+        prepared, given = self.prepared, self.given
+        known = prepared.watched.identities
+        if all(name in known for name in paths):
+            return {name: known[name] for name in paths}
+        identities = {name: identity(path) for name, path in paths.items()}
+        fetched = open_checkpoint(prepared.snapshot, **given.weights())
+        if fetched != prepared.index:
+            raise ChangedFileError(
+                "the fetched files are not those whose headers were read",
+                where=prepared.snapshot.location,
+                hint="load again with force_download=True",
+            )
+        check_files(
+            prepared.snapshot, paths.values(), variant=given.variant, weights_format=given.weights_format
+        )
+        return identities
+
+    def _requests(self, plan: LoadPlan, paths: Mapping[str, Path]) -> Iterator[Request]:
+        read, placement = self.given.read, self.prepared.placement
+        may_map = {
+            name: read == "map" or (read == "auto" and is_mappable(path)) for name, path in paths.items()
+        }
+        aliases = self.prepared.target.backend.capabilities.aliases
+        shared, taken = set(self.prepared.index.aliases.values()), self.prepared.index.overlapping()
+        for assignment in plan.reads():
+            recipe = assignment.recipe
+            assert recipe is not None
+            names = {info.name for info in recipe.sources}
+            # Two parameters that are not tied must not share memory, even where one tensor is stored for both.
+            mappable = aliases and may_map[recipe.sources[0].file] and taken.isdisjoint(names)
+            # Other devices copy: from a mapping, that would end the process if the file became shorter meanwhile.
+            mappable = mappable and placement.of(assignment.name).is_host
+            taken |= names & shared
+            yield Request(name=assignment.name, recipe=recipe, shape=assignment.shape, mappable=mappable)
+
+    def _with_ties_decided(self, plan: LoadPlan, files: OpenFiles) -> LoadPlan:
+        """Tie parameters that are stored twice with equal bytes; keep the others apart, with a warning."""
+        if not plan.compare:
+            return plan
+        where = self.prepared.snapshot.location
+        assignments = dict(plan.assignments)
+        for name, to in plan.compare:
+            one, other = (_stored_whole(assignments[tied]) for tied in (name, to))
+            if same_bytes(files, one, other, traffic=self.traffic):
+                shape = assignments[name].shape
+                assignments[name] = Assignment(name=name, state="tied", shape=shape, to=to)
+            elif not plan.may_differ:
+                raise MatchError(
+                    "the model has two parameters tied that the checkpoint stores with different values",
+                    where=where,
+                    problems=[f"{one.file}: {one.name}", f"{other.file}: {other.name}"],
+                    hint="load the checkpoint with from_pretrained, which keeps them apart",
+                )
+            else:
+                logger.warning(
+                    "%s: the configuration ties %s and %s, the checkpoint stores them with different values: kept apart",
+                    where,
+                    name,
+                    to,
+                )
+        return dataclasses.replace(plan, assignments=assignments)
+
+
+def _stored_whole(assignment: Assignment) -> TensorInfo:
+    """Return the stored tensor of a parameter that is compared with another; it is one, and taken as it is."""
+    assert assignment.recipe is not None
+    [info] = assignment.recipe.sources
+    return info
