@@ -69,12 +69,12 @@ def load_config(
     return config
 
 
-def config_values(name: Name, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def config_values(name_or_path: Name, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a parsed config.json, and the arguments that do not say where it is; `Config.get_config_dict` tells them."""
     given, _ = parse_arguments(arguments)
     where = given.source()
     rest = {name: value for name, value in arguments.items() if name not in where}
-    return read_values(settle(resolve(name, **where))), rest
+    return read_values(settle(resolve(name_or_path, **where))), rest
 
 
 def read_config(snapshot: Snapshot, asked: Asked) -> tuple[Config, tuple[str, ...]]:

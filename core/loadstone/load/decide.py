@@ -65,7 +65,7 @@ class Prepared:
 
 
 def prepare(
-    name: Name,
+    name_or_path: Name,
     given: LoadArguments,
     rest: Mapping[str, Any],
     task: str | None,
@@ -81,7 +81,7 @@ def prepare(
     """
 
     def decided() -> Prepared:
-        watched = watch(resolve(name, **given.source()))
+        watched = watch(resolve(name_or_path, **given.source()))
         with watched.unchanged(given.variant):
             return _decide(watched, given, rest, task, model_class, backend)
 

@@ -26,7 +26,7 @@ from loadstone.source import Name, resolve
 @memory_told("to load the checkpoint")
 def load_into(
     model: Model,
-    folder: Name,
+    name_or_path: Name,
     *,
     strict: bool,
     use_safetensors: bool | None = None,
@@ -36,7 +36,7 @@ def load_into(
 
     Args:
         model: A model of any backend.
-        folder: The checkpoint; it needs no config.json.
+        name_or_path: The checkpoint; it needs no config.json.
         strict: Every parameter must have a tensor and every tensor a parameter.
         use_safetensors: As in `from_pretrained`.
         weights_format: As in `from_pretrained`.
@@ -51,7 +51,7 @@ def load_into(
         PlacementError: If the model lies where nothing has values.
     """
     given, _ = parse_arguments({"use_safetensors": use_safetensors, "weights_format": weights_format})
-    watched = watch(resolve(folder))
+    watched = watch(resolve(name_or_path))
     with watched.unchanged(None):
         prepared = _prepared_into(model, watched, given, strict=strict)
         before = prepared.target.backend.parameters(model)
