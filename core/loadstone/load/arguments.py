@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import os
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from loadstone.errors import ArgumentError, nearest
@@ -26,7 +26,6 @@ ELSEWHERE = {
     "load_in_8bit": "quantising is not there yet; pass dtype='bfloat16' for half the memory of float32",
     "use_auth_token": "pass token=",
     "use_flash_attention_2": "leave attn_implementation out for the fastest that is there",
-    "code_revision": "leave it out: no code of a checkpoint is run",
     "adapter_kwargs": "add the adapter with PEFT's PeftModel.from_pretrained after loading",
 }
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -59,7 +58,10 @@ class LoadArguments:
         output_loading_info: Return the model and a dict of missing, unexpected and mismatched keys.
         ignore_adapter: Load the whole weights alone where a PEFT adapter lies beside them; that is an error else.
         model_type: "bert", say: of a config.json that does not say it, or in its place.
-        trust_remote_code: No code of a checkpoint is run whatever it says; the report tells where there is some.
+        trust_remote_code: Whether code that comes with the checkpoint may run: True, or a list of what is trusted
+            ("org/repo@<commit>", "sha256:<digest>"). None of it runs else, and the error says what it is.
+        prefer_remote_code: Run that code where loadstone has the model type itself, too.
+        code_revision: The branch, tag or commit of the code, where it is not that of the checkpoint.
         attn_implementation: "sdpa" or "eager".
         seed: A number that decides what a new task head is drawn as, the same in every framework; None: the framework's own
             generator decides, as in `from_config`.
@@ -85,7 +87,9 @@ class LoadArguments:
     output_loading_info: bool = False
     ignore_adapter: bool = False
     model_type: str | None = None
-    trust_remote_code: bool | None = None
+    trust_remote_code: bool | Sequence[str] | None = None
+    prefer_remote_code: bool = False
+    code_revision: str | None = None
     attn_implementation: str | None = None
     seed: int | None = None
     rngs: object = None

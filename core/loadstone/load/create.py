@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from loadstone.backend import Device, Placement
+from loadstone.backend.adoption import its_fault
 from loadstone.backend.seeds import choose_seed
 from loadstone.config import Config
 from loadstone.dtypes import nbytes
@@ -18,6 +19,9 @@ from loadstone.load.proof import Witness
 from loadstone.load.target import Target, choose_target
 from loadstone.planning.dtype import DTypePolicy, dtype_policy
 from loadstone.planning.records import Assignment
+
+if TYPE_CHECKING:
+    from loadstone.read.tensor import HostTensor
 
 
 @told(MakeArguments)
@@ -118,9 +122,13 @@ def put_fresh(
     if not assignments and rngs is None:
         return
     number = choose_seed(target.backend, seed, rngs)
+    drawn: Mapping[str, HostTensor] = {}
+    if target.fresh is not None:
+        with its_fault(target.model_class):
+            drawn = target.fresh(config, {one.name: one.dtype for one in assignments}, number)
     for assignment in assignments:
         with memory_told(f"to draw {assignment.name}", asked=nbytes("float32", assignment.shape)):
-            tensor = draw(
+            tensor = drawn.get(assignment.name) or draw(
                 assignment,
                 base_name=target.head.base_name(assignment.name),
                 architecture=target.architecture,

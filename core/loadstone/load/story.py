@@ -14,6 +14,7 @@ from loadstone.config import Config
 from loadstone.errors import logger_of, memory_told
 from loadstone.load.arguments import LoadArguments, parse_arguments, told
 from loadstone.load.collector import paused_collector
+from loadstone.load.custom_code import loads_itself
 from loadstone.load.decide import Prepared, prepare, report_of
 from loadstone.load.install import fill, read_parameters
 from loadstone.load.proof import Witness
@@ -72,6 +73,9 @@ def from_pretrained(
     given, rest = parse_arguments(arguments)
     with paused_collector():
         prepared = prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend)
+        own = prepared.target.model_class
+        if model_class is None and loads_itself(own):
+            return own.from_pretrained(pretrained_model_name_or_path, **arguments)  # type: ignore[attr-defined]
         model, report = fill(prepared, given)
     model.load_report = dataclasses.replace(report, seconds=time.perf_counter() - started)
     _warn(model.load_report)
