@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from loadstone.architectures import Architecture, Head
 
 
-class AdoptedModel(transformers.PreTrainedModel):  # type: ignore[misc]
+class AdoptedModel(transformers.PreTrainedModel):  # type: ignore[no-untyped-call]
     """Stands between a class that came with a checkpoint and transformers' base class: loading goes through core.
 
     All else (saving, generating, resizing) is transformers' own.
@@ -44,7 +44,7 @@ class AdoptedModel(transformers.PreTrainedModel):  # type: ignore[misc]
         if is_building():
             self.tie_weights(recompute_mapping=False)
         else:
-            super().init_weights()
+            super().init_weights()  # type: ignore[no-untyped-call]
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Return parameter -> the one that it is; a list, as transformers 4 had it, ties each to the input embedding."""
@@ -81,7 +81,7 @@ class AdoptedModel(transformers.PreTrainedModel):  # type: ignore[misc]
     def generation_config(self, settings: Any) -> None:
         if isinstance(settings, GenerationConfig):
             settings = transformers.GenerationConfig.from_dict(settings.to_dict())
-        vars(self)["_generation_config"] = settings
+        self.__dict__["_generation_config"] = settings
 
 
 def put_between(model_class: type) -> None:

@@ -86,7 +86,9 @@ def _own_config(config: Config, dtype: torch.dtype) -> Any:
     return made
 
 
-def adopt(backend: Any, model_class: type, config: Config, task: str, stored: Collection[str] | None) -> Adoption:
+def adopt(
+    backend: Any, model_class: type, config: Config, task: str, stored: Collection[str] | None
+) -> Adoption:
     """Adopt a class that stands on transformers' base class; `Backend.adopt` tells the arguments and errors."""
     transformers = sys.modules.get("transformers")
     if transformers is None or not issubclass(model_class, transformers.PreTrainedModel):
@@ -120,7 +122,9 @@ def _declared(model_class: type, config: Config, model: nn.Module, parameters: M
     floats = {*_collected(model, "_keep_in_fp32_modules_strict")}
     return dataclasses.replace(
         said,
-        ties={name: to for name, to in getattr(model, "all_tied_weights_keys", {}).items() if to in parameters},
+        ties={
+            name: to for name, to in getattr(model, "all_tied_weights_keys", {}).items() if to in parameters
+        },
         may_lack=tuple(_collected(model, "_keys_to_ignore_on_load_missing")),
         not_needed=tuple(_collected(model, "_keys_to_ignore_on_load_unexpected")),
         no_split=[path for path, module in model.named_modules() if type(module).__name__ in blocks],
@@ -153,7 +157,9 @@ def _fresh(
 
     with _each_parameter(count, torch.float32), without_memory(torch.float32):
         model = model_class(_own_config(copy.deepcopy(config), torch.float32))
-        held = {name: numbers.get(id(value)) for name, value in model.named_parameters(remove_duplicate=False)}
+        held = {
+            name: numbers.get(id(value)) for name, value in model.named_parameters(remove_duplicate=False)
+        }
     wanted, seen = {held[name] for name in dtypes if held.get(name) is not None}, [0]
 
     def keep(parameter: nn.Parameter) -> nn.Parameter:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-CONFIGURATION = '''
+CONFIGURATION = """
 from loadstone import Config
 
 
@@ -18,9 +18,9 @@ class TinyConfig(Config):
     model_type = "tiny-own"
     hidden_size: int = 4
     vocab_size: int = 11
-'''
+"""
 
-MODELING = '''
+MODELING = """
 import torch
 from torch import nn
 
@@ -58,9 +58,9 @@ class TinyForCausalLM(TinyPreTrainedModel):
 
     def forward(self, input_ids):
         return ModelOutput(logits=self.lm_head(self.model(input_ids)))
-'''
+"""
 
-GATE = '''
+GATE = """
 from torch import nn
 
 from ..sizes import twice
@@ -74,7 +74,7 @@ class Gate(nn.Module):
 
     def forward(self, x):
         return self.down(self.up(x).relu())
-'''
+"""
 
 SIZES = "def twice(size):\n    return 2 * size\n"
 
@@ -109,7 +109,12 @@ def tensors(seed: int = 1, size: int = 4, vocabulary: int = 11) -> dict[str, tor
 
 def files(config: Mapping[str, Any] | None = None, code: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return name -> text of a repository, weights left out."""
-    values = {"model_type": "tiny-own", "architectures": ["TinyForCausalLM"], "hidden_size": 4, "vocab_size": 11}
+    values = {
+        "model_type": "tiny-own",
+        "architectures": ["TinyForCausalLM"],
+        "hidden_size": 4,
+        "vocab_size": 11,
+    }
     told = {**values, "auto_map": AUTO_MAP, **(config or {})}
     return {**FILES, **(code or {}), "config.json": json.dumps(told)}
 

@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from loadstone.architectures import Architecture, Head, Tie, generalise, made_for
 from loadstone.backend.model import bind, described, is_bound
@@ -16,12 +16,23 @@ from loadstone.errors import ArchitectureError, LoadstoneError
 from loadstone.remote.modules import beside
 
 if TYPE_CHECKING:
-    from loadstone.backend.contract import Backend
     from loadstone.config import Config
     from loadstone.read.tensor import HostTensor
 
 Fresh = Callable[["Config", Mapping[str, str], int], Mapping[str, "HostTensor"]]
 """Draws parameters as their class does: configuration, name -> dtype, and a seed -> the values."""
+
+
+class Builder(Protocol):
+    """What is asked of a backend here."""
+
+    name: ClassVar[str]
+
+    def build(self, model_class: type, config: Config, *, dtype: str) -> Any:
+        """Return a model without memory."""
+
+    def parameters(self, model: Any) -> dict[str, Parameter]:
+        """Return what a model has."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +57,8 @@ class Declared:
     """What a class says of itself and of its checkpoints.
 
     Attributes:
-        prefix: Where its base model sits; "" for none.
+        prefix: Where its base model sits; "" for the base model itself.
+        prefixes: Where else the base model may sit in a checkpoint.
         parameters: What a model of it has.
         ties: Parameter -> the one that it is where `tie_word_embeddings` is true.
         may_lack: Patterns, as `re.search` takes them, of parameters that a checkpoint may lack.
@@ -59,6 +71,7 @@ class Declared:
 
     parameters: Mapping[str, Parameter]
     prefix: str = ""
+    prefixes: Sequence[str] = ()
     ties: Mapping[str, str] = dataclasses.field(default_factory=dict)
     may_lack: Sequence[str] = ()
     not_needed: Sequence[str] = ()
@@ -69,7 +82,7 @@ class Declared:
 
 
 def adopted(
-    backend: Backend, model_class: type, config: Config, task: str, stored: Collection[str] | None
+    backend: Builder, model_class: type, config: Config, task: str, stored: Collection[str] | None
 ) -> Adoption:
     """Adopt a class that stands on a backend's own base class; `Backend.adopt` tells the arguments and errors.
 
@@ -98,11 +111,13 @@ def adopted(
 def declared_by(model_class: type, config: Config, parameters: Mapping[str, Parameter]) -> Declared:
     """Return what a class says of itself in the words of transformers, as far as it needs no framework to be read."""
     prefix = vars_of(model_class, "base_model_prefix") or ""
+    has_base = any(name.startswith(f"{prefix}.") for name in parameters)
     floats = tuple(vars_of(model_class, "_keep_in_fp32_modules") or ())
     ties = vars_of(model_class, "_tied_weights_keys")
     return Declared(
         parameters=parameters,
-        prefix=prefix if any(name.startswith(f"{prefix}.") for name in parameters) else "",
+        prefix=prefix if has_base else "",
+        prefixes=(prefix,) if prefix and not has_base else (),
         ties=ties if isinstance(ties, Mapping) else {},
         may_lack=tuple(vars_of(model_class, "_keys_to_ignore_on_load_missing") or ()),
         not_needed=tuple(vars_of(model_class, "_keys_to_ignore_on_load_unexpected") or ()),
@@ -116,7 +131,7 @@ def vars_of(cls: type, name: str) -> Any:
     return found if isinstance(found, str | Mapping | Collection) else None
 
 
-def built(backend: Backend, model_class: type, config: Config) -> Any:
+def built(backend: Builder, model_class: type, config: Config) -> Any:
     """Build a model of a class that comes with a checkpoint, without memory.
 
     Raises:
@@ -146,7 +161,7 @@ def its_fault(model_class: type) -> Iterator[None]:
         ) from error
 
 
-def not_loadable(backend: Backend, model_class: type) -> ArchitectureError:
+def not_loadable(backend: Builder, model_class: type) -> ArchitectureError:
     """Make the error for a class that stands on nothing that a backend can load."""
     bases = ", ".join(f"{one.__module__}.{one.__qualname__}" for one in model_class.__bases__)
     return ArchitectureError(
@@ -159,10 +174,10 @@ def not_loadable(backend: Backend, model_class: type) -> ArchitectureError:
 
 
 def _is_made(model_class: type) -> bool:
-    return described(model_class)[0].spec.args == (_itself,)  # type: ignore[attr-defined]
+    return getattr(described(model_class)[0].spec, "args", ()) == (_itself,)
 
 
-def _beside(model_class: type, backend: Backend) -> Iterator[type]:
+def _beside(model_class: type, backend: Builder) -> Iterator[type]:
     """Yield the model classes that came with the same code: the class may be made of them."""
     for module in beside(model_class.__module__).values():
         for found in vars(module).values():
@@ -203,9 +218,7 @@ def described_by(
         family="",
         config=type(config),
         spec=_itself,
-        heads=(dataclasses.replace(head, prefix="", new=(), output="", class_name=f"{model_class.__name__} without its head"), head)
-        if prefix
-        else (head,),
+        heads=_heads(head, declared),
         embedding=base(declared.embedding),
         ignored=tuple(base(name) for name in stored if _any(declared.not_needed, name)),
         no_split=tuple(dict.fromkeys(generalise(base(path)) for path in declared.no_split)),
@@ -222,6 +235,16 @@ def provisional(model_class: type, config: Config, task: str = "") -> None:
     """Bind a class to a description without names, so that a model of it can be built to find them."""
     if not is_bound(model_class):
         described_by(model_class, config, task, Declared(parameters={}), ())
+
+
+def _heads(head: Head, declared: Declared) -> tuple[Head, ...]:
+    """Return the class, and where else a checkpoint may have its base model: a head says it."""
+    bare = dataclasses.replace(
+        head, prefix="", new=(), ties=(), output="", class_name=f"{head.class_name}'s base model"
+    )
+    if head.prefix:
+        return bare, head
+    return head, *(dataclasses.replace(bare, prefix=one) for one in declared.prefixes)
 
 
 def _itself(config: Config) -> Config:

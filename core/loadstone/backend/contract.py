@@ -89,6 +89,8 @@ def _guilty(backend: Backend, method: str, arguments: tuple[Any, ...]) -> plugin
     claim, module = plugins.backend_claim(backend.asked), ""
     if method == "build" and arguments:
         module = arguments[0].__module__
+        if module.startswith("loadstone.remote."):  # of a checkpoint's own code
+            return None
     elif method == "model_class" and arguments:
         module = arguments[0].modules.get(backend.name, "")
     package = module.partition(".")[0]

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import os
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from loadstone.errors import ArgumentError, nearest
@@ -87,7 +87,7 @@ class LoadArguments:
     output_loading_info: bool = False
     ignore_adapter: bool = False
     model_type: str | None = None
-    trust_remote_code: bool | Sequence[str] | None = None
+    trust_remote_code: bool | list[str] | None = None
     prefer_remote_code: bool = False
     code_revision: str | None = None
     attn_implementation: str | None = None

@@ -29,7 +29,7 @@ from loadstone.load.custom_code import (
 )
 from loadstone.load.watch import steadily, watch
 from loadstone.remote.foreign import ForeignConfig
-from loadstone.remote.own import OwnCode, Permission
+from loadstone.remote.own import NO_PERMISSION, OwnCode, Permission
 from loadstone.source import Name, Snapshot, resolve
 from loadstone.source.snapshot import summary
 
@@ -50,7 +50,7 @@ class Asked:
     model_type: str | None = None
     of_class: str | None = None
     config_class: type[Config] | None = None
-    permission: Permission = Permission()
+    permission: Permission = NO_PERMISSION
 
     @classmethod
     def by(

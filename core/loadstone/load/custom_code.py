@@ -81,7 +81,9 @@ def _wanted(own: OwnCode, values: Mapping[str, Any]) -> str:
     return f"{what} (auto_map: {own_code(values.get('auto_map'))})"
 
 
-def own_target(own: OwnCode, config: Config, task: str | None, model_class: object, backend: str | None) -> Target:
+def own_target(
+    own: OwnCode, config: Config, task: str | None, model_class: object, backend: str | None
+) -> Target:
     """Return the checkpoint's own class to load it into.
 
     Args:
@@ -126,7 +128,8 @@ def _none_for(own: OwnCode, wanted: str) -> str:
         where=f"{own.snapshot.location}/{CONFIG_NAME}: auto_map",
         expected=wanted,
         found=", ".join(own.named),
-        hint=nearest(wanted, models) or (f"load it with {models[0]}" if models else "its auto_map names no model"),
+        hint=nearest(wanted, models)
+        or (f"load it with {models[0]}" if models else "its auto_map names no model"),
     )
 
 
@@ -154,7 +157,11 @@ def note_of_code(auto_map: object, model_type: str, *, trusted: bool) -> str | N
     code = own_code(auto_map)
     if code is None:
         return None
-    asked = "trust_remote_code=True runs nothing here without prefer_remote_code=True" if trusted else "it is not run"
+    asked = (
+        "trust_remote_code=True runs nothing here without prefer_remote_code=True"
+        if trusted
+        else "it is not run"
+    )
     return (
         f"config.json's auto_map names code of the checkpoint's author ({code}): {asked}; that code may compute"
         f" something of its own, loadstone computes what {model_type!r} is"

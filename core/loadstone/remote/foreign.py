@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import weakref
 from typing import Any, ClassVar
 
 from loadstone.config import Config
@@ -42,13 +42,18 @@ class ForeignConfig(Config):
         return super().__contains__(name) or hasattr(self.made(), name)
 
 
-@functools.cache
+_made: weakref.WeakValueDictionary[int, type[ForeignConfig]] = weakref.WeakValueDictionary()
+"""The id of another library's class -> what was made for it, which holds that class."""
+
+
 def foreign_class(theirs: type) -> type[ForeignConfig]:
-    """Return the class of the engine's configurations for another library's class.
+    """Return the class of the engine's configurations for another library's class; the same for the same.
 
     Raises:
         ConfigError: If that is no class of configurations.
     """
+    if (found := _made.get(id(theirs))) is not None:
+        return found
     if not all(callable(getattr(theirs, name, None)) for name in ("from_dict", "to_dict")):
         raise ConfigError(
             f"{theirs.__name__} is no class of configurations",
@@ -61,7 +66,9 @@ def foreign_class(theirs: type) -> type[ForeignConfig]:
         "theirs": theirs,
         "model_type": str(getattr(theirs, "model_type", "") or ""),
     }
-    return type(theirs.__name__, (ForeignConfig,), described)
+    made: type[ForeignConfig] = type(theirs.__name__, (ForeignConfig,), described)
+    _made[id(theirs)] = made
+    return made
 
 
 def as_config(said: object) -> Config | None:

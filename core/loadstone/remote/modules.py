@@ -24,7 +24,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from loadstone.errors import ChangedFileError, ConfigError, LoadstoneError, MissingFrameworkError, SourceError, nearest
+from loadstone.errors import (
+    ChangedFileError,
+    ConfigError,
+    LoadstoneError,
+    MissingFrameworkError,
+    SourceError,
+    nearest,
+)
 from loadstone.remote.code import Code
 from loadstone.remote.references import Reference
 
@@ -203,7 +210,12 @@ class _Loader(importlib.abc.InspectLoader):
         return importlib.util.decode_source(self._checked()) if self._name else ""
 
     def get_code(self, fullname: str) -> CodeType:
-        return compile(self._checked() if self._name else b"", self.get_filename(fullname) or fullname, "exec", dont_inherit=True)
+        return compile(
+            self._checked() if self._name else b"",
+            self.get_filename(fullname) or fullname,
+            "exec",
+            dont_inherit=True,
+        )
 
     def _checked(self) -> bytes:
         """Return the file's content, if it is what was trusted."""

@@ -10,7 +10,7 @@ from loadstone.errors import ConfigError, SourceError
 from loadstone.remote.code import Code, gather
 from loadstone.remote.modules import load_class
 from loadstone.remote.references import Reference, references
-from loadstone.remote.trust import Trust, check_trusted, untrusted_elsewhere
+from loadstone.remote.trust import NO_TRUST, Trust, check_trusted, untrusted_elsewhere
 from loadstone.source import Snapshot, resolve
 from loadstone.source.cache import COMMIT
 from loadstone.source.local import FolderSnapshot
@@ -29,12 +29,16 @@ class Permission:
         source: What else `resolve` is told: cache, token and the like.
     """
 
-    trust: Trust = Trust()
+    trust: Trust = NO_TRUST
     prefer: bool = False
     revision: str | None = None
     code_revision: str | None = None
     subfolder: str = ""
     source: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+NO_PERMISSION = Permission()
+"""Where the caller says nothing."""
 
 
 class OwnCode:
@@ -92,7 +96,9 @@ class OwnCode:
         if repository == self.snapshot.location:
             repository = ""
         if repository not in self._codes:
-            names = [r.module for r in self.named.values() if r.repository in (repository, self.snapshot.location)]
+            names = [
+                r.module for r in self.named.values() if r.repository in (repository, self.snapshot.location)
+            ]
             if repository:
                 names = [r.module for r in self.named.values() if r.repository == repository]
                 code, pinned = self._elsewhere(repository, names, wanted)
@@ -123,7 +129,9 @@ class OwnCode:
         revision = said.revision
         if said.code_revision is not None and snapshot.commit is not None:
             revision = said.code_revision
-            snapshot = resolve(f"hub://{snapshot.location}", revision=revision, subfolder=said.subfolder, **said.source)
+            snapshot = resolve(
+                f"hub://{snapshot.location}", revision=revision, subfolder=said.subfolder, **said.source
+            )
         if said.subfolder and not all(_holds(snapshot, name) for name in names):
             snapshot = resolve(snapshot.location, revision=snapshot.commit, **said.source)
         return gather(snapshot, names), bool(COMMIT.fullmatch(revision or ""))

@@ -41,6 +41,10 @@ class Trust:
         return found.pop() if len(found) == 1 else None
 
 
+NO_TRUST = Trust()
+"""What is trusted where the caller says nothing."""
+
+
 def trust_of(said: object) -> Trust:
     """Return what `trust_remote_code=` says.
 
@@ -59,7 +63,7 @@ def trust_of(said: object) -> Trust:
             found=f"{said!r:.120}",
             hint="leave it out to see what the checkpoint's code is, and what to write here",
         )
-    return Trust(named=tuple(entries))
+    return Trust(named=tuple(map(str, entries)))
 
 
 def _is_entry(entry: object) -> bool:
@@ -108,10 +112,10 @@ def untrusted(code: Code, *, wanted: str, some: bool = False) -> UntrustedCodeEr
     absent = [f"is not there: {name}" for name in told((*code.missing, *code.absent))]
     imports = ", ".join(told(code.imports)) or "nothing"
     return UntrustedCodeError(
-        f"{wanted} needs code of the checkpoint's author, named by config.json's auto_map, which "
+        f"{wanted} needs code of the checkpoint's author, which "
         + ("is not among what trust_remote_code= names" if some else "is never run unless you trust it"),
         where=code.location,
-        expected=f"trust_remote_code=[{_entry(code)!r}]" + (f", revision={code.commit!r}" if code.commit else ""),
+        expected=_pinned(code) if code.files else None,
         found=f"{len(code.modules)} file(s), which import {imports}",
         problems=[*files, *absent],
         hint="read these files first (trust_remote_code=True trusts whatever the repository holds); install a plugin that"
@@ -119,7 +123,9 @@ def untrusted(code: Code, *, wanted: str, some: bool = False) -> UntrustedCodeEr
     )
 
 
-def untrusted_elsewhere(repository: str, names: Iterable[str], *, where: object, wanted: str) -> UntrustedCodeError:
+def untrusted_elsewhere(
+    repository: str, names: Iterable[str], *, where: object, wanted: str
+) -> UntrustedCodeError:
     """Make the error for code of another repository: without trust it is not even looked at."""
     return UntrustedCodeError(
         f"{wanted} needs code of another repository, named by config.json's auto_map, which is never run unless you trust it",
@@ -135,11 +141,18 @@ def _entry(code: Code) -> str:
     return f"{code.location}@{code.commit}" if code.commit else f"sha256:{code.digest}"
 
 
+def _pinned(code: Code) -> str:
+    """Return what to write so that this code, and no other, is trusted."""
+    other = f", or True with revision={code.commit!r}" if code.commit else ""
+    return f"trust_remote_code=[{_entry(code)!r}]{other}"
+
+
 def _unpinned(code: Code) -> UntrustedCodeError:
     return UntrustedCodeError(
         f"{STRICT} is set, and nobody says which code is trusted",
         where=code.location,
-        expected=f"trust_remote_code=[{_entry(code)!r}]" + (f", or revision={code.commit!r}" if code.commit else ""),
-        found="trust_remote_code=True " + ("without a commit" if code.commit else "for a folder, which has no commit"),
+        expected=_pinned(code),
+        found="trust_remote_code=True "
+        + ("without a commit" if code.commit else "for a folder, which has no commit"),
         hint="name the code that you have read",
     )
