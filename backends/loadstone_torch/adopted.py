@@ -75,13 +75,13 @@ class AdoptedModel(transformers.PreTrainedModel):  # type: ignore[no-untyped-cal
     @property
     def generation_config(self) -> Any:
         """The settings for transformers' `generate`."""
-        return vars(self).get("_generation_config")
+        return vars(self).get("generation_config")
 
     @generation_config.setter
     def generation_config(self, settings: Any) -> None:
         if isinstance(settings, GenerationConfig):
             settings = transformers.GenerationConfig.from_dict(settings.to_dict())
-        self.__dict__["_generation_config"] = settings
+        self.__dict__["generation_config"] = settings
 
 
 def put_between(model_class: type) -> None:
