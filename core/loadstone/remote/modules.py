@@ -113,7 +113,9 @@ def _lacking(error: ModuleNotFoundError, where: str, package: str) -> LoadstoneE
         f"the checkpoint's own code stands on {top}, which is not installed",
         where=where,
         expected=f"the module {name}",
-        hint=f"pip install {top}, or what brings that module",
+        hint="pip install transformers"
+        if top == "transformers"
+        else "install what brings that module, if you know it: the name is the code's own",
     )
 
 
