@@ -107,7 +107,7 @@ class OwnCode:
             check_trusted(code, self._permission.trust, pinned=pinned, wanted=wanted)
             if code.missing:
                 raise ConfigError(
-                    "config.json's auto_map names modules that the repository lacks",
+                    f"{wanted} needs code that the repository lacks",
                     where=code.location,
                     expected=", ".join(code.missing),
                     found=", ".join(code.modules) or "no file of code",
