@@ -172,7 +172,9 @@ def classes(prefix: str, models: Mapping[str, str]) -> Iterator[str]:
     if not prefix:
         taken |= {f'Literal["{other}"]': model for other, model in models.items() if other != own}
     yield f"\nclass {prefix}AutoModel:\n    task: ClassVar[str]\n    backend: ClassVar[str | None]\n"
-    yield overloads(AutoModel, taken) + "\n"
+    yield overloads(AutoModel, taken)
+    registers = signature(AutoModel.register, "None", method=True)
+    yield "".join(f"    {line}\n" for line in f"@classmethod\n{registers}".splitlines()) + "\n"
     found = [head for _, one in families() for head in one.heads]
     for task in sorted({head.task for head in found} - {""}):
         yield f"class {prefix}AutoModelFor{task}({prefix}AutoModel): ...\n"

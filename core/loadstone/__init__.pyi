@@ -421,6 +421,15 @@ class AutoModel:
         rngs: object = None,
         **options: Any,
     ) -> Any: ...
+    @classmethod
+    def register(
+        cls,
+        config_class: type[Config],
+        model_class: type,
+        exist_ok: bool = False,
+        *,
+        backend: str | None = None,
+    ) -> None: ...
 
 class AutoModelForCausalLM(AutoModel): ...
 class AutoModelForImageClassification(AutoModel): ...
@@ -612,6 +621,15 @@ class FlaxAutoModel:
         rngs: object = None,
         **options: Any,
     ) -> FlaxModel: ...
+    @classmethod
+    def register(
+        cls,
+        config_class: type[Config],
+        model_class: type,
+        exist_ok: bool = False,
+        *,
+        backend: str | None = None,
+    ) -> None: ...
 
 class FlaxAutoModelForCausalLM(FlaxAutoModel): ...
 class FlaxAutoModelForImageClassification(FlaxAutoModel): ...
@@ -803,6 +821,15 @@ class TFAutoModel:
         rngs: object = None,
         **options: Any,
     ) -> TensorflowModel: ...
+    @classmethod
+    def register(
+        cls,
+        config_class: type[Config],
+        model_class: type,
+        exist_ok: bool = False,
+        *,
+        backend: str | None = None,
+    ) -> None: ...
 
 class TFAutoModelForCausalLM(TFAutoModel): ...
 class TFAutoModelForImageClassification(TFAutoModel): ...

@@ -60,6 +60,32 @@ class AutoConfig:
 
         return architecture_for(model_type).config(**fields)
 
+    @staticmethod
+    def register(model_type: str, config: type[Config], exist_ok: bool = False) -> None:
+        """Register a configuration class of one's own; `loadstone.backend.registered.register_config` tells more.
+
+        Args:
+            model_type: As config.json has it, and `config.model_type`.
+            config: A subclass of a known architecture's configuration (`LlamaConfig`). What is no such architecture with more or
+                other fields is described by `loadstone.register`.
+            exist_ok: Replace what was registered under this model type before.
+
+        Raises:
+            ArgumentError: If the class derives from no known one, or the model type is another's.
+
+        Example:
+            ```python
+            class MyConfig(LlamaConfig):
+                model_type = "my-llama"
+
+            AutoConfig.register("my-llama", MyConfig)
+            AutoModelForCausalLM.register(MyConfig, MyForCausalLM)
+            ```
+        """
+        from loadstone.backend.registered import register_config
+
+        register_config(model_type, config, exist_ok=exist_ok)
+
 
 class AutoModel:
     """Loads the base model that a checkpoint's configuration asks for; subclasses load one with a task head.
@@ -117,6 +143,34 @@ class AutoModel:
         from loadstone.load.create import from_config
 
         return from_config(config, task=cls.task, backend=cls._backend(backend), **options)
+
+    @classmethod
+    def register(
+        cls,
+        config_class: type[Config],
+        model_class: type,
+        exist_ok: bool = False,
+        *,
+        backend: str | None = None,
+    ) -> None:
+        """Register the class that this one loads for a registered configuration.
+
+        Args:
+            config_class: As `AutoConfig.register` had it.
+            model_class: The class. What is saved names it, without its backend's prefix.
+            exist_ok: Replace the class that was registered before.
+            backend: The backend that the class is of; None: as it says itself.
+
+        Raises:
+            ArgumentError: If the configuration is not registered, or the class is another configuration's, another backend's, or
+                not the first one.
+            ArchitectureError: If the architecture has no such head, or the class lacks what every model has.
+            PluginError: If there is no such backend.
+        """
+        from loadstone.backend.registered import register_model
+
+        own = str(cls._backend(backend) or getattr(model_class, "backend_name", UNPREFIXED))
+        register_model(cls.task, config_class, model_class, backend=own.partition("@")[0], exist_ok=exist_ok)
 
     @classmethod
     def _backend(cls, asked: str | None) -> str | None:

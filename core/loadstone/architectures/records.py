@@ -111,7 +111,8 @@ class Architecture:
     sizes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "spec", functools.partial(_checked_spec, self.spec))
+        if getattr(self.spec, "func", None) is not _checked_spec:  # it is, where one is made from another
+            object.__setattr__(self, "spec", functools.partial(_checked_spec, self.spec))
 
     @property
     def base_prefixes(self) -> tuple[str, ...]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 
 from loadstone import plugins
-from loadstone.architectures import Architecture, Head, registry
+from loadstone.architectures import Architecture, Head, architecture_for, head_for, model_types, registry
 from loadstone.backend.model import bind, bound_to_another, methods_lacking
+from loadstone.config import Config
 from loadstone.errors import ArchitectureError, ArgumentError, PluginError, nearest
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 _classes: dict[tuple[str, str, str], type] = {}
 """Model type, class name as the head has it, backend -> the class."""
 
@@ -59,6 +62,110 @@ def register(
             bind(cls, architecture, next(one for one in architecture.heads if one.class_name == class_name))
         _classes.update(found)
         registry.registered[architecture.model_type] = architecture
+
+
+def register_config(model_type: str, config: type[Config], *, exist_ok: bool = False) -> None:
+    """Register a configuration that derives from a known architecture's: it is that architecture under a name of its own.
+
+    Its classes are those of the architecture that it derives from, until `register_model` names others.
+
+    Args:
+        model_type: As config.json has it, and `config.model_type`.
+        config: The class.
+        exist_ok: As in `register`.
+
+    Raises:
+        ArgumentError: If it derives from no known configuration, or as in `register`.
+    """
+    base = next(filter(None, map(_described_by, config.__mro__[1:])), None)
+    if base is None:
+        raise ArgumentError(
+            f"{config.__name__} derives from no configuration of a known architecture",
+            expected="a subclass of LlamaConfig, say",
+            found=f"a subclass of {', '.join(ancestor.__name__ for ancestor in config.__bases__)}",
+            hint="describe the architecture too, and pass it to loadstone.register",
+        )
+    register(dataclasses.replace(base, model_type=model_type, config=config), {}, exist_ok=exist_ok)
+
+
+def _described_by(config: type) -> Architecture | None:
+    """Return the architecture that has a class as its configuration, None where there is none."""
+    model_type = getattr(config, "model_type", "")
+    found = architecture_for(model_type) if model_type in model_types() else None
+    return found if found is not None and found.config is config else None
+
+
+def register_model(
+    task: str, config: type[Config], model_class: type, *, backend: str, exist_ok: bool = False
+) -> None:
+    """Register the class that a task has for a registered configuration.
+
+    Args:
+        task: What follows `AutoModelFor`; "" for the base model.
+        config: The configuration's class.
+        model_class: The class. What is saved names it, without its backend's prefix.
+        backend: The backend that it is of.
+        exist_ok: Replace the class that was registered before.
+
+    Raises:
+        ArgumentError: If the configuration is not registered, or the class is another configuration's, another backend's, or
+            not the first one.
+        ArchitectureError: If there is no head for the task, or as in `register`.
+        PluginError: As in `register`.
+    """
+    _check_config(model_class, config)
+    name = model_class.__name__.removeprefix(plugins.prefix_of(backend))
+    with _lock:
+        former = _registered_for(config)
+        old = head_for(former, task)
+        head = dataclasses.replace(old, class_name=name)
+        classes = _classes_of(former)
+        mine = {at: cls for (at, of), cls in classes.items() if of == task}
+        # A head has one name in all backends: a class of another name takes the place of all that it had.
+        rivals = [cls for at, cls in mine.items() if at == backend or head != old]
+        if any(cls is not model_class for cls in rivals) and not exist_ok:
+            raise _taken(rivals[0], old, former, backend)
+        given: dict[str, dict[str, type]] = {backend: {task: model_class}}
+        for (at, of), cls in classes.items():
+            if of != task or cls not in rivals:
+                given.setdefault(at, {}).setdefault(of, cls)
+        heads = tuple(head if one is old else one for one in former.heads)
+        register(dataclasses.replace(former, heads=heads), given, exist_ok=True)
+
+
+def _registered_for(config: type[Config]) -> Architecture:
+    """Return the registered architecture of a configuration class.
+
+    Raises:
+        ArgumentError: If there is none.
+    """
+    found = registry.registered.get(config.model_type)
+    if found is None or found.config is not config:
+        raise ArgumentError(
+            f"{config.__name__} is not registered",
+            expected=", ".join(one.config.__name__ for one in registry.registered.values()) or "none is",
+            hint=f'call AutoConfig.register("my-{config.model_type}", MyConfig) first, with a class and a model type of your own',
+        )
+    return found
+
+
+def _classes_of(architecture: Architecture) -> dict[tuple[str, str], type]:
+    """Return backend and task -> the class that was registered for an architecture."""
+    tasks = {head.class_name: head.task for head in architecture.heads}
+    found = {key: cls for key, cls in _classes.items() if key[0] == architecture.model_type}
+    return {(backend, tasks[name]): cls for (_, name, backend), cls in found.items()}
+
+
+def _check_config(model_class: type, config: type[Config]) -> None:
+    """Raise an ArgumentError if a class says that its configurations are of another class, as in transformers."""
+    said = inspect.getattr_static(model_class, "config_class", None)
+    if isinstance(said, type) and said is not config:
+        raise ArgumentError(
+            f"{model_class.__name__} has another config_class",
+            expected=config.__name__,
+            found=said.__name__,
+            hint="make the two one",
+        )
 
 
 def unregister(model_type: str) -> None:
@@ -202,8 +309,13 @@ def _check_free(
         )
     for key, cls in found.items():
         if (before := _classes.get(key, cls)) is not cls:
-            raise ArgumentError(
-                f"another class is registered as {key[1]!r} of {model_type!r} in the backend {key[2]!r}",
-                found=f"{before.__module__}.{before.__qualname__}",
-                hint="replace it with exist_ok=True",
-            )
+            head = next(head for head in architecture.heads if head.class_name == key[1])
+            raise _taken(before, head, architecture, key[2])
+
+
+def _taken(before: type, head: Head, architecture: Architecture, backend: str) -> ArgumentError:
+    return ArgumentError(
+        f"another class is registered as {head.class_name!r} of {architecture.model_type!r} in the backend {backend!r}",
+        found=f"{before.__module__}.{before.__qualname__}",
+        hint="replace it with exist_ok=True",
+    )
