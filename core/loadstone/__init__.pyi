@@ -380,6 +380,7 @@ class AutoModel:
         attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
+        trust_remote_code: bool | list[str] | None = None,
         **options: Any,
     ) -> TorchModel: ...
     @overload
@@ -393,6 +394,7 @@ class AutoModel:
         attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
+        trust_remote_code: bool | list[str] | None = None,
         **options: Any,
     ) -> FlaxModel: ...
     @overload
@@ -406,6 +408,7 @@ class AutoModel:
         attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
+        trust_remote_code: bool | list[str] | None = None,
         **options: Any,
     ) -> TensorflowModel: ...
     @overload
@@ -419,6 +422,7 @@ class AutoModel:
         attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
+        trust_remote_code: bool | list[str] | None = None,
         **options: Any,
     ) -> Any: ...
     @classmethod
@@ -619,6 +623,7 @@ class FlaxAutoModel:
         attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
+        trust_remote_code: bool | list[str] | None = None,
         **options: Any,
     ) -> FlaxModel: ...
     @classmethod
@@ -819,6 +824,7 @@ class TFAutoModel:
         attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
+        trust_remote_code: bool | list[str] | None = None,
         **options: Any,
     ) -> TensorflowModel: ...
     @classmethod

@@ -203,6 +203,14 @@ def test_a_configuration_made_before_is_taken(tmp_path):
     assert torch.equal(model(IDS).logits, reference(IDS).logits)
 
 
+def test_a_fresh_model_is_drawn_as_its_class_draws_it(tmp_path):
+    config = AutoConfig.from_pretrained(write(tmp_path, DECODER), trust_remote_code=True)
+    model = AutoModelForCausalLM.from_config(config, trust_remote_code=True)
+    assert isinstance(model, transformers.PreTrainedModel) and model.training
+    assert (model.model.blocks[0].mix.weight == 0.25).all() and model.model.scale.tolist() == [2.5] * 3
+    assert model.lm_head.weight is model.model.embed.weight and model.lm_head.weight.std() > 0.1
+
+
 def test_what_was_saved_is_loaded_again_by_both(tmp_path):
     folder, reference = made(tmp_path / "one", "AutoModelForCausalLM", DECODER)
     model = load(AutoModelForCausalLM, folder)

@@ -106,6 +106,13 @@ def test_a_plan_and_a_save(own, tmp_path):
     assert torch.equal(load(tmp_path / "again")(IDS).logits, model(IDS).logits)
 
 
+def test_a_fresh_model_of_a_configuration_that_came_with_code(own):
+    config = AutoConfig.from_pretrained(own, trust_remote_code=True, vocab_size=5)
+    model = AutoModelForCausalLM.from_config(config, backend="torch", trust_remote_code=True, seed=1)
+    assert type(model) is type(load(own)) and model.lm_head.weight.shape == (5, 4)
+    assert model.training and model.model.table.weight.std() > 0
+
+
 def test_its_class_loads_further_checkpoints_without_more_trust(own, tmp_path):
     cls = type(load(own))
     other = write(tmp_path / "other", files(), tensors(seed=2))
@@ -210,6 +217,14 @@ def test_a_pinned_commit_of_the_hub(hub, caplog):
     entry = f"{NAME}@{commit}"
     assert type(AutoModelForCausalLM.from_pretrained(NAME, trust_remote_code=[entry])) is type(model)
     assert not caplog.records
+
+
+def test_what_is_saved_elsewhere_finds_the_code_again(hub, tmp_path):
+    commit = add(hub)
+    model = load(NAME, revision=commit)
+    model.save_pretrained(tmp_path / "again")
+    again = load(tmp_path / "again", code_revision=commit)
+    assert type(again) is type(model) and torch.equal(again(IDS).logits, model(IDS).logits)
 
 
 def test_two_revisions_live_side_by_side(hub):

@@ -114,12 +114,14 @@ class MakeArguments:
         seed: The same seed gives the same numbers in every backend; None: the framework's own generator decides
             (`torch.manual_seed`, `tf.random.set_seed`), and where it has none, the numbers differ from call to call.
         rngs: In Flax, an `nnx.Rngs` or a key of JAX's in place of a seed.
+        trust_remote_code: Not needed: a class that came with a checkpoint is taken from the code that made the configuration.
     """
 
     dtype: object = None
     attn_implementation: str | None = None
     seed: int | None = None
     rngs: object = None
+    trust_remote_code: bool | list[str] | None = None
 
 
 def told(record: type) -> Callable[[Function], Function]:

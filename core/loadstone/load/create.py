@@ -14,11 +14,13 @@ from loadstone.config import Config
 from loadstone.dtypes import nbytes
 from loadstone.errors import ArgumentError, human_bytes, memory_told, nearest, out_of_memory
 from loadstone.load.arguments import MakeArguments, told
+from loadstone.load.custom_code import imported_code_of, own_target
 from loadstone.load.fresh import draw
 from loadstone.load.proof import Witness
 from loadstone.load.target import Target, choose_target
 from loadstone.planning.dtype import DTypePolicy, dtype_policy
 from loadstone.planning.records import Assignment
+from loadstone.remote.foreign import as_config
 
 if TYPE_CHECKING:
     from loadstone.read.tensor import HostTensor
@@ -52,8 +54,12 @@ def from_config(
         PlacementError: If the device that the framework is set to is not there.
         OutOfMemoryError: If there is less memory than the parameters need.
     """
-    config = copy.deepcopy(config)
-    target = choose_target(config, task, model_class, backend)
+    config = copy.deepcopy(as_config(config) or config)
+    own = imported_code_of(config) if model_class is None else None
+    if own is None:
+        target = choose_target(config, task, model_class, backend).settled(config, ())
+    else:
+        target = own_target(own, config, task, None, backend).settled(config, ())
     known = [field.name for field in dataclasses.fields(MakeArguments)]
     given = MakeArguments(**{name: options.pop(name) for name in known if name in options})
     unknown = [name for name in options if name not in target.head.options]

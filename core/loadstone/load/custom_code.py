@@ -14,9 +14,9 @@ from loadstone.config import CONFIG_NAME, Config
 from loadstone.errors import ArchitectureError, ConfigError, LoadstoneError, MatchError, nearest, shown
 from loadstone.load.arguments import LoadArguments
 from loadstone.load.target import Target
-from loadstone.remote.foreign import foreign_class
+from loadstone.remote.foreign import ForeignConfig, foreign_class
 from loadstone.remote.modules import is_own
-from loadstone.remote.own import OwnCode, Permission
+from loadstone.remote.own import ImportedCode, OwnCode, Permission
 from loadstone.remote.trust import trust_of
 
 NO_HEAD = Head(task="", class_name="", prefix="")
@@ -67,12 +67,32 @@ def own_config(own: OwnCode, values: Mapping[str, Any]) -> Config:
     else:
         model_class = own.load(next(iter(own.named)), wanted=wanted)
         config_class = getattr(model_class, "config_class", None) or Config
-    where = f"{own.snapshot.location}/{CONFIG_NAME}"
+    where = f"{own.location}/{CONFIG_NAME}"
     taken = config_class if issubclass(config_class, Config) else foreign_class(config_class)
-    config = taken.from_dict(values, where=where)
+    config = taken.from_dict(_with_home(own, values), where=where)
     config.name_or_path = own.snapshot.location
     vars(config)["_own_code"] = own
     return config
+
+
+def _with_home(own: OwnCode, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a parsed config.json whose `auto_map` says which repository its code is in: what is saved elsewhere finds it."""
+    if own.snapshot.commit is None:
+        return values
+    home = {
+        key: said if "--" in said else f"{own.location}--{said}"
+        for key, said in values["auto_map"].items()
+        if isinstance(said, str)
+    }
+    return {**values, "auto_map": {**values["auto_map"], **home}}
+
+
+def imported_code_of(config: Config) -> OwnCode | None:
+    """Return the code that made a configuration, which has run already; None for a configuration of ours."""
+    made_by = config.theirs if isinstance(config, ForeignConfig) else type(config)
+    if not is_own(made_by):
+        return None
+    return ImportedCode(made_by, config.held("auto_map"), config.name_or_path)
 
 
 def _wanted(own: OwnCode, values: Mapping[str, Any]) -> str:
@@ -98,7 +118,7 @@ def own_target(
     """
     chosen = get_backend(backend)
     key = _key(own, config, task, model_class, plugins.prefix_of(chosen.asked))
-    found = own.load(key, wanted=f"{key} of {own.snapshot.location}")
+    found = own.load(key, wanted=f"{key} of {own.location}")
     task = key[key.index("AutoModel") :].removeprefix("AutoModel").removeprefix("For")
     adopted = chosen.adopt(found, config, task=task, stored=None)
     return Target(
@@ -125,7 +145,7 @@ def _none_for(own: OwnCode, wanted: str) -> str:
     models = [key for key in own.named if "AutoModel" in key]
     raise ArchitectureError(
         f"the checkpoint's own code has no class for {wanted}",
-        where=f"{own.snapshot.location}/{CONFIG_NAME}: auto_map",
+        where=f"{own.location}/{CONFIG_NAME}: auto_map",
         expected=wanted,
         found=", ".join(own.named),
         hint=nearest(wanted, models)

@@ -116,5 +116,6 @@ class Loading:
         attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
+        trust_remote_code: bool | list[str] | None = None,
         **options: Any,
     ) -> Self: ...

@@ -73,7 +73,16 @@ def load_class(code: Code, reference: Reference) -> type:
     """
     package = package_of(code)
     _write(code, package)
-    where = f"{code.location}: {reference.module}"
+    return _class(package, reference, f"{code.location}: {reference.module}")
+
+
+def class_beside(module: str, reference: Reference, *, where: object) -> type:
+    """Return a class of code of which a module has been imported. Raises as `load_class` does."""
+    package = ".".join(module.split(".")[: __name__.count(".") + 3])
+    return _class(package, reference, f"{where}: {reference.module}")
+
+
+def _class(package: str, reference: Reference, where: str) -> type:
     try:
         module = importlib.import_module(f"{package}.{reference.module}")
     except LoadstoneError:

@@ -8,7 +8,7 @@ from typing import Any
 
 from loadstone.errors import ConfigError, SourceError
 from loadstone.remote.code import Code, gather
-from loadstone.remote.modules import load_class
+from loadstone.remote.modules import class_beside, load_class
 from loadstone.remote.references import Reference, references
 from loadstone.remote.trust import NO_TRUST, Trust, check_trusted, untrusted_elsewhere
 from loadstone.source import Snapshot, resolve
@@ -87,6 +87,11 @@ class OwnCode:
         code = self._code(reference.repository, wanted=wanted)
         return load_class(code, reference)
 
+    @property
+    def location(self) -> str:
+        """The repository or folder of the checkpoint."""
+        return self.snapshot.location
+
     def check(self, *, wanted: str) -> None:
         """Make sure that the code of every repository that is named is trusted, before any of it runs. Raises as `load`."""
         for repository in dict.fromkeys(reference.repository for reference in self.named.values()):
@@ -150,6 +155,31 @@ class OwnCode:
         if snapshot.commit is None:
             raise ConfigError("the code's repository has no commit", where=repository)
         return gather(snapshot, names), bool(COMMIT.fullmatch(revision or ""))
+
+
+class ImportedCode(OwnCode):
+    """Code that has run already: the classes beside a configuration class that came with a checkpoint.
+
+    Args:
+        config_class: That class.
+        auto_map: What its configuration names.
+        location: Where it was loaded from, for a message.
+    """
+
+    def __init__(self, config_class: type, auto_map: object, location: str) -> None:
+        named = references(auto_map, where=location or config_class.__name__)
+        self._module, self._location = config_class.__module__, location
+        home = named["AutoConfig"].repository if "AutoConfig" in named else ""
+        self.named = {key: one for key, one in named.items() if one.repository == home}
+
+    @property
+    def location(self) -> str:
+        """Where it is from."""
+        return self._location
+
+    def load(self, key: str, *, wanted: str) -> type:
+        """Return a class beside the configuration's. Raises as `OwnCode.load` does."""
+        return class_beside(self._module, self.named[key], where=self._location)
 
 
 def _holds(snapshot: Snapshot, module: str) -> bool:
