@@ -11,7 +11,7 @@ from torch import nn
 from loadstone.backend.model import described
 from loadstone.generate.settings import GenerationConfig
 from loadstone.model.loading import Loading
-from loadstone.remote.modules import is_own
+from loadstone.remote.modules import beside, is_own
 from loadstone_torch.layers import is_building
 
 if TYPE_CHECKING:
@@ -85,12 +85,13 @@ class AdoptedModel(transformers.PreTrainedModel):  # type: ignore[no-untyped-cal
 
 
 def put_between(model_class: type) -> None:
-    """Let a class that came with a checkpoint, and those it derives from, stand on `AdoptedModel`."""
+    """Let a class that came with a checkpoint, and those that came with it, stand on `AdoptedModel`."""
     if issubclass(model_class, AdoptedModel):
         return
     theirs = transformers.PreTrainedModel
-    for one in reversed(model_class.__mro__):
-        if is_own(one) and theirs in one.__bases__:
+    found = [one for module in beside(model_class.__module__).values() for one in vars(module).values()]
+    for one in found:
+        if isinstance(one, type) and is_own(one) and theirs in one.__bases__:
             one.__bases__ = tuple(AdoptedModel if base is theirs else base for base in one.__bases__)
     if not issubclass(model_class, AdoptedModel):  # it derives from a model of transformers' own
         model_class.__bases__ = (*model_class.__bases__, AdoptedModel)

@@ -178,7 +178,8 @@ def _fresh(
     return {
         name: backend.to_host(name, values[name].detach().to(TORCH_DTYPES[dtype]).clone())
         for name, dtype in dtypes.items()
-        if not values[name].is_meta
+        if name in values
+        and not values[name].is_meta  # one that only an option of the class brings is core's to draw
     }
 
 

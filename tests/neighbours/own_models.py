@@ -157,6 +157,7 @@ class PlainEncoder(PreTrainedModel):
         super().__init__(config)
         with open(os.path.join(HERE, "factors.txt")) as lines:
             factors = [float(line) for line in lines]
+        self.pooled = add_pooling
         self.words = nn.Embedding(config.vocab_size, config.hidden_size)
         self.register_buffer("position_ids", torch.arange(20).expand(1, -1), persistent=False)
         self.register_buffer("buckets", torch.zeros(4, dtype=torch.long))
@@ -212,6 +213,10 @@ class SightModel(PreTrainedModel):
         super().__init__(config)
         self.look = nn.Linear(3, config.width)
         self.post_init()
+
+    def _init_weights(self, module):
+        if isinstance(module, nn.Linear) and module.weight.abs().max().item() > 1:
+            raise ValueError("a layer that begins too far out")
 
     def forward(self, pixels):
         return self.look(pixels)

@@ -12,7 +12,13 @@ import transformers
 
 import loadstone
 from loadstone import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageClassification
-from loadstone.errors import ArchitectureError, MatchError, MissingFrameworkError, UntrustedCodeError
+from loadstone.errors import (
+    ArchitectureError,
+    ArgumentError,
+    MatchError,
+    MissingFrameworkError,
+    UntrustedCodeError,
+)
 from tests.neighbours.own_models import (
     COMPOSED,
     CONFIG,
@@ -115,6 +121,9 @@ def test_an_encoder_that_reads_a_file_beside_its_code_and_buffers_of_integers(tm
     assert torch.equal(model(IDS).last_hidden_state, reference(IDS).last_hidden_state)
     assert model.buckets.dtype == torch.int64 and model.buckets.min() > 0
     assert model.position_ids.tolist() == [list(range(20))] and model.factors.sum() == 0.75
+    assert load(AutoModel, folder, add_pooling=False).pooled is False
+    with pytest.raises(ArgumentError, match="add_poolin"):
+        load(AutoModel, folder, add_poolin=False)
 
 
 def test_a_model_composed_of_a_sub_config_that_calls_super(tmp_path):

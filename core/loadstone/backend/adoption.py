@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -206,7 +207,7 @@ def described_by(
         new=_groups(declared) if prefix else (),
         ties=_ties(declared),
         output=declared.output,
-        options=tuple(getattr(model_class, "loading_options", ())),
+        options=_options(model_class),
     )
 
     def base(name: str) -> str:
@@ -235,6 +236,12 @@ def provisional(model_class: type, config: Config, task: str = "") -> None:
     """Bind a class to a description without names, so that a model of it can be built to find them."""
     if not is_bound(model_class):
         described_by(model_class, config, task, Declared(parameters={}), ())
+
+
+def _options(model_class: type) -> tuple[str, ...]:
+    """Return the keyword arguments that a class takes beside the configuration."""
+    taken = inspect.signature(model_class.__init__).parameters.values()  # type: ignore[misc]
+    return tuple(one.name for one in taken if one.default is not one.empty)
 
 
 def _heads(head: Head, declared: Declared) -> tuple[Head, ...]:
