@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import json
 import pickle
+import subprocess
 import sys
 
 import pytest
@@ -133,6 +134,52 @@ def test_a_model_composed_of_a_sub_config_that_calls_super(tmp_path):
     assert model.sight.look.out_features == 7
     x = torch.randn(2, 3)
     assert torch.equal(model(x), reference(x))
+
+
+LARGE = """
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+
+class LargeConfig(PretrainedConfig):
+    model_type = "large-own"
+
+
+class LargeModel(PreTrainedModel):
+    config_class = LargeConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.layers = nn.ModuleList(nn.Linear(4000, 4000) for _ in range(2))
+        self.post_init()
+"""
+PROBE = """
+import sys
+import loadstone, torch
+from transformers import PreTrainedModel
+
+
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+
+before = peak()
+model = loadstone.AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True, backend="torch")
+assert model.load_report.bytes_mapped == model.load_report.nbytes > 128e6
+print(peak() - before)
+"""
+
+
+def test_it_takes_no_memory_beyond_its_weights(tmp_path):
+    """128 MB of them, which are mapped: neither drawn nor copied."""
+    names = (f"layers.{number}.{kind}" for number in range(2) for kind in ("weight", "bias"))
+    shapes = {name: (4000, 4000) if name.endswith("weight") else (4000,) for name in names}
+    auto_map = {"AutoConfig": "large.LargeConfig", "AutoModel": "large.LargeModel"}
+    repository = {"large.py": LARGE, CONFIG: {"model_type": "large-own", "auto_map": auto_map}}
+    folder = write(tmp_path, repository, {name: torch.ones(shape) for name, shape in shapes.items()})
+    probe = [sys.executable, "-c", PROBE, str(folder)]
+    run = subprocess.run(probe, capture_output=True, text=True, check=True)
+    assert int(run.stdout) < 30_000, run.stdout  # kB
 
 
 def test_an_auto_map_with_a_configuration_alone(tmp_path):

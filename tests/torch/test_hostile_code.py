@@ -122,6 +122,36 @@ def test_each_is_told(watched, name, fact):
     assert fact in watched[1][f"{name}, trusted"]["outcome"]
 
 
+def asked_for(hub, name):
+    """Return the names of the files of a repository that were asked for."""
+    paths = (request.path.partition("?")[0] for request in hub.log())
+    return {path.split("/", 5)[-1] for path in paths if path.startswith(f"/org/{name}/resolve/")}
+
+
+def test_the_same_from_the_hub(watched, hub, monkeypatch):
+    root, found = watched
+    monkeypatch.setenv("LOADSTONE_CODE_CACHE", str(root / "cache-of-the-hub"))
+    monkeypatch.setenv("HOSTILE_MARK", str(root / MARK))
+    for name in sorted({one.partition(",")[0] for one in found} - {"linked", "elsewhere"}):
+        commit = hub.add_repo(f"org/{name}", folder=root / name)
+        outcomes = {}
+        for trust in (None, [f"org/{name}@{commit}"]):
+            try:
+                loaded = loadstone.AutoModelForCausalLM.from_pretrained(
+                    f"org/{name}", backend="torch", trust_remote_code=trust
+                )
+                outcomes[bool(trust)] = type(loaded).__name__
+            except loadstone.LoadstoneError as error:
+                outcomes[bool(trust)] = type(error).__name__
+            code = {*FILES, "parts/__init__.py"} if name not in NATIVE else set()
+            weights = WEIGHTS if trust or name in NATIVE else ("config.json",)
+            assert {"config.json"} <= asked_for(hub, name) <= {*weights, *code}, name
+        kinds = {False: "untrusted", True: "trusted"}
+        for trusted, outcome in outcomes.items():
+            assert found[f"{name}, {kinds[trusted]}"]["outcome"].partition(":")[0] == outcome, name
+    assert not (root / MARK).exists()
+
+
 def test_a_file_that_changes_between_the_digest_and_the_import(tmp_path, monkeypatch):
     """What is run is what was read: the bytes that the digest is of."""
     monkeypatch.setenv("LOADSTONE_CODE_CACHE", str(tmp_path / "cache"))
