@@ -193,8 +193,3 @@ def compute(model: nn.Module, device_of: Callable[[str], torch.device]) -> tuple
                 names.append(f"{path}.{leaf}" if path else leaf)
                 module._buffers[leaf] = value.to(device_of(names[-1]))
     return tuple(names)
-
-
-def is_adopted(model: object) -> bool:
-    """Return whether a model is of a class that came with a checkpoint and stands on transformers."""
-    return getattr(type(model), "adopted", False) is True
