@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,13 @@ from loadstone.backend import (
     must_fit,
     unknown_device,
 )
+from loadstone.backend.adoption import Adoption
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, BackendError, PlacementError, nearest
 from loadstone.read.tensor import HostTensor
+from loadstone.remote.modules import is_own
+from loadstone_torch import custom
 from loadstone_torch.layers import BatchNorm, RotaryEmbedding, without_memory
 
 TORCH_DTYPES = {name: getattr(torch, name) for name in DTYPES if hasattr(torch, name)}
@@ -81,8 +84,11 @@ class TorchBackend(Backend):
         options: Mapping[str, Any] | None = None,
     ) -> Any:
         """Build on the meta device."""
-        with without_memory(TORCH_DTYPES[dtype]):
-            model = model_class(config, **(options or {}))
+        if is_own(model_class):
+            model = custom.build(model_class, config, TORCH_DTYPES[dtype], options or {})
+        else:
+            with without_memory(TORCH_DTYPES[dtype]):
+                model = model_class(config, **(options or {}))
         if attn_implementation is not None:
             model.set_attn_implementation(attn_implementation)
         return model
@@ -145,7 +151,9 @@ class TorchBackend(Backend):
                 names.append(f"{path}inv_freq")
             elif isinstance(module, BatchNorm) and (device := placement.device_of(path[:-1])).is_abstract:
                 module.compute(_for_buffers(device))
-        return tuple(names)
+        if is_own(type(model)):
+            names += custom.compute(model, lambda name: _for_buffers(placement.device_of(name)))
+        return tuple(dict.fromkeys(names))
 
     def finish(self, model: nn.Module, *, training: bool) -> None:
         """Check that nothing is left on the meta device, and set the mode."""
@@ -170,6 +178,14 @@ class TorchBackend(Backend):
         held = module._parameters.get(leaf)
         value = module._buffers[leaf] if held is None else held
         return self.to_host(name, value)
+
+    def adopt(
+        self, model_class: type, config: Config, *, task: str, stored: Collection[str] | None
+    ) -> Adoption:
+        """Adopt classes on our own base class, and on transformers'."""
+        if hasattr(model_class, "backend_name") and not getattr(model_class, "adopted", False):
+            return super().adopt(model_class, config, task=task, stored=stored)
+        return custom.adopt(self, model_class, config, task, stored)
 
     def draw_seed(self, rngs: object = None) -> int:
         """Draw from PyTorch's global generator, which `torch.manual_seed` sets."""

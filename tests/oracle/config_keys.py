@@ -104,7 +104,7 @@ CHECKED = "transformers checks it, and nothing reads what it holds"
 COMMON: Mapping[str, Key] = {
     "model_type": elsewhere("decides the architecture"),
     "architectures": followed(["SomethingElse"], None, "BertModel", refuses=("BertModel",), because=TYPED),
-    "auto_map": elsewhere("code from a checkpoint never runs", {"AutoModel": "modeling.Model"}),
+    "auto_map": elsewhere("its code runs only where the caller trusts it", {"AutoModel": "modeling.Model"}),
     "configuration_files": elsewhere(
         "config_file.read_config refuses what names another file",
         ["config.4.0.0.json"],

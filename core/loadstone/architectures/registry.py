@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import weakref
 from collections.abc import Iterator, Mapping
 
 from loadstone import _names, plugins
@@ -134,6 +135,14 @@ def passed_over() -> Iterator[tuple[LoadstoneError, list[Architecture]]]:
             yield error, found
 
 
+_made: weakref.WeakKeyDictionary[type[Config], Architecture] = weakref.WeakKeyDictionary()
+
+
+def made_for(config_class: type[Config], architecture: Architecture) -> None:
+    """Note the architecture that was made on the spot for a configuration class which came with a checkpoint."""
+    _made[config_class] = architecture
+
+
 def architecture_of(config: Config) -> Architecture:
     """Return the architecture that a configuration belongs to: of two claims on its model type, the one of its class.
 
@@ -141,6 +150,8 @@ def architecture_of(config: Config) -> Architecture:
         ConfigError: If there is none.
         PluginError: If it is not decided which of two it is, or the plugin is broken.
     """
+    if (made := _made.get(type(config))) is not None:
+        return made
     model_type = config.model_type
     rivals = plugins.claims_of("architecture").get(model_type, [])
     if model_type in built_in() and isinstance(config, built_in()[model_type].config):

@@ -256,7 +256,9 @@ def _notes(config: Mapping[str, Any]) -> tuple[str, ...]:
         hint = meant(config["model_type"], model_types()) or f"it knows {', '.join(model_types())}"
         notes.append(f"loadstone has no architecture for the model type {config['model_type']!r}: {hint}")
         if (code := own_code(config.get("auto_map"))) is not None:
-            notes.append(f"auto_map names code of the checkpoint's author ({code}), which is never run here")
+            notes.append(
+                f"auto_map names code of the checkpoint's author ({code}), which runs only where you trust it"
+            )
     for key in ("quantization_config", "compression_config"):
         if isinstance(config.get(key), dict):
             method = config[key].get("quant_method", "an unnamed method")

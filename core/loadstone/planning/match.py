@@ -22,7 +22,7 @@ from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold, split_blocks
 from loadstone.planning.names import NameMap
 from loadstone.planning.problems import Kind, Problems
-from loadstone.planning.records import COUNTS_ANEW, Assignment, LoadPlan, ParameterState, Stored
+from loadstone.planning.records import COUNTS_ANEW, MAY_LACK, Assignment, LoadPlan, ParameterState, Stored
 from loadstone.planning.surplus import Surplus
 from loadstone.planning.wrappers import wrappers
 
@@ -256,10 +256,12 @@ class _Matcher:
         lost = set() if saved else {tie.name for tie in self.head.ties if not tie.holds(self.config)}
         return {name: "task head" for group in groups if lost.isdisjoint(group) for name in group}
 
-    def _counts_anew(self, name: str) -> bool:
-        """Return whether a parameter counts training, and starts at zero where it is not stored."""
+    def _why_absent(self, name: str) -> str:
+        """Return why any checkpoint may lack a parameter: it counts training and starts at zero, or the class says so."""
         base = self.names.base(name)
-        return any(matches(pattern, base) for pattern in self.counters)
+        if any(matches(pattern, base) for pattern in self.counters):
+            return COUNTS_ANEW
+        return MAY_LACK if base in self.architecture.may_lack else ""
 
     def _saved_classes(self) -> list[str]:
         return self.config.architectures or []
@@ -269,7 +271,7 @@ class _Matcher:
     ) -> Assignment:
         name, shape = parameter.name, parameter.shape
         if info is None:
-            why = may_be_new.get(name) or (COUNTS_ANEW if self._counts_anew(name) else "")
+            why = may_be_new.get(name) or self._why_absent(name)
             if not why:
                 self.missing.append(name)
             return self._fresh(parameter, why=why)

@@ -14,6 +14,9 @@ StoredState = Literal["used", "alias", "ignored", "unused"]
 COUNTS_ANEW = "not stored, counts from 0"
 """Why a counter of training may be new; nothing is lost by it."""
 
+MAY_LACK = "its class says that a checkpoint may lack it"
+"""Why a parameter may be new that a checkpoint of its own class lacks."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
