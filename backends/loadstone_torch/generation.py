@@ -18,6 +18,7 @@ class Cache:
 
     def __init__(self) -> None:
         self.layers: list[tuple[Tensor, Tensor]] = []
+        self.memory: dict[int, tuple[Tensor, Tensor]] = {}  # of an encoder's states: they do not grow
 
     def update(self, k: Tensor, v: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Append keys and values (B, K, T, D) of new tokens to a layer and return all of that layer's."""

@@ -180,23 +180,27 @@ class BatchNorm(nn.BatchNorm2d):
 class RMSNorm(nn.Module):
     """Root mean square norm, computed in float32. Source: Zhang and Sennrich 2019, arXiv:1910.07467."""
 
-    def __init__(self, size: int, eps: float, offset: bool = False) -> None:
+    def __init__(self, size: int, eps: float, offset: bool = False, wide: bool = False) -> None:
         super().__init__()
-        self.eps, self.offset = eps, offset
+        self.eps, self.offset, self.wide = eps, offset, wide
         self.weight = parameter(size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last axis of `x`; with an offset the factor is one plus the weight, in float32."""
+        """Normalise the last axis of `x`; an offset makes the factor one plus the weight, in float32; wide it is float32 too."""
         y = x.float()
         y = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + self.eps)
         if self.offset:
             return (y * (1.0 + self.weight.float())).to(x.dtype)
+        if self.wide:
+            return (y * self.weight.float()).to(x.dtype)
         return self.weight * y.to(x.dtype)
 
 
 def norm(spec: NormSpec, size: int) -> nn.Module:
     """Return a norm over `size` channels."""
-    return LayerNorm(size, spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps, spec.offset)
+    return (
+        LayerNorm(size, spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps, spec.offset, spec.wide)
+    )
 
 
 class RotaryEmbedding(nn.Module):
@@ -225,11 +229,13 @@ class RotaryEmbedding(nn.Module):
         return self
 
     def forward(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cosine and sine for `positions` (B, T), each (B, 1, T, D), in the dtype of `x`."""
+        """Return cosine and sine for `positions` (B, T), each (B, 1, T, R), of R rotated channels, in the dtype of `x`."""
         with torch.autocast(device_type=x.device.type, enabled=False):
             frequencies = self._frequencies(positions).to(x.device)
             angles = positions[:, None, :, None].float() * frequencies  # (B, 1, T, D/2)
-            angles = torch.cat((angles, angles), dim=-1)
+            angles = (
+                angles.repeat_interleave(2, -1) if self.rope.interleaved else torch.cat((angles, angles), -1)
+            )
             scale = self.rope.attention_scaling
             return (angles.cos() * scale).to(x.dtype), (angles.sin() * scale).to(x.dtype)
 

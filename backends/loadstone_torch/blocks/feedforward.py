@@ -1,15 +1,19 @@
-"""Feed-forward: a widened middle, plain or gated; and the output that BERT's checkpoints nest.
+"""Feed-forward: a widened middle, plain, gated, or with gate and middle from one projection; and the output that BERT's checkpoints nest.
 
 B batch, T tokens, C hidden size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from loadstone.architectures import FeedForwardNames, FeedForwardSpec, NormSpec
-from loadstone_torch.blocks.run import place
+from loadstone_torch.blocks.run import part_of, place
 from loadstone_torch.layers import ACTIVATIONS, Linear, Projection, norm
+
+Activation = Callable[[Tensor], Tensor]
 
 
 class FeedForward(nn.Module):
@@ -25,25 +29,41 @@ class FeedForward(nn.Module):
         """
         super().__init__()
         self.names, self.activation = names, ACTIVATIONS[spec.activation]
-        linear = Projection if spec.transposed else Linear
-        if names.gate:
-            place(self, names.gate, linear(hidden_size, spec.size, spec.bias))
-        place(self, names.up, linear(hidden_size, spec.size, spec.bias))
-        if names.down:
-            place(self, names.down, linear(spec.size, hidden_size, spec.bias))
-        if names.dropout:
-            place(self, names.dropout, nn.Dropout(spec.dropout))
+        add_feed_forward(self, spec, names, hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        names = self.names
-        if names.gate:
-            x = self.activation(getattr(self, names.gate)(x)) * getattr(self, names.up)(x)
-        else:
-            x = self.activation(getattr(self, names.up)(x))
-        if names.down:
-            x = getattr(self, names.down)(x)
-        return getattr(self, names.dropout)(x) if names.dropout else x
+        return fed(self, self.names, self.activation, x)
+
+
+def add_feed_forward(
+    module: nn.Module, spec: FeedForwardSpec, names: FeedForwardNames, hidden_size: int
+) -> None:
+    """Put a feed-forward into a module, its names relative to that; Bart has it in the layer itself."""
+    linear = Projection if spec.transposed else Linear
+    for name in filter(None, (names.gate, names.up)):
+        place(module, name, linear(hidden_size, spec.size, spec.bias))
+    if names.gate_up:
+        place(module, names.gate_up, linear(hidden_size, 2 * spec.size, spec.bias))
+    if names.down:
+        place(module, names.down, linear(spec.size, hidden_size, spec.bias))
+    if names.dropout:
+        place(module, names.dropout, nn.Dropout(spec.dropout))
+
+
+def fed(module: nn.Module, names: FeedForwardNames, activation: Activation, x: Tensor) -> Tensor:
+    """Compute it: (B, T, C) -> (B, T, C)."""
+    parts = part_of(module)
+    if names.gate_up:
+        gate, up = parts[names.gate_up](x).chunk(2, dim=-1)
+        x = activation(gate) * up
+    elif names.gate:
+        x = activation(parts[names.gate](x)) * parts[names.up](x)
+    else:
+        x = activation(parts[names.up](x))
+    if names.down:
+        x = parts[names.down](x)
+    return parts[names.dropout](x) if names.dropout else x
 
 
 class Output(nn.Module):
@@ -77,5 +97,6 @@ class Output(nn.Module):
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """(B, T, in_features) and the part's input (B, T, C) -> (B, T, C)."""
         dense, dropout, after = self.names
-        x = getattr(self, dropout)(getattr(self, dense)(x))
-        return getattr(self, after)(x + residual) if after else x
+        parts = part_of(self)
+        x = parts[dropout](parts[dense](x))
+        return parts[after](x + residual) if after else x

@@ -1,6 +1,6 @@
 """The one loop over layers: keeps what is asked for, and computes layers again in the backward pass.
 
-B batch, T query tokens, S key tokens, H heads, D head size, C hidden size.
+B batch, T query tokens, S key tokens, M tokens of an encoder, H heads, C hidden size.
 Gradient checkpointing: Chen et al. 2016, https://arxiv.org/abs/1604.06174.
 """
 
@@ -23,10 +23,13 @@ class Context(NamedTuple):
 
     Attributes:
         mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere.
-        rotary: Cosines and sines of the positions, each (B, 1, T, D), or None.
+        rotary: Cosines and sines of the positions, each (B, 1, T, R), of R rotated channels, or None.
         cache: Keys and values of earlier tokens, or None.
         layer: The layer's number, by which the cache knows it.
         eager: Return the attention weights.
+        bias: What is added to the scores, (B or 1, H, T or 1, S): relative positions, ALiBi.
+        memory: The states of an encoder (B, M, C), which cross-attention attends.
+        memory_mask: True where a query may look there, (B, 1, 1, M), or None: everywhere.
     """
 
     mask: Tensor | None = None
@@ -34,6 +37,9 @@ class Context(NamedTuple):
     cache: Cache | None = None
     layer: int = 0
     eager: bool = False
+    bias: Tensor | None = None
+    memory: Tensor | None = None
+    memory_mask: Tensor | None = None
 
 
 class Block(nn.Module):
@@ -79,6 +85,11 @@ def _run(block: nn.Module, x: Tensor, context: Context) -> tuple[Tensor, Tensor 
     else:
         ran = checkpoint(block, x, context, **block.checkpoint_options)
     return ran
+
+
+def part_of(module: nn.Module) -> dict[str, Any]:
+    """Return a module's parts by their names there; `getattr` finds the same, after it has looked in three other places."""
+    return module._modules
 
 
 def place(module: nn.Module, name: str, part: nn.Module | None) -> None:

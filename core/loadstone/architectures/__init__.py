@@ -6,6 +6,7 @@ backend's `models` folder, and `make names`, which writes the table of names by 
 """
 
 from loadstone.architectures.arrangements import Arrangement, Split
+from loadstone.architectures.biases import BucketSpec, alibi_slopes
 from loadstone.architectures.names import (
     AttentionNames,
     EmbeddingNames,
@@ -58,6 +59,7 @@ __all__ = [
     "Arrangement",
     "AttentionNames",
     "AttentionSpec",
+    "BucketSpec",
     "ClassifierSpec",
     "DecoderSpec",
     "EmbeddingNames",
@@ -79,6 +81,7 @@ __all__ = [
     "StackSpec",
     "Tie",
     "activation",
+    "alibi_slopes",
     "architecture_for",
     "architecture_of",
     "architectures",

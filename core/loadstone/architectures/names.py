@@ -136,6 +136,7 @@ class Names:
         embeddings: Before the layers.
         layers: The layers, each below its number.
         attention: In each layer.
+        cross_attention: In each layer, after it.
         feed_forward: In each layer.
         norm: The norm after the last layer.
         pooler: The projection of the first token.
@@ -149,6 +150,7 @@ class Names:
     embeddings: EmbeddingNames
     layers: str
     attention: AttentionNames
+    cross_attention: AttentionNames | None = None
     feed_forward: FeedForwardNames
     norm: str = ""
     pooler: str = ""

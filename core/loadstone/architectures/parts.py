@@ -15,6 +15,7 @@ class NormSpec:
         kind: "layer" or "rms".
         eps: Added to the variance.
         offset: It multiplies by one plus its weight, in float32.
+        wide: It multiplies by its weight in float32 too, and rounds once.
         of_sum: In a layer, the norm after a part is that of the part's output and its input together (BERT); else the
             output alone is normalised, and added then.
     """
@@ -22,6 +23,7 @@ class NormSpec:
     kind: str
     eps: float
     offset: bool = False
+    wide: bool = False
     of_sum: bool = False
 
 
@@ -41,6 +43,7 @@ class AttentionSpec:
         softcap: Bounds scores smoothly: `cap * tanh(score / cap)`.
         rope: How queries and keys are rotated by their positions, or None.
         qk_norm: The norm of queries and keys, where they have one.
+        qk_norm_whole: It is over all heads together; else over each head.
         transposed: The projections are stored as [in, out].
     """
 
@@ -56,6 +59,7 @@ class AttentionSpec:
     softcap: float | None = None
     rope: RopeSpec | None = None
     qk_norm: NormSpec | None = None
+    qk_norm_whole: bool = False
     transposed: bool = False
 
 
@@ -80,11 +84,16 @@ class FeedForwardSpec:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSpec:
-    """One layer: attention, feed-forward, and the norms that `Names` has before and after each."""
+    """One layer: attention, feed-forward, and the norms that `Names` has before and after each.
+
+    Attributes:
+        cross_attention: Attention to the states of an encoder, between the two.
+    """
 
     attention: AttentionSpec
     feed_forward: FeedForwardSpec
     norm: NormSpec
+    cross_attention: AttentionSpec | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,6 +62,7 @@ class RopeSpec:
         beyond: Frequencies of a sequence of more than `limit` tokens, where they are others.
         limit: See `beyond`.
         growth: How they change with the length of a sequence, where they do.
+        interleaved: A pair is two neighbouring channels; else one in each half of those that are rotated.
     """
 
     inverse_frequencies: Frequencies
@@ -69,6 +70,12 @@ class RopeSpec:
     beyond: Frequencies | None = None
     limit: int = 0
     growth: RopeGrowth | None = None
+    interleaved: bool = False
+
+    @property
+    def rotated(self) -> int:
+        """How many channels of a head are rotated, from its first on."""
+        return 2 * len(self.inverse_frequencies)
 
 
 def rope_parameters(config: Config) -> dict[str, Any]:
