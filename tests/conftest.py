@@ -40,7 +40,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Judge a test that skipped itself, and say which case of which backend a parity test is about."""
     report = yield
     case = getattr(item, "callspec", None) and item.callspec.params.get("case")  # type: ignore[attr-defined]
-    backend = getattr(getattr(item, "cls", None), "backend", None)
+    backend = getattr(getattr(getattr(item, "cls", None), "driver", None), "backend", None)
     if report.when == "call" and case and backend:
         report.user_properties.append(("parity", (backend, case)))
     return _judged(report)

@@ -21,8 +21,8 @@ from loadstone.architectures import find_head
 from loadstone.backend import get_backend
 from loadstone.errors import CheckpointError, ConfigError, LoadstoneError, MatchError
 from loadstone.load.story import from_pretrained
+from loadstone.testing.cases import CASES
 from tests.oracle import load
-from tests.oracle.cases import CASES
 from tests.oracle.files import SIZES, WEIGHTS, copied, edit_config, rewrite, tensors
 from tests.oracle.real import CHECKPOINTS, needs_checkpoints
 from tests.oracle.resave4 import NOT_IN_4

@@ -12,11 +12,11 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 
-from tests.oracle.cases import CASES
-from tests.oracle.store import HERE
+from loadstone.testing.cases import CASES
 
-REPOSITORY = HERE.parents[1]
+REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / ".cache" / "support"
 PAGE = REPOSITORY / "docs" / "support.md"
 TITLES = {"torch": "PyTorch", "tensorflow": "TensorFlow", "flax": "Flax"}
