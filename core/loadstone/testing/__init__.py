@@ -4,6 +4,7 @@
 tiny models, and makes it where it is missing. numpy is imported here, a framework, transformers and pytest are not.
 """
 
+from loadstone.testing.answers import save_answers
 from loadstone.testing.capabilities import (
     CAPABILITIES,
     Attentions,
@@ -50,5 +51,6 @@ __all__ = [
     "image",
     "notimpl",
     "proof",
+    "save_answers",
     "table",
 ]

@@ -42,7 +42,7 @@ class Case:
         attentions: Whether the model has attentions to show.
         feeds: The runs whose inputs can be drawn; `inputs.py` says what each feeds.
         runs: Those of them that are recorded, and that prove the case.
-        answers: "module:function" that writes the case's folder where transformers has no such model; see `oracle.answered`.
+        answers: "module:function" that writes the case's folder where transformers has no such model; see `save_answers`.
         unseen: Pattern of fields of the spec, and of tensors -> why no answer of this case depends on them.
     """
 
@@ -270,7 +270,8 @@ def table(
         head = ((bodies or {}).get(case.model_type, case.model_type), case.task)
         more: tuple[str, ...] = () if head in heads or case.task == "base" else FIRST_OF_HEAD
         more = more if case.model_type in types else FIRST_OF_TYPE
-        runs = dict.fromkeys((*case.runs, *(run for run in more if run in case.feeds)))
+        shown = {"positions"} if "position_ids" in case.fed else set()
+        runs = dict.fromkeys((*case.runs, *(run for run in more if run in case.feeds and run not in shown)))
         known = {u.what: u.why for u in unseen if any(fnmatch.fnmatchcase(case.name, p) for p in u.cases)}
         found[case.name] = replace(case, runs=tuple(runs), unseen=known | dict(case.unseen))
         types.add(case.model_type)

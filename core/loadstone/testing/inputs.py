@@ -25,6 +25,8 @@ CACHE_CHUNKS = (11, 8, 1)
 """How the cache run feeds its tokens: a prefill, several at once, then one."""
 PADDING = (2, 5)
 """Padded tokens of each row; of the rows of the choices, in turn."""
+GAP = 3
+"""Positions that are passed over in the middle of a sequence."""
 SAME_QUESTION = {"bf16": "plain", "cache": PROOF}
 """Runs that are fed what another is: the difference of their answers is rounding."""
 FIRST_WORD = 6
@@ -144,9 +146,10 @@ def _proof(case: Case, rng: np.random.Generator) -> Arrays:
 
 
 def _places(case: Case, rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
-    """Decoders: the positions that generation gives. Encoders: those of the mask, and then some."""
+    """Those that generation gives, with a gap: where only distances count, it takes one to tell positions from none."""
     places: np.ndarray = np.maximum(mask.cumsum(-1) - 1, 0)
-    return places if case.modality == "decoder" else places + rng.integers(2, 12, (*mask.shape[:-1], 1))
+    places = places + GAP * (places >= mask.shape[-1] // 2)
+    return places if case.modality == "decoder" else places + rng.integers(2, 10, (*mask.shape[:-1], 1))
 
 
 def _keep(case: Case, rng: np.random.Generator) -> Arrays:

@@ -32,6 +32,9 @@ from loadstone.testing.compare import assert_close, assert_run, assert_within_ro
 if TYPE_CHECKING:
     from loadstone.testing.reference import Oracle, Run
 
+Comparison = Callable[[Any, "Oracle", Case, Any, str], None]
+"""Gets driver, oracle, case, model and run, and raises where they disagree."""
+
 NEW_TOKENS = 12
 GRADIENT_TOLERANCE = 3e-5
 MASKED = ("attention_mask", "position_ids", "token_type_ids")
@@ -64,7 +67,7 @@ def proof(driver: Computes, oracle: Oracle, case: Case | str) -> None:
     row = oracle.row(case)
     model = load(driver, oracle, row)
     for name in passes(driver, row):
-        compare = _PASSES.get(name, _forward)
+        compare: Comparison = _PASSES.get(name, _forward)
         compare(driver, oracle, row, model, name)
 
 
@@ -209,7 +212,7 @@ def _half(driver: Any, oracle: Oracle, case: Case, model: Any, name: str) -> Non
         )
 
 
-_PASSES: dict[str, Callable[[Any, Oracle, Case, Any, str], None]] = {
+_PASSES: dict[str, Comparison] = {
     PROOF: _proof,
     "cache": _cache,
     "bf16": _half,

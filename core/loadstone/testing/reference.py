@@ -6,6 +6,7 @@ No framework is imported here, so that a test that reads the oracle runs with it
 import functools
 import importlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -107,7 +108,10 @@ class Oracle:
     def _record(self, families: tuple[str, ...]) -> None:
         command = [sys.executable, "-m", "loadstone.testing.oracle", "--cache", str(self.cache)]
         command += ["--cases", self.table, *(word for name in families for word in ("--only", name))]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # A table that this process has found is found there too.
+        path = os.pathsep.join(filter(None, sys.path))
+        env = os.environ | {"PYTHONPATH": path}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -32,10 +33,18 @@ def fingerprint(case: Case, *more: str, sources: tuple[Path, ...] = RECORDERS) -
     """
     row = {name: value for name, value in dataclasses.asdict(case).items() if name != "unseen"}
     digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode())
+    more += tuple(_source(case.answers)) if case.answers else ()
     # The pinned version and not the installed one: an environment without transformers finds the same fingerprint.
     for part in (TRANSFORMERS, *more, *(path.read_text() for path in sources)):
         digest.update(hashlib.sha256(part.encode()).digest())
     return digest.hexdigest()
+
+
+def _source(name: str) -> Iterator[str]:
+    """Yield the source of the module that a "module:attribute" names."""
+    spec = importlib.util.find_spec(name.partition(":")[0])
+    if spec is not None and spec.origin is not None:
+        yield Path(spec.origin).read_text()
 
 
 def stale(root: Path, cases: Iterable[Case]) -> list[Case]:

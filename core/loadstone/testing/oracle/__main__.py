@@ -5,11 +5,14 @@ folder whose fingerprint still holds is kept, and torch is not even imported whe
 """
 
 import argparse
+import importlib
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from loadstone.testing import store
+from loadstone.testing.case import Case
 from loadstone.testing.reference import OURS, cases_of
 
 
@@ -28,13 +31,21 @@ def main() -> None:
     with store.locked(arguments.cache):
         missing = store.stale(arguments.cache, wanted)
         if missing:
-            from loadstone.testing.oracle.record import record
-
             for case in missing:
                 with store.replaced(arguments.cache / case.name) as folder:
-                    record(case, folder, store.fingerprint(case))
+                    _recorder(case)(case, folder, store.fingerprint(case))
     seconds = time.perf_counter() - started
     sys.stdout.write(f"oracle: {len(missing)} of {len(wanted)} cases made in {seconds:.1f} s\n")
+
+
+def _recorder(case: Case) -> Callable[[Case, Path, str], None]:
+    """Return what writes a case's folder: transformers' answers, or those that the case brings."""
+    if case.answers:
+        module, _, name = case.answers.partition(":")
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+    from loadstone.testing.oracle.record import record
+
+    return record
 
 
 if __name__ == "__main__":
