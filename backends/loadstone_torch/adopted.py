@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from loadstone.architectures import Architecture, Head
 
 
-class AdoptedModel(transformers.PreTrainedModel):  # type: ignore[no-untyped-call]
+class AdoptedModel(transformers.PreTrainedModel):
     """Stands between a class that came with a checkpoint and transformers' base class: loading goes through core.
 
     All else (saving, generating, resizing) is transformers' own.
@@ -44,7 +44,7 @@ class AdoptedModel(transformers.PreTrainedModel):  # type: ignore[no-untyped-cal
         if is_building():
             self.tie_weights(recompute_mapping=False)
         else:
-            super().init_weights()  # type: ignore[no-untyped-call]
+            super().init_weights()
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
         """Return parameter -> the one that it is; a list, as transformers 4 had it, ties each to the input embedding."""

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from loadstone.architectures.flat import Flat
 from loadstone.architectures.names import Names
 from loadstone.architectures.parts import EmbeddingSpec, LayerSpec, NormSpec, PoolerSpec, ScoreSpec
 from loadstone.architectures.rope import RopeSpec
@@ -167,9 +166,14 @@ class TokenSpec(StackSpec):
         """Tokens of the vocabulary."""
         return self.embeddings.vocab_size
 
+    @property
+    def max_positions(self) -> int | None:
+        """The longest sequence that there are positions for; None: they have no end."""
+        return self.embeddings.positions or None
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DecoderSpec(Flat, TokenSpec):
+class DecoderSpec(TokenSpec):
     """A decoder: tokens to hidden states, each from the tokens before it.
 
     Attributes:
@@ -182,7 +186,7 @@ class DecoderSpec(Flat, TokenSpec):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderSpec(Flat, TokenSpec):
+class EncoderSpec(TokenSpec):
     """An encoder: tokens to hidden states, each from all tokens.
 
     Attributes:
