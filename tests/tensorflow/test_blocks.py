@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from loadstone import LlamaConfig
+from loadstone.testing import assert_close
 from loadstone_tensorflow.blocks.attention import Attention, CrossAttention
 from loadstone_tensorflow.blocks.biases import RelativeBias, alibi
 from loadstone_tensorflow.blocks.feedforward import FeedForward
@@ -21,7 +22,6 @@ from loadstone_tensorflow.modeling import named_layers, named_parameters
 from loadstone_tensorflow.models.bert import TFBertModel
 from loadstone_tensorflow.models.llama import TFLlamaModel
 from tests.oracle.blocks import BLOCKS, HIDDEN, TOKENS, arrays
-from tests.oracle.compare import assert_close
 
 KINDS = {
     "attention": Attention,

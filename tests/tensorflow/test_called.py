@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 import loadstone
+from loadstone.testing import Case
+from loadstone.testing.cases import CASES
 from loadstone_tensorflow.layers import Layer
 from loadstone_tensorflow.modeling import named_layers, named_parameters
 from tests.oracle import load
-from tests.oracle.cases import CASES, Case
 
 # What only holds others: nothing computes there, in transformers neither.
 HOLDERS = {"cls"}
