@@ -14,14 +14,6 @@ from tests.oracle.cases import CASES
 
 pytestmark = pytest.mark.usefixtures("compile_little")
 
-TRAINED = (
-    "llama-causal-lm-tied",
-    "gpt2-causal-lm",
-    "bert-masked-lm",
-    "distilbert-question-answering",
-    "vit-image-classification",
-)
-
 
 def loaded(case: str) -> Any:
     cls = getattr(loadstone, f"Flax{CASES[case].class_name}")
@@ -32,8 +24,8 @@ def inputs_of(case: str) -> dict[str, Any]:
     return dict(load.run(case, "train").inputs)
 
 
-def gradients(model: Any, inputs: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return jax.jit(jax.grad(lambda params: model(**inputs, params=params, **more).loss))(model.params)
+def gradients(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    return jax.jit(jax.grad(lambda params: model(**inputs, params=params).loss))(model.params)
 
 
 def recomputed(model: Any, inputs: dict[str, Any]) -> int:
@@ -42,7 +34,7 @@ def recomputed(model: Any, inputs: dict[str, Any]) -> int:
     return str(program).count("prevent_cse=")
 
 
-@pytest.mark.parametrize("case", TRAINED)
+@pytest.mark.parametrize("case", ["llama-causal-lm-tied", "bert-masked-lm"])
 def test_gradients_are_the_same(case: str) -> None:
     model, inputs = loaded(case), inputs_of(case)
     expected = gradients(model, inputs)
@@ -55,16 +47,19 @@ def test_gradients_are_the_same(case: str) -> None:
 
 
 def test_dropout_drops_the_same_again() -> None:
-    model, inputs = loaded("bert-token-classification"), inputs_of("bert-token-classification")
-    model.train()
-    expected = gradients(model, inputs, dropout_rng=jax.random.key(3))
+    sizes = {"dim": 12, "hidden_dim": 16, "n_layers": 1, "n_heads": 2, "max_position_embeddings": 8}
+    config = loadstone.DistilBertConfig(vocab_size=40, dropout=0.3, attention_dropout=0.3, **sizes)
+    model = loadstone.FlaxDistilBertForMaskedLM(config, seed=1)
+    ids = np.arange(5, 21).reshape(2, 8)
+    inputs = {"input_ids": ids, "labels": ids, "dropout_rng": jax.random.key(3)}
+    expected = gradients(model, inputs)
     model.gradient_checkpointing_enable()
-    found = gradients(model, inputs, dropout_rng=jax.random.key(3))
+    found = gradients(model, inputs)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)
-    drawn = model.bert.encoder.layer[0].output.dropout.rngs.count
+    drawn = model.distilbert.transformer.layer[0].ffn.dropout.rngs.count
     before = drawn.get_value().item()
-    nnx.grad(lambda model: model(**inputs).loss)(model)
+    model(ids)
     assert drawn.get_value().item() == before + 1
 
 
