@@ -20,8 +20,8 @@ from loadstone_flax.blocks.feedforward import FeedForward
 from loadstone_flax.blocks.layer import Layer
 from loadstone_flax.blocks.run import Context, run_blocks
 from loadstone_flax.generation import Cache
-from loadstone_flax.layers import RMSNorm, RotaryEmbedding, named_parameters, without_memory
-from loadstone_flax.modeling import full_precision
+from loadstone_flax.layers import RMSNorm, RotaryEmbedding, named_modules, named_parameters, without_memory
+from loadstone_flax.models.bert import FlaxBertModel
 from loadstone_flax.models.llama import FlaxLlamaModel
 from tests.oracle.blocks import BLOCKS, HIDDEN, TOKENS, arrays
 
@@ -68,6 +68,16 @@ def context_of(case: str, **more: Any) -> tuple[Array, Context]:
     return x, Context(**given, **more)
 
 
+def computed(module: Any, x: Array, context: Context) -> tuple[Array, Array | None, Cache]:
+    """Return what a block computes as one program, and the cache that it then has."""
+
+    def run() -> tuple[Array, Array | None, Cache]:
+        cache = jax.tree.map(jnp.asarray, context.cache)
+        return *module(x, context._replace(cache=cache)), cache
+
+    return jax.jit(run)()
+
+
 def check(case: str, **found: Array) -> None:
     for name, value in found.items():
         assert_close(np.asarray(value), arrays(case)["output"][name], what=f"{case}: {name}")
@@ -77,7 +87,7 @@ def check(case: str, **found: Array) -> None:
 @of_kind("attention", "cross_attention")
 def test_attention(case: str, eager: bool) -> None:
     x, context = context_of(case, eager=eager)
-    mixed, weights = built(case)(x, context)
+    mixed, weights, _ = computed(built(case), x, context)
     check(case, mixed=mixed, **{"weights": weights} if eager else {})
     assert eager or weights is None
 
@@ -97,7 +107,8 @@ def test_attention_with_a_cache_goes_on_where_it_stopped(case: str, slots: int) 
             step = step._replace(bias=_cut(whole.bias, start, end, behind))
         if whole.rotary is not None:
             step = step._replace(rotary=tuple(part[:, start:end] for part in whole.rotary))
-        parts.append(module(x[:, start:end], step)[0])
+        mixed, _, cache = computed(module, x[:, start:end], step)
+        parts.append(mixed)
         cache.advance(end - start)
     check(case, mixed=jnp.concatenate(parts, axis=1))
 
@@ -110,18 +121,17 @@ def _cut(scores: Array | None, start: int, end: int, behind: int) -> Array:
 
 
 def test_an_encoders_states_are_read_once() -> None:
-    module, cache = built("cross"), Cache()
-    x, context = context_of("cross", cache=cache)
-    first, _ = module(x[:, :3], context)
-    cache = jax.tree.map(jnp.asarray, cache)  # as a program takes it and returns it
-    rest, _ = module(x[:, 3:], context._replace(cache=cache, memory=None))
+    module = built("cross")
+    x, context = context_of("cross", cache=Cache())
+    first, _, cache = computed(module, x[:, :3], context)
+    rest, _, cache = computed(module, x[:, 3:], context._replace(cache=cache, memory=None))
     check("cross", mixed=jnp.concatenate((first, rest), axis=1))
     assert cache.get_seq_length() == 0
 
 
 @of_kind("feed_forward")
 def test_feed_forward(case: str) -> None:
-    check(case, x=built(case)(jnp.asarray(arrays(case)["input"]["x"])))
+    check(case, x=jax.jit(built(case))(jnp.asarray(arrays(case)["input"]["x"])))
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["kept", "recomputed"])
@@ -130,21 +140,36 @@ def test_layer(case: str, again: bool) -> None:
     x, context = context_of(case)
     layer = built(case)
     layer.gradient_checkpointing = again
-    check(case, x=run_blocks([layer], x, [context], keep_states=False)[0])
+    check(case, x=jax.jit(lambda: run_blocks([layer], x, [context], keep_states=False)[0])())
+
+
+def model_of(case: str, model_class: type, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a base model of a case's spec, with the recorded weights."""
+    monkeypatch.setattr("loadstone.architectures.resolve_spec", lambda *_: BLOCKS[case].spec)
+    with without_memory(jnp.float32):
+        model = model_class(LlamaConfig())
+    fill(model, case)
+    return model
+
+
+def check_model(case: str, model: Any) -> None:
+    output = model(**arrays(case)["input"], output_hidden_states=True)
+    states = {f"hidden_states/{layer}": state for layer, state in enumerate(output.hidden_states)}
+    check(case, last_hidden_state=output.last_hidden_state, **states)
 
 
 @of_kind("decoder")
 def test_decoder(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = BLOCKS[case].spec
-    monkeypatch.setattr("loadstone.architectures.resolve_spec", lambda *_: spec)
-    with without_memory(jnp.float32):
-        model = FlaxLlamaModel(LlamaConfig())
-    fill(model, case)
-    assert len(spec.ropes) == (2 if case == "ropes-two" else 1)
-    with full_precision():
-        output = model.forward(jnp.asarray(arrays(case)["input"]["input_ids"]), output_hidden_states=True)
-    states = {f"hidden_states/{layer}": state for layer, state in enumerate(output.hidden_states)}
-    check(case, last_hidden_state=output.last_hidden_state, **states)
+    model = model_of(case, FlaxLlamaModel, monkeypatch)
+    rotary = {path[:-1] for path, module in named_modules(model) if isinstance(module, RotaryEmbedding)}
+    expected = {"ropes-two": {"rotary_emb", "rotary_emb_1"}, "ropes-some": {"rotary_emb"}}
+    assert rotary == expected[case]
+    check_model(case, model)
+
+
+@of_kind("encoder")
+def test_encoder(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_model(case, model_of(case, FlaxBertModel, monkeypatch))
 
 
 @of_kind("relative_bias")
@@ -152,7 +177,7 @@ def test_relative_positions(case: str) -> None:
     spec = BLOCKS[case].spec
     module = RelativeBias(spec, arrays(case)["weight"]["weight"].shape[1])
     fill(module, case)
-    check(case, bias=module(5, TOKENS))
+    check(case, bias=jax.jit(lambda: module(5, TOKENS))())
     slots = module(5, TOKENS + 2, jnp.int32(TOKENS - 5))
     check(case, bias=slots[..., :TOKENS])
     sizes = dataclasses.replace(spec, buckets=32, max_distance=128)

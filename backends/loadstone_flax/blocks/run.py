@@ -6,13 +6,20 @@ Gradient checkpointing: Chen et al. 2016, https://arxiv.org/abs/1604.06174.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from flax import nnx
 from jax import Array
 
 from loadstone_flax.generation import Cache
+
+# What a layer does not change is not written back; flax 0.12.0 has no such choice.
+DEFAULTS: Mapping[str, Any] = {
+    name: False for name in ("graph_updates",) if name in inspect.signature(nnx.remat).parameters
+}
+"""How `nnx.remat` is called where the caller does not say."""
 
 
 class Context(NamedTuple):
@@ -81,13 +88,14 @@ def run_blocks(
 def _run(block: Any, x: Array, context: Context) -> tuple[Array, Array | None]:
     # What a layer that is computed again puts into a cache cannot leave it.
     again = context.cache is None and getattr(block, "gradient_checkpointing", False)
+    ran: tuple[Array, Array | None]
     if not again:
-        ran: tuple[Array, Array | None] = block(x, context)
-    else:
-        given = {name: value for name, value in context._asdict().items() if name not in CHOSEN}
-        ran = nnx.remat(
-            lambda block, x, given: block(x, context._replace(**given)), **dict(block.checkpoint_options)
-        )(block, x, given)
+        ran = block(x, context)
+        return ran
+    given = {name: value for name, value in context._asdict().items() if name not in CHOSEN}
+    options = {**DEFAULTS, **dict(block.checkpoint_options)}
+    run = nnx.remat(lambda block, x, given: block(x, context._replace(**given)), **options)
+    ran = run(block, x, given)
     return ran
 
 
