@@ -75,6 +75,10 @@ class Cache:
         """Return how many tokens are held."""
         return self.get_size() if self.length is None else self.length
 
+    def keys(self, new: int) -> int:
+        """Return S once `new` tokens are added."""
+        return self.get_size() + (new if self.length is None else 0)
+
     def get_size(self) -> int:
         """Return S, empty slots included."""
         return self.layers[0][0].shape[1] if self.layers else 0

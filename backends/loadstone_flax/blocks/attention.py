@@ -1,0 +1,162 @@
+"""Attention: grouped heads, windows, soft caps, norms of queries and keys, rotation, cache.
+
+B batch, T query tokens, S key tokens, H heads, K key-value heads, G queries per key head, D head size, C hidden size.
+Heads lie behind tokens, (B, T, H, D), as JAX has them: splitting and merging them moves nothing.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from loadstone.architectures import AttentionNames, AttentionSpec, LayerSpec, leaf, owner
+from loadstone_flax.blocks.feedforward import Output
+from loadstone_flax.blocks.run import Context, place
+from loadstone_flax.layers import Dropout, Linear, Projection, contract, contract_wide, norm
+
+
+class Attention(nnx.Module):
+    """Attention of tokens to tokens: `output(softmax(q k' * scale + mask) v)`."""
+
+    def __init__(self, spec: AttentionSpec, names: AttentionNames, hidden_size: int) -> None:
+        """Build it.
+
+        Args:
+            spec: Its part of the spec.
+            names: Where its parts are, relative to it; without `output` it does not project back.
+            hidden_size: Channels that it reads.
+        """
+        self.spec, self.names = spec, names
+        self.dropout = Dropout(spec.dropout)
+        linear = Projection if spec.transposed else Linear
+        queries, keys = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+        if names.qkv:
+            place(self, names.qkv, linear(hidden_size, queries + 2 * keys, spec.bias))
+        else:
+            place(self, names.query, linear(hidden_size, queries, spec.bias))
+            place(self, names.key, linear(hidden_size, keys, spec.bias))
+            place(self, names.value, linear(hidden_size, keys, spec.bias))
+        if names.output:
+            place(self, names.output, linear(queries, hidden_size, spec.output_bias))
+        if spec.qk_norm is not None:
+            place(self, names.query_norm, norm(spec.qk_norm, spec.head_dim))
+            place(self, names.key_norm, norm(spec.qk_norm, spec.head_dim))
+        if names.dropout:
+            place(self, names.dropout, Dropout(spec.output_dropout))
+
+    def __call__(self, x: Array, context: Context) -> tuple[Array, Array | None]:
+        """(B, T, C) -> (B, T, C), and the weights (B, H, T, S) where eager."""
+        spec, names = self.spec, self.names
+        q, k, v = self._projected(x)
+        if spec.qk_norm is not None:
+            q, k = getattr(self, names.query_norm)(q), getattr(self, names.key_norm)(k)
+        if context.rotary is not None:
+            q, k = rotate(q, *context.rotary), rotate(k, *context.rotary)
+        if context.cache is not None:
+            k, v = context.cache.update(k, v, context.layer)  # (B, S, K, D)
+        mixed, weights = attention(
+            q,
+            k,
+            v,
+            context.mask,
+            scale=spec.scale,
+            dropout=self.dropout,
+            softcap=spec.softcap,
+            eager=context.eager,
+        )
+        mixed = merge_heads(mixed)  # (B, T, H*D)
+        if names.output:
+            mixed = getattr(self, names.output)(mixed)
+        return getattr(self, names.dropout)(mixed) if names.dropout else mixed, weights
+
+    def _projected(self, x: Array) -> tuple[Array, Array, Array]:
+        """(B, T, C) -> queries (B, T, H, D), keys and values (B, T, K, D)."""
+        spec, names = self.spec, self.names
+        if names.qkv:
+            queries, keys = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+            q, k, v = jnp.split(getattr(self, names.qkv)(x), (queries, queries + keys), axis=-1)
+        else:
+            q, k, v = (getattr(self, name)(x) for name in (names.query, names.key, names.value))
+        return split_heads(q, spec.head_dim), split_heads(k, spec.head_dim), split_heads(v, spec.head_dim)
+
+
+class NestedAttention(nnx.Module):
+    """Attention as BERT's checkpoints nest it: one module mixes, another projects back."""
+
+    def __init__(self, spec: LayerSpec, names: AttentionNames, hidden_size: int) -> None:
+        """Build it; the arguments are those of `Attention`, names relative to the layer."""
+        self.inner, self.outer = leaf(owner(names.query)), leaf(owner(names.output))
+        inner, outer = names.within(owner(names.query)), names.within(owner(names.output))
+        place(self, self.inner, Attention(spec.attention, inner, hidden_size))
+        mixed = spec.attention.num_heads * spec.attention.head_dim
+        output = Output(
+            mixed,
+            hidden_size,
+            dense=outer.output,
+            dropout=(outer.dropout, spec.attention.output_dropout),
+            after=(outer.after, spec.norm),
+        )
+        place(self, self.outer, output)
+
+    def __call__(self, x: Array, context: Context) -> tuple[Array, Array | None]:
+        """(B, T, C) -> (B, T, C), and the weights (B, H, T, S) where eager."""
+        mixed, weights = getattr(self, self.inner)(x, context)
+        return getattr(self, self.outer)(mixed, x), weights
+
+
+def rotate(x: Array, cos: Array, sin: Array) -> Array:
+    """Rotate `x` (B, T, H, D) by the angles whose cosines and sines are given."""
+    first, second = jnp.split(x, 2, axis=-1)
+    return x * cos + jnp.concatenate((-second, first), axis=-1) * sin
+
+
+def split_heads(x: Array, head_dim: int) -> Array:
+    """(B, T, H*D) -> (B, T, H, D)."""
+    return x.reshape(*x.shape[:-1], -1, head_dim)
+
+
+def merge_heads(x: Array) -> Array:
+    """(B, T, H, D) -> (B, T, H*D)."""
+    return x.reshape(*x.shape[:-2], -1)
+
+
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    mask: Array | None,
+    *,
+    scale: float,
+    dropout: Dropout,
+    softcap: float | None = None,
+    eager: bool = False,
+) -> tuple[Array, Array | None]:
+    """Attend: softmax(q k' * scale + mask) v, with scores in float32 and sums accumulated in it.
+
+    Args:
+        q: (B, T, H, D).
+        k: (B, S, K, D); K divides H.
+        v: (B, S, K, D).
+        mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere.
+        scale: Factor on the scores.
+        dropout: Drops weights.
+        softcap: Bounds scores smoothly.
+        eager: Return the weights too.
+
+    Returns:
+        The mix (B, T, H, D), and the weights (B, H, T, S) where eager.
+    """
+    batch, queries, heads, head_dim = q.shape
+    grouped = q.reshape(batch, queries, k.shape[2], -1, head_dim)  # (B, T, K, G, D)
+    scores = contract_wide("btkgd,bskd->bkgts", grouped, k) * scale
+    scores = scores.reshape(batch, heads, queries, -1)  # (B, H, T, S)
+    if softcap is not None:
+        scores = softcap * jnp.tanh(scores / softcap)
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    weights = dropout(jax.nn.softmax(scores, axis=-1).astype(q.dtype))
+    grouped = weights.reshape(batch, k.shape[2], -1, *weights.shape[2:])  # (B, K, G, T, S)
+    mixed = contract("bkgts,bskd->btkgd", grouped, v)
+    return mixed.reshape(q.shape), weights if eager else None

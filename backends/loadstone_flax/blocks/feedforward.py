@@ -1,0 +1,80 @@
+"""Feed-forward: a widened middle, plain or gated; and the output that BERT's checkpoints nest.
+
+B batch, T tokens, C hidden size.
+"""
+
+from __future__ import annotations
+
+from flax import nnx
+from jax import Array
+
+from loadstone.architectures import FeedForwardNames, FeedForwardSpec, NormSpec
+from loadstone_flax.blocks.run import place
+from loadstone_flax.layers import ACTIVATIONS, Dropout, Linear, Projection, norm
+
+
+class FeedForward(nnx.Module):
+    """`down(act(up(x)))`, or with a gate `down(act(gate(x)) * up(x))`."""
+
+    def __init__(self, spec: FeedForwardSpec, names: FeedForwardNames, hidden_size: int) -> None:
+        """Build it.
+
+        Args:
+            spec: Its part of the spec.
+            names: Where its parts are, relative to it; without `down` it only widens.
+            hidden_size: Channels that it reads.
+        """
+        self.names, self.activation = names, spec.activation
+        linear = Projection if spec.transposed else Linear
+        if names.gate:
+            place(self, names.gate, linear(hidden_size, spec.size, spec.bias))
+        place(self, names.up, linear(hidden_size, spec.size, spec.bias))
+        if names.down:
+            place(self, names.down, linear(spec.size, hidden_size, spec.bias))
+        if names.dropout:
+            place(self, names.dropout, Dropout(spec.dropout))
+
+    def __call__(self, x: Array) -> Array:
+        """(B, T, C) -> (B, T, C)."""
+        names, activation = self.names, ACTIVATIONS[self.activation]
+        if names.gate:
+            x = activation(getattr(self, names.gate)(x)) * getattr(self, names.up)(x)
+        else:
+            x = activation(getattr(self, names.up)(x))
+        if names.down:
+            x = getattr(self, names.down)(x)
+        return getattr(self, names.dropout)(x) if names.dropout else x
+
+
+class Output(nnx.Module):
+    """The end of a nested part: a projection, and, where the norm after the part lies in it, that of the sum with its input."""
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden_size: int,
+        *,
+        dense: str,
+        dropout: tuple[str, float],
+        after: tuple[str, NormSpec],
+    ) -> None:
+        """Build it.
+
+        Args:
+            in_features: Channels that it reads.
+            hidden_size: Channels that it gives.
+            dense: Name of the projection.
+            dropout: Name of what drops some of it in training, and with what probability.
+            after: Name of the norm, "" for none, and its spec.
+        """
+        self.names = dense, dropout[0], after[0]
+        place(self, dense, Linear(in_features, hidden_size))
+        if after[0]:
+            place(self, after[0], norm(after[1], hidden_size))
+        place(self, dropout[0], Dropout(dropout[1]))
+
+    def __call__(self, x: Array, residual: Array) -> Array:
+        """(B, T, in_features) and the part's input (B, T, C) -> (B, T, C)."""
+        dense, dropout, after = self.names
+        x = getattr(self, dropout)(getattr(self, dense)(x))
+        return getattr(self, after)(x + residual) if after else x
