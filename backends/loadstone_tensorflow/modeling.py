@@ -53,10 +53,7 @@ optree.register_pytree_node(
 
 
 def checkpoint_name(attribute: str) -> str:
-    """Return the checkpoint's name for an attribute.
-
-    Keras reserves `layers`, `output`, `input`, `path` and others: there the attribute takes a trailing underscore.
-    """
+    """Return the checkpoint's name for an attribute: what `loadstone_tensorflow.layers.attribute` undone."""
     return attribute.removesuffix("_")
 
 
@@ -254,10 +251,12 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
     def input_specs(self) -> dict[str, tf.TensorSpec]:
         """Return what an exported model takes: ids, mask and types of any batch and length, or images."""
         if _positional(type(self))[0] == "pixel_values":
-            shape = (None, self.config.num_channels, *getattr(self.spec, "image_size", (None, None)))
+            embeddings = getattr(self.spec, "embeddings", None)
+            sides = (None, None) if embeddings is None else embeddings.image_size
+            shape = (None, self.config.num_channels, *sides)
             return {"pixel_values": tf.TensorSpec(shape, tf.float32, name="pixel_values")}
         names = ["input_ids", "attention_mask"]
-        if getattr(self.spec, "type_vocab_size", 0) > 1:
+        if self.spec.embeddings.types > 1:
             names.append("token_type_ids")
         shape = (None,) * self.input_axes
         return {name: tf.TensorSpec(shape, tf.int32, name=name) for name in names}
