@@ -16,10 +16,10 @@ from torch.utils import _pytree as pytree
 import loadstone
 from loadstone.errors import ArgumentError
 from loadstone.model.outputs import ModelOutput
+from loadstone.testing.cases import CASES
 from loadstone_torch.generation import Cache
 from loadstone_torch.heads import ForPooledClassification
 from tests.oracle import load
-from tests.oracle.cases import CASES
 
 torch.set_num_threads(1)
 

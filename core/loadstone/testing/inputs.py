@@ -8,7 +8,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.oracle.cases import BATCH, CHOICES, ENCODER_SEQUENCE, SEQUENCE, SHORT_SEQUENCE, Case
+from loadstone.testing.case import (
+    BATCH,
+    CHOICES,
+    ENCODER_SEQUENCE,
+    GREEDY,
+    PROOF,
+    SEQUENCE,
+    SHORT_SEQUENCE,
+    Case,
+)
 
 Arrays = dict[str, np.ndarray]
 
@@ -16,7 +25,9 @@ CACHE_CHUNKS = (11, 8, 1)
 """How the cache run feeds its tokens: a prefill, several at once, then one."""
 PADDING = (2, 5)
 """Padded tokens of each row; of the rows of the choices, in turn."""
-SAME_QUESTION = {"bf16": "plain", "cache": "positions"}
+GAP = 3
+"""Positions that are passed over in the middle of a sequence."""
+SAME_QUESTION = {"bf16": "plain", "cache": PROOF}
 """Runs that are fed what another is: the difference of their answers is rounding."""
 FIRST_WORD = 6
 """Token ids below are special in one family or another; the inputs hold them only as padding."""
@@ -34,10 +45,15 @@ def draw(case: Case, run: str, attempt: int = 0) -> Arrays:
 
     Args:
         case: The row of the table.
-        run: One of `case.runs`.
+        run: One of `case.feeds`.
         attempt: Another number gives another draw; generation asks for one until its choices are clear.
+
+    Raises:
+        KeyError: If the case cannot be fed that.
     """
     rng = np.random.default_rng(seed(case, SAME_QUESTION.get(run, run), attempt))
+    if run not in case.feeds:
+        raise KeyError(f"{case.name} cannot be fed {run!r}; it takes {', '.join(case.feeds)}")
     return (_IMAGE_RUNS if case.modality == "image" else _TEXT_RUNS)[run](case, rng)
 
 
@@ -62,7 +78,7 @@ def _length(case: Case) -> int:
 
 
 def _hidden_size(case: Case) -> int:
-    return next(case.config[key] for key in ("hidden_size", "n_embd", "dim") if key in case.config)
+    return int(next(case.config[key] for key in ("hidden_size", "n_embd", "dim") if key in case.config))
 
 
 def _token_ids(case: Case, rng: np.random.Generator, length: int) -> np.ndarray:
@@ -93,8 +109,7 @@ def _positions(case: Case, rng: np.random.Generator) -> Arrays:
     """Decoders: left padding with the positions that generation gives. Encoders: positions that do not start at 0."""
     if case.modality == "decoder":
         arrays = _padded("left")(case, rng)
-        arrays["position_ids"] = np.maximum(arrays["attention_mask"].cumsum(-1) - 1, 0)
-        return arrays
+        return arrays | {"position_ids": _places(case, rng, arrays["attention_mask"])}
     arrays = _plain(case, rng)
     shifts = rng.integers(2, 12, (*_leading_shape(case), 1))
     return arrays | {"position_ids": shifts + np.arange(_length(case))}
@@ -106,16 +121,35 @@ def _embeds(case: Case, rng: np.random.Generator) -> Arrays:
 
 
 def _types(case: Case, rng: np.random.Generator) -> Arrays:
-    arrays = _padded("right")(case, rng)
-    kinds = case.config.get(
-        "type_vocab_size", case.config["vocab_size"]
-    )  # GPT-2 embeds types as if they were tokens
-    return arrays | {"token_type_ids": rng.integers(0, kinds, arrays["input_ids"].shape)}
+    return _padded("right")(case, rng) | {"token_type_ids": _kinds(case, rng)}
 
 
-def _train(case: Case, rng: np.random.Generator) -> Arrays:
-    arrays = _padded("right")(case, rng)
-    return arrays | _LABELS[case.task](case, rng, arrays)
+def _kinds(case: Case, rng: np.random.Generator) -> np.ndarray:
+    # GPT-2 embeds types as if they were tokens.
+    kinds = case.config.get("type_vocab_size", case.config["vocab_size"])
+    return rng.integers(0, kinds, (*_leading_shape(case), _length(case)))
+
+
+def _proof(case: Case, rng: np.random.Generator) -> Arrays:
+    """All at once: padding on the left, with the positions, types and labels that the case takes.
+
+    A decoder's answers to questions are scored over every token, and what padding on the left answers means nothing: there
+    it is on the right.
+    """
+    spans = case.modality == "decoder" and case.task == "question-answering"
+    arrays = _padded("right" if spans else "left")(case, rng)
+    if "position_ids" in case.fed:
+        arrays |= {"position_ids": _places(case, rng, arrays["attention_mask"])}
+    if "token_type_ids" in case.fed:
+        arrays |= {"token_type_ids": _kinds(case, rng)}
+    return arrays | (_LABELS[case.task](case, rng, arrays) if case.task in _LABELS else {})
+
+
+def _places(case: Case, rng: np.random.Generator, mask: np.ndarray) -> np.ndarray:
+    """Those that generation gives, with a gap: where only distances count, it takes one to tell positions from none."""
+    places: np.ndarray = np.maximum(mask.cumsum(-1) - 1, 0)
+    places = places + GAP * (places >= mask.shape[-1] // 2)
+    return places if case.modality == "decoder" else places + rng.integers(2, 10, (*mask.shape[:-1], 1))
 
 
 def _keep(case: Case, rng: np.random.Generator) -> Arrays:
@@ -150,7 +184,8 @@ def _sized_image(case: Case, rng: np.random.Generator) -> Arrays:
 
 
 def _labelled_image(case: Case, rng: np.random.Generator) -> Arrays:
-    return _sized_image(case, rng) | _class_labels(case, rng, {})
+    arrays = _sized_image(case, rng)
+    return arrays | (_class_labels(case, rng, {}) if case.task in _LABELS else {})
 
 
 def _other_size(case: Case, rng: np.random.Generator) -> Arrays:
@@ -175,11 +210,13 @@ def _choice(classes: int, name: str) -> Callable[[Case, np.random.Generator, Arr
 
 
 def _token_labels(case: Case, rng: np.random.Generator, arrays: Arrays) -> Arrays:
-    """A label for most tokens: none for padding and for a quarter of the rest."""
+    """A label for most tokens: none for padding, for what only padding could foretell, and for a quarter of the rest."""
     classes = case.config["num_labels" if case.task == "token-classification" else "vocab_size"]
-    shape = arrays["input_ids"].shape
-    counted = (arrays["attention_mask"] == 1) & (rng.random(shape) < 0.75)
-    return {"labels": np.where(counted, rng.integers(0, classes, shape), IGNORED_LABEL)}
+    mask = arrays["attention_mask"]
+    counted = (mask == 1) & (rng.random(mask.shape) < 0.75)
+    if case.task == "causal-lm":
+        counted &= mask.cumsum(-1) > 1
+    return {"labels": np.where(counted, rng.integers(0, classes, mask.shape), IGNORED_LABEL)}
 
 
 def _pre_training_labels(case: Case, rng: np.random.Generator, arrays: Arrays) -> Arrays:
@@ -187,9 +224,10 @@ def _pre_training_labels(case: Case, rng: np.random.Generator, arrays: Arrays) -
 
 
 def _span(case: Case, rng: np.random.Generator, arrays: Arrays) -> Arrays:
+    first = arrays["attention_mask"].argmax(-1)
     return {
-        "start_positions": rng.integers(0, 3, BATCH),
-        "end_positions": rng.integers(4, 8, BATCH),
+        "start_positions": first + rng.integers(0, 3, BATCH),
+        "end_positions": first + rng.integers(4, 8, BATCH),
     }
 
 
@@ -214,11 +252,11 @@ _TEXT_RUNS: dict[str, Callable[[Case, np.random.Generator], Arrays]] = {
     "positions": _positions,
     "embeds": _embeds,
     "types": _types,
-    "train": _train,
+    PROOF: _proof,
     "keep": _keep,
     "cache": _cache,
     "generate": _prompt,
-    "generate_left": _padded_prompt,
+    GREEDY: _padded_prompt,
     "generate_eos": _padded_prompt,
 }
 
@@ -226,5 +264,5 @@ _IMAGE_RUNS: dict[str, Callable[[Case, np.random.Generator], Arrays]] = {
     "plain": _sized_image,
     "bf16": _sized_image,
     "interpolate": _other_size,
-    "train": _labelled_image,
+    PROOF: _labelled_image,
 }

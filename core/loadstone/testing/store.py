@@ -4,34 +4,47 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tests.oracle.cases import Case
-from tests.oracle.versions import TRANSFORMERS
+from loadstone.testing.case import Case
 
-HERE = Path(__file__).parent
+TRANSFORMERS = "5.23.0"
+"""The version whose answers count."""
+
 MANIFEST = "manifest.json"
-RECORDERS = ("forward.py", "inputs.py", "record.py")
+REFERENCE = "reference.npz"
+_HERE = Path(__file__).parent
+RECORDERS = (_HERE / "inputs.py", _HERE / "oracle" / "forward.py", _HERE / "oracle" / "record.py")
 """The sources that decide what a folder holds, beside the case's own row."""
 
 
-def fingerprint(case: Case, *more: str, sources: tuple[str, ...] = RECORDERS) -> str:
+def fingerprint(case: Case, *more: str, sources: tuple[Path, ...] = RECORDERS) -> str:
     """SHA-256 of all that decides what the case's folder holds.
 
     Args:
         case: The row of the table.
         more: Whatever else decides, such as the versions of another saver.
-        sources: File names beside this one.
+        sources: The files of those that write it.
     """
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(case), sort_keys=True).encode())
+    row = {name: value for name, value in dataclasses.asdict(case).items() if name != "unseen"}
+    digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode())
+    more += tuple(_source(case.answers)) if case.answers else ()
     # The pinned version and not the installed one: an environment without transformers finds the same fingerprint.
-    for part in (TRANSFORMERS, *more, *((HERE / name).read_text() for name in sources)):
+    for part in (TRANSFORMERS, *more, *(path.read_text() for path in sources)):
         digest.update(hashlib.sha256(part.encode()).digest())
     return digest.hexdigest()
+
+
+def _source(name: str) -> Iterator[str]:
+    """Yield the source of the module that a "module:attribute" names."""
+    spec = importlib.util.find_spec(name.partition(":")[0])
+    if spec is not None and spec.origin is not None:
+        yield Path(spec.origin).read_text()
 
 
 def stale(root: Path, cases: Iterable[Case]) -> list[Case]:

@@ -18,15 +18,15 @@ import transformers
 from safetensors.numpy import load_file
 from transformers.pytorch_utils import Conv1D
 
-from tests.oracle import inputs, versions
-from tests.oracle.cases import Case
-from tests.oracle.forward import Arrays, call, flatten, tensors
-from tests.oracle.store import MANIFEST
+from loadstone.testing import inputs
+from loadstone.testing.case import GREEDY, PROOF, Case
+from loadstone.testing.oracle.forward import Arrays, call, flatten, tensors
+from loadstone.testing.store import MANIFEST, REFERENCE, TRANSFORMERS
 
 NEW_TOKENS = 12
 CLEAR_MARGIN = 1e-3
 """Least distance between the best and the second logit, as a part of the largest: above every backend's rounding."""
-GRADIENT = "train/gradient/"
+GRADIENT = f"{PROOF}/gradient/"
 SEVERAL = 3
 """Distinct tokens that each generated row holds at least; fewer would hide a cache that stands still."""
 
@@ -37,14 +37,12 @@ transformers.logging.disable_progress_bar()
 
 def record(case: Case, folder: Path, fingerprint: str) -> None:
     """Write the case's checkpoint, reference.npz and manifest.json into an empty folder."""
-    if transformers.__version__ != versions.TRANSFORMERS:
-        raise RuntimeError(
-            f"the oracle is transformers {versions.TRANSFORMERS}, not {transformers.__version__}"
-        )
+    if transformers.__version__ != TRANSFORMERS:
+        raise RuntimeError(f"the oracle is transformers {TRANSFORMERS}, not {transformers.__version__}")
     save_drawn(case, folder)
     model = load(case, folder)
     arrays: Arrays = {}
-    for run in case.runs:
+    for run in case.recorded:
         # A copy for each run: rope tables that grow with the sequence are kept by the model that grew them.
         answer = _RUNS.get(run, _forward)
         source = load(case, folder, torch.bfloat16) if run == "bf16" else copy.deepcopy(model)
@@ -52,7 +50,7 @@ def record(case: Case, folder: Path, fingerprint: str) -> None:
     state_dict = _state_dict(model, folder)
     for key in [key for key in arrays if key.startswith(GRADIENT)]:
         arrays[GRADIENT + state_dict[key.removeprefix(GRADIENT)]["stored_as"]] = arrays.pop(key)
-    np.savez(folder / "reference.npz", **arrays)
+    np.savez(folder / REFERENCE, **arrays)  # type: ignore[arg-type]
     manifest = _manifest(case, folder, arrays) | {"state_dict": state_dict, "fingerprint": fingerprint}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
@@ -132,18 +130,21 @@ def _forward(model: Any, case: Case, run: str) -> Arrays:
     return _named_inputs(case, arrays) | dict(flatten(output))
 
 
-def _train(model: Any, case: Case, run: str) -> Arrays:
-    """The loss, and its gradients in the first, the middle and the last parameter that it reaches.
+def _proof(model: Any, case: Case, run: str) -> Arrays:
+    """The outputs, and the gradients of the loss in the first, the middle and the last parameter that it reaches.
 
     They go by transformers' own names here, and by the checkpoint's in the file.
     """
     arrays = inputs.draw(case, run)
     output = call(model, case, run, arrays)
+    answers = _named_inputs(case, arrays) | dict(flatten(output))
+    if output.get("loss") is None:
+        return answers
     output.loss.backward()
     reached = [(name, p.grad) for name, p in model.named_parameters() if p.grad is not None and p.grad.any()]
     chosen = [reached[0], reached[len(reached) // 2], reached[-1]]
     gradients = {f"gradient/{name}": gradient.numpy() for name, gradient in chosen}
-    return _named_inputs(case, arrays) | dict(flatten(output)) | gradients
+    return answers | gradients
 
 
 def _cache(model: Any, case: Case, run: str) -> Arrays:
@@ -251,10 +252,10 @@ def _state_dict(model: Any, folder: Path) -> dict[str, dict[str, Any]]:
 
 
 _RUNS: dict[str, Callable[[Any, Case, str], Arrays]] = {
-    "train": _train,
+    PROOF: _proof,
     "cache": _cache,
     "generate": _generate,
-    "generate_left": _generate,
+    GREEDY: _generate,
     "generate_eos": _generate,
 }
 """How a run is recorded, where it is more than one forward pass."""

@@ -6,14 +6,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.oracle.cases import Case
+from loadstone.testing.case import PROOF, Case
 
 Arrays = dict[str, np.ndarray]
 
-LAYERED_RUNS = ("plain", "left", "right", "interpolate")
+LAYERED_RUNS = (PROOF, "interpolate")
 """The runs that also record every layer's hidden states and attentions."""
-FORWARD_RUNS = (*LAYERED_RUNS, "positions", "embeds", "short", "types", "keep", "train")
-"""The runs that are one forward pass in fp32."""
 
 
 def tensors(arrays: Arrays) -> dict[str, Any]:
@@ -28,7 +26,7 @@ def call(model: Any, case: Case, run: str, arrays: Arrays) -> Any:
         arguments[name] = arguments[name].to(model.dtype)
     if run in LAYERED_RUNS:
         arguments["output_hidden_states"] = True
-        if case.model_type != "resnet":
+        if case.attentions:
             arguments["output_attentions"] = True
     return model(**arguments)
 

@@ -9,11 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from tests.oracle.load import Run
+from loadstone.testing.reference import Run
 
 FP32_TOLERANCE = 1e-5
 BF16_ROUNDING = 2**-7
 """A unit in bfloat16's last place, as a part of the value: no chain of roundings is held to less."""
+
+
+def check(holds: object, message: str) -> None:
+    """Raise `AssertionError` with a message, also where Python leaves assertions out, if something does not hold."""
+    if not holds:
+        raise AssertionError(message)
 
 
 def relative_difference(actual: Any, expected: np.ndarray, valid: np.ndarray | None = None) -> float:
@@ -46,7 +52,7 @@ def assert_close(
         tolerance: Largest absolute difference, as a part of the largest absolute reference value.
     """
     actual = np.asarray(actual)
-    assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
+    check(actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}")
     exact = expected.dtype.kind in "iub"
     difference, scale = _differences(actual, expected, valid)
     allowed = 0.0 if exact else tolerance * scale
@@ -95,7 +101,8 @@ def assert_run(actual: Mapping[str, Any], run: Run, *, what: str, tolerance: flo
         tolerance: As in `assert_close`.
     """
     absent = [name for name in run.outputs if actual.get(name) is None]
-    assert not absent, f"{what}/{run.name}: the output lacks {', '.join(absent)}; it has {', '.join(actual)}"
+    has = ", ".join(actual)
+    check(not absent, f"{what}/{run.name}: the output lacks {', '.join(absent)}; it has {has}")
     for field, expected in run.outputs.items():
         name = f"{what}/{run.name}: {field}"
         if isinstance(expected, tuple):
@@ -126,7 +133,7 @@ def _assert_layers(
     field: str,
     tolerance: float,
 ) -> None:
-    assert len(actual) == len(expected), f"{what}: {len(actual)} layers, expected {len(expected)}"
+    check(len(actual) == len(expected), f"{what}: {len(actual)} layers, expected {len(expected)}")
     for layer, (mine, theirs) in enumerate(zip(actual, expected, strict=True)):
         valid = valid_for(field, theirs, run)
         assert_close(mine, theirs, what=f"{what} of layer {layer}", valid=valid, tolerance=tolerance)
