@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.oracle.compare import assert_close
 from torch import Tensor, nn
 
 from loadstone import LlamaConfig
@@ -21,7 +22,6 @@ from loadstone_torch.layers import RMSNorm, RotaryEmbedding, without_memory
 from loadstone_torch.models.bert import BertModel
 from loadstone_torch.models.llama import LlamaModel
 from tests.oracle.blocks import BLOCKS, HIDDEN, TOKENS, arrays
-from tests.oracle.compare import assert_close
 
 torch.set_num_threads(1)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.oracle.cases import CASES, Case
 from torch import nn
 
 import loadstone
 from tests.oracle import load
-from tests.oracle.cases import CASES, Case
 
 # Lists of modules, and what only holds others: nothing computes there, in transformers neither.
 HOLDERS = {"cls": nn.Module}
