@@ -292,22 +292,26 @@ def _bicubic_weights(old: int, new: int) -> np.ndarray:
 class RMSNorm(nnx.Module):
     """Root mean square norm, computed in float32. Source: Zhang and Sennrich 2019, arXiv:1910.07467."""
 
-    def __init__(self, size: int, eps: float, offset: bool = False) -> None:
-        self.eps, self.offset = eps, offset
+    def __init__(self, size: int, eps: float, offset: bool = False, wide: bool = False) -> None:
+        self.eps, self.offset, self.wide = eps, offset, wide
         self.weight = parameter(size)
 
     def __call__(self, x: Array) -> Array:
-        """Normalise the last axis of `x`; with an offset the factor is one plus the weight, in float32."""
+        """Normalise the last axis of `x`; an offset makes the factor one plus the weight, in float32; wide it is float32 too."""
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
         if self.offset:
             return (y * (1.0 + self.weight[...].astype(jnp.float32))).astype(x.dtype)
+        if self.wide:
+            return (y * self.weight[...].astype(jnp.float32)).astype(x.dtype)
         return self.weight[...] * y.astype(x.dtype)
 
 
 def norm(spec: NormSpec, size: int) -> nnx.Module:
     """Return a norm over `size` channels."""
-    return LayerNorm(size, spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps, spec.offset)
+    return (
+        LayerNorm(size, spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps, spec.offset, spec.wide)
+    )
 
 
 class Dropout(nnx.Dropout):
@@ -342,11 +346,10 @@ class RotaryEmbedding(nnx.Module):
         self.rope = rope
 
     def __call__(self, x: Array, positions: Array) -> tuple[Array, Array]:
-        """Return cosine and sine for `positions` (B, T), each (B, T, 1, D), in the dtype of `x`."""
-        angles = positions[:, :, None, None].astype(jnp.float32) * self._frequencies(
-            positions
-        )  # (B, T, 1, D/2)
-        angles = jnp.concatenate((angles, angles), axis=-1)
+        """Return cosine and sine for `positions` (B, T), each (B, T, 1, R), of R rotated channels, in the dtype of `x`."""
+        frequencies = self._frequencies(positions)
+        angles = positions[:, :, None, None].astype(jnp.float32) * frequencies  # (B, T, 1, R/2)
+        angles = jnp.repeat(angles, 2, -1) if self.rope.interleaved else jnp.concatenate((angles, angles), -1)
         scale = self.rope.attention_scaling
         return (jnp.cos(angles) * scale).astype(x.dtype), (jnp.sin(angles) * scale).astype(x.dtype)
 

@@ -1,15 +1,16 @@
-"""Feed-forward: a widened middle, plain or gated; and the output that BERT's checkpoints nest.
+"""Feed-forward: a widened middle, plain, gated, or with gate and middle from one projection; and the output that BERT's checkpoints nest.
 
 B batch, T tokens, C hidden size.
 """
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
 from loadstone.architectures import FeedForwardNames, FeedForwardSpec, NormSpec
-from loadstone_flax.blocks.run import place
+from loadstone_flax.blocks.run import part_of, place
 from loadstone_flax.layers import ACTIVATIONS, Dropout, Linear, Projection, norm
 
 
@@ -25,25 +26,41 @@ class FeedForward(nnx.Module):
             hidden_size: Channels that it reads.
         """
         self.names, self.activation = names, spec.activation
-        linear = Projection if spec.transposed else Linear
-        if names.gate:
-            place(self, names.gate, linear(hidden_size, spec.size, spec.bias))
-        place(self, names.up, linear(hidden_size, spec.size, spec.bias))
-        if names.down:
-            place(self, names.down, linear(spec.size, hidden_size, spec.bias))
-        if names.dropout:
-            place(self, names.dropout, Dropout(spec.dropout))
+        add_feed_forward(self, spec, names, hidden_size)
 
     def __call__(self, x: Array) -> Array:
         """(B, T, C) -> (B, T, C)."""
-        names, activation = self.names, ACTIVATIONS[self.activation]
-        if names.gate:
-            x = activation(getattr(self, names.gate)(x)) * getattr(self, names.up)(x)
-        else:
-            x = activation(getattr(self, names.up)(x))
-        if names.down:
-            x = getattr(self, names.down)(x)
-        return getattr(self, names.dropout)(x) if names.dropout else x
+        return fed(self, self.names, self.activation, x)
+
+
+def add_feed_forward(
+    module: nnx.Module, spec: FeedForwardSpec, names: FeedForwardNames, hidden_size: int
+) -> None:
+    """Put a feed-forward into a module, its names relative to that; Bart has it in the layer itself."""
+    linear = Projection if spec.transposed else Linear
+    for name in filter(None, (names.gate, names.up)):
+        place(module, name, linear(hidden_size, spec.size, spec.bias))
+    if names.gate_up:
+        place(module, names.gate_up, linear(hidden_size, 2 * spec.size, spec.bias))
+    if names.down:
+        place(module, names.down, linear(spec.size, hidden_size, spec.bias))
+    if names.dropout:
+        place(module, names.dropout, Dropout(spec.dropout))
+
+
+def fed(module: nnx.Module, names: FeedForwardNames, activation: str, x: Array) -> Array:
+    """Compute it: (B, T, C) -> (B, T, C)."""
+    parts, act = part_of(module), ACTIVATIONS[activation]
+    if names.gate_up:
+        gate, up = jnp.split(parts[names.gate_up](x), 2, axis=-1)
+        x = act(gate) * up
+    elif names.gate:
+        x = act(parts[names.gate](x)) * parts[names.up](x)
+    else:
+        x = act(parts[names.up](x))
+    if names.down:
+        x = parts[names.down](x)
+    return parts[names.dropout](x) if names.dropout else x
 
 
 class Output(nnx.Module):
@@ -76,5 +93,6 @@ class Output(nnx.Module):
     def __call__(self, x: Array, residual: Array) -> Array:
         """(B, T, in_features) and the part's input (B, T, C) -> (B, T, C)."""
         dense, dropout, after = self.names
-        x = getattr(self, dropout)(getattr(self, dense)(x))
-        return getattr(self, after)(x + residual) if after else x
+        parts = part_of(self)
+        x = parts[dropout](parts[dense](x))
+        return parts[after](x + residual) if after else x

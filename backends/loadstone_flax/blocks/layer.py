@@ -5,12 +5,13 @@ B batch, T query tokens, S key tokens, H heads, C hidden size.
 
 from __future__ import annotations
 
+from flax import nnx
 from jax import Array
 
 from loadstone.architectures import LayerSpec, Names, owner
-from loadstone_flax.blocks.attention import Attention, NestedAttention
-from loadstone_flax.blocks.feedforward import FeedForward, Output
-from loadstone_flax.blocks.run import Block, Context, place
+from loadstone_flax.blocks.attention import Attention, CrossAttention, NestedAttention
+from loadstone_flax.blocks.feedforward import FeedForward, Output, add_feed_forward, fed
+from loadstone_flax.blocks.run import Block, Context, part_of, place
 from loadstone_flax.layers import norm
 
 
@@ -28,6 +29,8 @@ class Layer(Block):
     x ──┬── attention ──(+)── after ──┬── feed-forward ──(+)── after ──>
         └────────────────┘            └───────────────────┘
     ```
+
+    Attention to an encoder's states stands between the two, in the same way.
     """
 
     def __init__(self, spec: LayerSpec, names: Names, hidden_size: int) -> None:
@@ -39,42 +42,64 @@ class Layer(Block):
             hidden_size: Channels between the layers.
         """
         self.of_sum, self.names = spec.norm.of_sum, names
-        attention, feed_forward = names.attention, names.feed_forward
+        attention, cross, feed_forward = names.attention, names.cross_attention, names.feed_forward
         self.attends, self.feeds = owner(attention.output), owner(feed_forward.down)
-        parts = {
-            attention.before: None,
-            self.attends: Attention(spec.attention, attention.within(self.attends), hidden_size),
-            attention.after: None,
-            feed_forward.before: None,
-            self.feeds: FeedForward(spec.feed_forward, feed_forward.within(self.feeds), hidden_size),
-            feed_forward.after: None,
-        }
+        self.crosses = owner(cross.output) if cross else ""
+        parts: dict[str, nnx.Module | None] = {attention.before: None}
+        parts[self.attends] = Attention(spec.attention, attention.within(self.attends), hidden_size)
+        parts[attention.after] = None
+        if cross is not None and spec.cross_attention is not None:
+            parts[cross.before] = None
+            parts[self.crosses] = CrossAttention(
+                spec.cross_attention, cross.within(self.crosses), hidden_size
+            )
+            parts[cross.after] = None
+        parts[feed_forward.before] = None
+        if self.feeds:
+            parts[self.feeds] = FeedForward(spec.feed_forward, feed_forward.within(self.feeds), hidden_size)
+        parts[feed_forward.after] = None
         order = sorted(parts, key=lambda name: parts[name] is None) if names.norms_last else parts
         for name in filter(None, order):
             place(self, name, parts[name] or norm(spec.norm, hidden_size))
+        if not self.feeds:
+            self.activation = spec.feed_forward.activation
+            add_feed_forward(self, spec.feed_forward, feed_forward, hidden_size)
 
     def __call__(self, x: Array, context: Context) -> tuple[Array, Array | None]:
         """(B, T, C) -> (B, T, C), and the attention weights (B, H, T, S) where eager."""
-        attention, feed_forward = self.names.attention, self.names.feed_forward
-        mixed, weights = getattr(self, self.attends)(self._normed(attention.before, x), context)
-        x = self._added(x, mixed, attention.after)
-        fed = getattr(self, self.feeds)(self._normed(feed_forward.before, x))
-        return self._added(x, fed, feed_forward.after), weights
+        names, parts = self.names, part_of(self)
+        mixed, weights = parts[self.attends](self._normed(names.attention.before, x), context)
+        x = self._added(x, mixed, names.attention.after)
+        if names.cross_attention is not None:
+            mixed, _ = parts[self.crosses](self._normed(names.cross_attention.before, x), context)
+            x = self._added(x, mixed, names.cross_attention.after)
+        read = self._normed(names.feed_forward.before, x)
+        given = (
+            parts[self.feeds](read) if self.feeds else fed(self, names.feed_forward, self.activation, read)
+        )
+        return self._added(x, given, names.feed_forward.after), weights
 
     def _normed(self, name: str, x: Array) -> Array:
-        return getattr(self, name)(x) if name else x
+        return part_of(self)[name](x) if name else x
 
     def _added(self, x: Array, part: Array, after: str) -> Array:
         return self._normed(after, part + x) if self.of_sum else x + self._normed(after, part)
 
 
 class NestedLayer(Block):
-    """The same as BERT's checkpoints nest it; norms are of the sums, in the outputs, or before each part (ViT).
+    """The same as BERT's checkpoints nest it: the norms are of the sums, and lie in the outputs with the projections.
 
     ```
-         attention:                                       intermediate:   output:
-    x ──┬── before ── mix ── dense ──(+)── LayerNorm ──┬── before ── widen ── dense ──(+)── LayerNorm ──>
-        └─────────────────────────────┘                └───────────────────────────────┘
+          ┌──────────── attention ────────────┐     ┌ intermediate ┐ ┌───── output ─────┐
+    x ──┬── self ── output: dense ──(+)── norm ──┬── dense ── act ──── dense ──(+)── norm ──>
+        └────────────────────────────┘           └──────────────────────────────┘
+    ```
+
+    or, where they are not `of_sum` (ViT), before each part:
+
+    ```
+    x ──┬── before ── attention ──(+)──┬── before ── intermediate ── output ──(+)──>
+        └──────────────────────────┘   └──────────────────────────────────────┘
     ```
     """
 
@@ -101,11 +126,11 @@ class NestedLayer(Block):
 
     def __call__(self, x: Array, context: Context) -> tuple[Array, Array | None]:
         """(B, T, C) -> (B, T, C), and the attention weights (B, H, T, S) where eager."""
-        attention, widen, narrow = (getattr(self, name) for name in (self.attends, self.widens, self.narrows))
+        parts, (before_attention, before_feed_forward) = part_of(self), self.before
+        attention, widen, narrow = parts[self.attends], parts[self.widens], parts[self.narrows]
         if self.of_sum:
             x, weights = attention(x, context)
             return narrow(widen(x), x), weights
-        before_attention, before_feed_forward = (getattr(self, name) for name in self.before)
-        mixed, weights = attention(before_attention(x), context)
+        mixed, weights = attention(parts[before_attention](x), context)
         x = x + mixed
-        return x + narrow(widen(before_feed_forward(x)), x), weights
+        return x + narrow(widen(parts[before_feed_forward](x)), x), weights

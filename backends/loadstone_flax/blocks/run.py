@@ -1,6 +1,6 @@
 """The one loop over layers: keeps what is asked for, and computes layers again in the backward pass.
 
-B batch, T query tokens, S key tokens, H heads, D head size, C hidden size.
+B batch, T query tokens, S key tokens, M tokens of an encoder, H heads, C hidden size.
 Gradient checkpointing: Chen et al. 2016, https://arxiv.org/abs/1604.06174.
 """
 
@@ -20,10 +20,13 @@ class Context(NamedTuple):
 
     Attributes:
         mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere.
-        rotary: Cosines and sines of the positions, each (B, T, 1, D), or None.
+        rotary: Cosines and sines of the positions, each (B, T, 1, R), of R rotated channels, or None.
         cache: Keys and values of earlier tokens, or None.
         layer: The layer's number, by which the cache knows it.
         eager: Return the attention weights.
+        bias: What is added to the scores, (B or 1, H, T or 1, S): relative positions, ALiBi.
+        memory: The states of an encoder (B, M, C), which cross-attention attends.
+        memory_mask: True where a query may look there, (B, 1, 1, M), or None: everywhere.
     """
 
     mask: Array | None = None
@@ -31,6 +34,13 @@ class Context(NamedTuple):
     cache: Cache | None = None
     layer: int = 0
     eager: bool = False
+    bias: Array | None = None
+    memory: Array | None = None
+    memory_mask: Array | None = None
+
+
+CHOSEN = ("layer", "eager")
+"""What of a context is no array: a program is compiled for it."""
 
 
 class Block(nnx.Module):
@@ -73,22 +83,24 @@ def _run(block: Any, x: Array, context: Context) -> tuple[Array, Array | None]:
     again = context.cache is None and getattr(block, "gradient_checkpointing", False)
     if not again:
         ran: tuple[Array, Array | None] = block(x, context)
-        return ran
+    else:
+        given = {name: value for name, value in context._asdict().items() if name not in CHOSEN}
+        ran = nnx.remat(
+            lambda block, x, given: block(x, context._replace(**given)), **dict(block.checkpoint_options)
+        )(block, x, given)
+    return ran
 
-    def run(block: Any, x: Array, arrays: Context) -> tuple[Array, Array | None]:
-        ran: tuple[Array, Array | None] = block(x, arrays._replace(layer=context.layer, eager=context.eager))
-        return ran
 
-    return nnx.remat(run, **dict(block.checkpoint_options))(
-        block, x, context._replace(layer=None, eager=None)
-    )
+def part_of(module: nnx.Module) -> dict[str, Any]:
+    """Return a module's parts by their names there."""
+    return vars(module)
 
 
 def place(module: nnx.Module, name: str, part: Any) -> None:
     """Put a part into a module, at its name there; modules that only hold others are made on the way."""
     *path, last = name.split(".")
     for segment in path:
-        if segment not in vars(module):
+        if segment not in part_of(module):
             setattr(module, segment, nnx.Module())
-        module = getattr(module, segment)
+        module = part_of(module)[segment]
     setattr(module, last, part)
