@@ -13,6 +13,7 @@ from flax import nnx
 from jax import Array
 
 from loadstone import LlamaConfig
+from loadstone.testing.compare import assert_close
 from loadstone_flax.blocks.attention import Attention, CrossAttention
 from loadstone_flax.blocks.biases import RelativeBias, alibi
 from loadstone_flax.blocks.feedforward import FeedForward
@@ -23,7 +24,6 @@ from loadstone_flax.layers import RMSNorm, RotaryEmbedding, named_parameters, wi
 from loadstone_flax.modeling import full_precision
 from loadstone_flax.models.llama import FlaxLlamaModel
 from tests.oracle.blocks import BLOCKS, HIDDEN, TOKENS, arrays
-from tests.oracle.compare import assert_close
 
 pytestmark = pytest.mark.usefixtures("compile_little")
 

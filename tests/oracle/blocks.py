@@ -22,7 +22,6 @@ from typing import Any
 sys.path[0] = str(Path(__file__).parents[2]) if __name__ == "__main__" else sys.path[0]
 
 import numpy as np
-from tests.oracle.versions import TRANSFORMERS
 
 from loadstone.architectures import (
     AttentionNames,
@@ -45,6 +44,7 @@ from loadstone.architectures import (
     rope_spec,
 )
 from loadstone.architectures.llama import LlamaConfig
+from loadstone.testing.store import TRANSFORMERS
 
 FILE = Path(__file__).parents[2] / ".cache" / "oracle" / "blocks.npz"
 BATCH, TOKENS, MEMORY, HIDDEN, MIDDLE, WINDOW, WORDS = 2, 11, 7, 24, 20, 4, 31

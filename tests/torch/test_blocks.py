@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.oracle.compare import assert_close
 from torch import Tensor, nn
 
 from loadstone import LlamaConfig
+from loadstone.testing.compare import assert_close
 from loadstone_torch.blocks.attention import Attention, CrossAttention
 from loadstone_torch.blocks.biases import RelativeBias, alibi
 from loadstone_torch.blocks.feedforward import FeedForward

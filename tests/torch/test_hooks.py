@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.oracle.cases import CASES, Case
 from torch import nn
 
 import loadstone
+from loadstone.testing.case import Case
+from loadstone.testing.cases import CASES
 from tests.oracle import load
 
 # Lists of modules, and what only holds others: nothing computes there, in transformers neither.

@@ -18,7 +18,7 @@ from loadstone_flax.blocks.layer import Layer, NestedLayer
 from loadstone_flax.blocks.masks import padding_mask
 from loadstone_flax.blocks.run import Context, place, run_blocks
 from loadstone_flax.heads import Output
-from loadstone_flax.layers import norm, stack
+from loadstone_flax.layers import Linear, norm, stack
 from loadstone_flax.modeling import PreTrainedModel
 
 
@@ -43,8 +43,8 @@ class Encoder(PreTrainedModel):
     """The encoder without a head: token ids to hidden states.
 
     ```
-    embeddings ── layer ── layer ── ... (── norm) ──┬──> last_hidden_state
-                                                    └── pooler ──> pooler_output
+    embeddings (── projection) ── layer ── layer ── ... (── norm) ──┬──> last_hidden_state
+                                                                    └── pooler ──> pooler_output
     ```
 
     Attributes:
@@ -60,7 +60,11 @@ class Encoder(PreTrainedModel):
         """Build it without memory."""
         super().__init__(config)
         spec, names, size = self.spec, self.spec.names, self.spec.hidden_size
-        self.embeddings = self.embeddings_class(spec.embeddings, names.embeddings, size)
+        projection = names.embeddings.projection
+        width = spec.embeddings.size if projection else size
+        self.embeddings = self.embeddings_class(spec.embeddings, names.embeddings, width)
+        if projection:
+            place(self, projection, Linear(width, size))
         place(self, owner(names.layers), Stack(spec, self.layer_class))
         if spec.norm is not None:
             place(self, names.norm, norm(spec.norm, size))
@@ -98,6 +102,8 @@ class Encoder(PreTrainedModel):
         if position_ids is None:
             position_ids = self.embeddings.positions(input_ids, words)
         x = self.embeddings(words, token_type_ids, position_ids)
+        if projection := self.spec.names.embeddings.projection:
+            x = getattr(self, projection)(x)
         return self.encode(
             x, padding_mask(attention_mask), output_attentions, output_hidden_states, return_dict
         )

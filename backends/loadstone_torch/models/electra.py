@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from loadstone.architectures import family
@@ -28,6 +27,7 @@ from loadstone_torch.heads import (
     Output,
 )
 from loadstone_torch.layers import ACTIVATIONS, Linear
+from loadstone_torch.losses import binary_loss
 
 
 class ElectraEmbeddings(Embeddings):
@@ -77,10 +77,7 @@ class ElectraForPreTraining(Headed):
         head = self.discriminator_predictions
         x = ACTIVATIONS[self.spec.layers[0].feed_forward.activation](head.dense(base.last_hidden_state))
         logits = head.dense_prediction(x).squeeze(-1)
-        loss = None
-        if labels is not None:
-            counted = slice(None) if attention_mask is None else attention_mask == 1
-            loss = F.binary_cross_entropy_with_logits(logits[counted], labels[counted].to(logits.dtype))
+        loss = None if labels is None else binary_loss(logits, labels, attention_mask)
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 

@@ -75,7 +75,7 @@ TIES = (
 )
 
 
-def roberta_heads(stem: str) -> tuple[Head, ...]:
+def _heads(stem: str) -> tuple[Head, ...]:
     pooler = tuple(f"roberta.{name}" for name in POOLER)
 
     def head(task: str, *new: tuple[str, ...], ties: tuple[Tie, ...] = (), output: str = "") -> Head:
@@ -100,7 +100,7 @@ def like_roberta(stem: str, config: type[Config]) -> Architecture:
         family="roberta",
         config=config,
         spec=roberta_spec,
-        heads=roberta_heads(stem),
+        heads=_heads(stem),
         embedding="embeddings.word_embeddings",
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
         renamed=RENAMED,
