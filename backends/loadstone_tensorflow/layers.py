@@ -334,23 +334,27 @@ class BatchNorm(Layer):
 class RMSNorm(Layer):
     """Root mean square norm, computed in float32. Source: Zhang and Sennrich 2019, arXiv:1910.07467."""
 
-    def __init__(self, size: int, eps: float, offset: bool = False) -> None:
+    def __init__(self, size: int, eps: float, offset: bool = False, wide: bool = False) -> None:
         super().__init__()
-        self.eps, self.offset = eps, offset
+        self.eps, self.offset, self.wide = eps, offset, wide
         self.weight = parameter(size)
 
     def call(self, x: Tensor) -> Tensor:
-        """Normalise the last axis of `x`; with an offset the factor is one plus the weight, in float32."""
+        """Normalise the last axis of `x`; an offset makes the factor one plus the weight, in float32; wide it is float32 too."""
         y = tf.cast(x, tf.float32)
         y = y * tf.math.rsqrt(tf.reduce_mean(tf.square(y), axis=-1, keepdims=True) + self.eps)
         if self.offset:
             return tf.cast(y * (1.0 + tf.cast(self.weight.value, tf.float32)), x.dtype)
+        if self.wide:
+            return tf.cast(y * tf.cast(self.weight.value, tf.float32), x.dtype)
         return self.weight.value * tf.cast(y, x.dtype)
 
 
 def norm(spec: NormSpec, size: int) -> Layer:
     """Return a norm over `size` channels."""
-    return LayerNorm(size, spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps, spec.offset)
+    return (
+        LayerNorm(size, spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps, spec.offset, spec.wide)
+    )
 
 
 class RotaryEmbedding(Layer):
@@ -362,16 +366,17 @@ class RotaryEmbedding(Layer):
         self.inv_freq = np.array(rope.inverse_frequencies, np.float32)
 
     def call(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cosine and sine for `positions` (B, T), each (B, 1, T, D), in the dtype of `x`."""
+        """Return cosine and sine for `positions` (B, T), each (B, 1, T, R), of R rotated channels, in the dtype of `x`."""
         angles = tf.cast(positions, tf.float32)[:, None, :, None] * self._frequencies(
             positions
-        )  # (B, 1, T, D/2)
-        angles = tf.concat((angles, angles), axis=-1)
+        )  # (B, 1, T, R/2)
+        interleaved = self.rope.interleaved
+        angles = tf.repeat(angles, 2, axis=-1) if interleaved else tf.concat((angles, angles), axis=-1)
         scale = self.rope.attention_scaling
         return tf.cast(tf.cos(angles) * scale, x.dtype), tf.cast(tf.sin(angles) * scale, x.dtype)
 
     def _frequencies(self, positions: Tensor) -> Tensor:
-        """Return radians per position, (D/2,), for a sequence that reaches the largest of `positions`."""
+        """Return radians per position, (R/2,), for a sequence that reaches the largest of `positions`."""
         rope, tokens = self.rope, tf.reduce_max(positions) + 1
         if rope.beyond is not None:
             return tf.where(tokens > rope.limit, np.array(rope.beyond, np.float32), self.inv_freq)

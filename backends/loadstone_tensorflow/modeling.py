@@ -16,6 +16,7 @@ from loadstone.errors import ArgumentError
 from loadstone.generate.settings import GenerationConfig
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained
+from loadstone_tensorflow.blocks.run import Block
 from loadstone_tensorflow.framework import keras, tf
 from loadstone_tensorflow.generation import Generator, generate
 from loadstone_tensorflow.layers import (
@@ -214,6 +215,10 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
         if inputs_embeds is not None:
             return tf.cast(inputs_embeds, self.compute_dtype)
         return table(input_ids)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the layers that can be computed again, in their order."""
+        return (layer for _, layer in named_layers(self) if isinstance(layer, Block))
 
     def forget_compiled(self) -> None:
         """Drop every function that was compiled with variables that the model no longer has."""

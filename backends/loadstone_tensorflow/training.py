@@ -25,7 +25,7 @@ class Trained(keras.Model):
     @property
     def supports_gradient_checkpointing(self) -> bool:
         """Whether there are layers that can be computed again."""
-        return next(self._blocks(), None) is not None
+        return next(self.blocks(), None) is not None
 
     @property
     def is_gradient_checkpointing(self) -> bool:
@@ -48,18 +48,19 @@ class Trained(keras.Model):
             raise ArgumentError(f"{type(self).__name__} has no layers that could be computed again")
         if every_n_layers < 1:
             raise ArgumentError("every_n_layers must be 1 or more", found=every_n_layers)
-        for index, block in enumerate(self._blocks()):
+        for index, block in enumerate(self.blocks()):
             block.gradient_checkpointing = index % every_n_layers == 0
         self._tell_models(gradient_checkpointing=True)
 
     def gradient_checkpointing_disable(self) -> None:
         """Keep the activations again."""
-        for block in self._blocks():
+        for block in self.blocks():
             block.gradient_checkpointing = False
         self._tell_models(gradient_checkpointing=False)
 
-    def _blocks(self) -> Iterator[Block]:
-        return (layer for layer in self._flatten_layers() if isinstance(layer, Block))
+    def blocks(self) -> Iterator[Block]:
+        """Yield the layers that can be computed again, in their order."""
+        raise NotImplementedError
 
     def _tell_models(self, *, gradient_checkpointing: bool) -> None:
         for model in self._flatten_layers():

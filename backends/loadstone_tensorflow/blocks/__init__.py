@@ -4,10 +4,13 @@ A model's whole way, from leaf to root:
 
 ```
 attention      queries, keys and values, rotated and cached, mixed          AttentionSpec, AttentionNames
+masks          where each token may look
+biases         what distance adds to the scores                             BucketSpec
 feedforward    the widened middle, plain or gated                           FeedForwardSpec, FeedForwardNames
 embeddings     tokens, positions, types, patches; the pooler                EmbeddingSpec, PatchSpec, PoolerSpec
 layer          attention and feed-forward with their norms: the diagrams    LayerSpec, Names
-run            run_blocks, the one loop over layers
+run            run_blocks, the one loop over layers; what a layer is given
+scores         the masked-token head's layers                               ScoreSpec, ScoreNames
 decoder        tokens to states, each from those before it, with a cache    DecoderSpec
 encoder        tokens or patches to states, each from all others            EncoderSpec
 ```

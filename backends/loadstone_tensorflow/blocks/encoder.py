@@ -16,7 +16,7 @@ from loadstone_tensorflow.blocks.masks import padding_mask
 from loadstone_tensorflow.blocks.run import Context, part, place, run_blocks
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.heads import Output
-from loadstone_tensorflow.layers import norm, sizes
+from loadstone_tensorflow.layers import Linear, norm, sizes
 from loadstone_tensorflow.modeling import PreTrainedModel
 
 Tensor: TypeAlias = tf.Tensor
@@ -43,8 +43,8 @@ class Encoder(PreTrainedModel):
     """The encoder without a head: token ids to hidden states.
 
     ```
-    embeddings ── layer ── layer ── ... (── norm) ──┬──> last_hidden_state
-                                                    └── pooler ──> pooler_output
+    embeddings (── projection) ── layer ── layer ── ... (── norm) ──┬──> last_hidden_state
+                                                                    └── pooler ──> pooler_output
     ```
 
     Attributes:
@@ -60,7 +60,11 @@ class Encoder(PreTrainedModel):
         """Build it without memory."""
         super().__init__(config)
         spec, names, size = self.spec, self.spec.names, self.spec.hidden_size
-        self.embeddings = self.embeddings_class(spec.embeddings, names.embeddings, size)
+        projection = names.embeddings.projection
+        width = spec.embeddings.size if projection else size
+        self.embeddings = self.embeddings_class(spec.embeddings, names.embeddings, width)
+        if projection:
+            place(self, projection, Linear(width, size))
         place(self, owner(names.layers), Stack(spec, self.layer_class))
         if spec.norm is not None:
             place(self, names.norm, norm(spec.norm, size))
@@ -100,6 +104,8 @@ class Encoder(PreTrainedModel):
         if position_ids is None:
             position_ids = self.embeddings.positions(input_ids, words)
         x = self.embeddings(words, token_type_ids, position_ids, training)
+        if projection := self.spec.names.embeddings.projection:
+            x = part(self, projection)(x)
         mask = padding_mask(attention_mask, sizes(words)[1])
         return self.encode(x, mask, output_attentions, output_hidden_states, return_dict, training)
 

@@ -1,10 +1,11 @@
-"""Feed-forward: a widened middle, plain or gated; and the output that BERT's checkpoints nest.
+"""Feed-forward: a widened middle, plain, gated, or with gate and middle from one projection; and the output that BERT's checkpoints nest.
 
 B batch, T tokens, C hidden size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 from loadstone.architectures import FeedForwardNames, FeedForwardSpec, NormSpec
@@ -13,6 +14,7 @@ from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.layers import ACTIVATIONS, Dropout, Layer, Linear, Projection, norm
 
 Tensor: TypeAlias = tf.Tensor
+Activation = Callable[[Tensor], Tensor]
 
 
 class FeedForward(Layer):
@@ -28,25 +30,38 @@ class FeedForward(Layer):
         """
         super().__init__()
         self.names, self.activation = names, ACTIVATIONS[spec.activation]
-        linear = Projection if spec.transposed else Linear
-        if names.gate:
-            place(self, names.gate, linear(hidden_size, spec.size, spec.bias))
-        place(self, names.up, linear(hidden_size, spec.size, spec.bias))
-        if names.down:
-            place(self, names.down, linear(spec.size, hidden_size, spec.bias))
-        if names.dropout:
-            place(self, names.dropout, Dropout(spec.dropout))
+        add_feed_forward(self, spec, names, hidden_size)
 
     def call(self, x: Tensor, training: bool) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        names = self.names
-        if names.gate:
-            x = self.activation(part(self, names.gate)(x)) * part(self, names.up)(x)
-        else:
-            x = self.activation(part(self, names.up)(x))
-        if names.down:
-            x = part(self, names.down)(x)
-        return part(self, names.dropout)(x, training) if names.dropout else x
+        return fed(self, self.names, self.activation, x, training)
+
+
+def add_feed_forward(layer: Layer, spec: FeedForwardSpec, names: FeedForwardNames, hidden_size: int) -> None:
+    """Put a feed-forward into a layer, its names relative to that; Bart has it in the layer itself."""
+    linear = Projection if spec.transposed else Linear
+    for name in filter(None, (names.gate, names.up)):
+        place(layer, name, linear(hidden_size, spec.size, spec.bias))
+    if names.gate_up:
+        place(layer, names.gate_up, linear(hidden_size, 2 * spec.size, spec.bias))
+    if names.down:
+        place(layer, names.down, linear(spec.size, hidden_size, spec.bias))
+    if names.dropout:
+        place(layer, names.dropout, Dropout(spec.dropout))
+
+
+def fed(layer: Layer, names: FeedForwardNames, activation: Activation, x: Tensor, training: bool) -> Tensor:
+    """Compute it: (B, T, C) -> (B, T, C)."""
+    if names.gate_up:
+        gate, up = tf.split(part(layer, names.gate_up)(x), 2, axis=-1)
+        x = activation(gate) * up
+    elif names.gate:
+        x = activation(part(layer, names.gate)(x)) * part(layer, names.up)(x)
+    else:
+        x = activation(part(layer, names.up)(x))
+    if names.down:
+        x = part(layer, names.down)(x)
+    return part(layer, names.dropout)(x, training) if names.dropout else x
 
 
 class Output(Layer):

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from loadstone.architectures import LayerSpec, Names, owner
-from loadstone_tensorflow.blocks.attention import Attention, NestedAttention
-from loadstone_tensorflow.blocks.feedforward import FeedForward, Output
+from loadstone_tensorflow import layers
+from loadstone_tensorflow.blocks.attention import Attention, CrossAttention, NestedAttention
+from loadstone_tensorflow.blocks.feedforward import FeedForward, Output, add_feed_forward, fed
 from loadstone_tensorflow.blocks.run import Block, Context, part, place
 from loadstone_tensorflow.framework import tf
-from loadstone_tensorflow.layers import norm
+from loadstone_tensorflow.layers import ACTIVATIONS, norm
 
 Tensor: TypeAlias = tf.Tensor
 
@@ -31,6 +32,8 @@ class Layer(Block):
     x ──┬── attention ──(+)── after ──┬── feed-forward ──(+)── after ──>
         └────────────────┘            └───────────────────┘
     ```
+
+    Attention to an encoder's states stands between the two, in the same way.
     """
 
     def __init__(self, spec: LayerSpec, names: Names, hidden_size: int) -> None:
@@ -43,42 +46,65 @@ class Layer(Block):
         """
         super().__init__()
         self.of_sum, self.names = spec.norm.of_sum, names
-        attention, feed_forward = names.attention, names.feed_forward
+        attention, cross, feed_forward = names.attention, names.cross_attention, names.feed_forward
         self.attends, self.feeds = owner(attention.output), owner(feed_forward.down)
-        parts = {
-            attention.before: None,
-            self.attends: Attention(spec.attention, attention.within(self.attends), hidden_size),
-            attention.after: None,
-            feed_forward.before: None,
-            self.feeds: FeedForward(spec.feed_forward, feed_forward.within(self.feeds), hidden_size),
-            feed_forward.after: None,
-        }
+        self.crosses = owner(cross.output) if cross else ""
+        parts: dict[str, layers.Layer | None] = {attention.before: None}
+        parts[self.attends] = Attention(spec.attention, attention.within(self.attends), hidden_size)
+        parts[attention.after] = None
+        if cross is not None and spec.cross_attention is not None:
+            parts[cross.before] = None
+            parts[self.crosses] = CrossAttention(
+                spec.cross_attention, cross.within(self.crosses), hidden_size
+            )
+            parts[cross.after] = None
+        parts[feed_forward.before] = None
+        if self.feeds:
+            parts[self.feeds] = FeedForward(spec.feed_forward, feed_forward.within(self.feeds), hidden_size)
+        parts[feed_forward.after] = None
         order = sorted(parts, key=lambda name: parts[name] is None) if names.norms_last else parts
         for name in filter(None, order):
             place(self, name, parts[name] or norm(spec.norm, hidden_size))
+        if not self.feeds:
+            self.activation = ACTIVATIONS[spec.feed_forward.activation]
+            add_feed_forward(self, spec.feed_forward, feed_forward, hidden_size)
 
     def call(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
         """(B, T, C) -> (B, T, C), and the attention weights (B, H, T, S) where eager."""
-        attention, feed_forward = self.names.attention, self.names.feed_forward
-        mixed, weights = part(self, self.attends)(self._normed(attention.before, x), context)
-        x = self._added(x, mixed, attention.after)
-        fed = part(self, self.feeds)(self._normed(feed_forward.before, x), context.training)
-        return self._added(x, fed, feed_forward.after), weights
+        names = self.names
+        mixed, weights = part(self, self.attends)(self._normed(names.attention.before, x), context)
+        x = self._added(x, mixed, names.attention.after)
+        if names.cross_attention is not None:
+            mixed, _ = part(self, self.crosses)(self._normed(names.cross_attention.before, x), context)
+            x = self._added(x, mixed, names.cross_attention.after)
+        read = self._normed(names.feed_forward.before, x)
+        if self.feeds:
+            given = part(self, self.feeds)(read, context.training)
+        else:
+            given = fed(self, names.feed_forward, self.activation, read, context.training)
+        return self._added(x, given, names.feed_forward.after), weights
 
     def _normed(self, name: str, x: Tensor) -> Tensor:
         return part(self, name)(x) if name else x
 
-    def _added(self, x: Tensor, fed: Tensor, after: str) -> Tensor:
-        return self._normed(after, fed + x) if self.of_sum else x + self._normed(after, fed)
+    def _added(self, x: Tensor, given: Tensor, after: str) -> Tensor:
+        return self._normed(after, given + x) if self.of_sum else x + self._normed(after, given)
 
 
 class NestedLayer(Block):
-    """The same as BERT's checkpoints nest it; norms are of the sums, in the outputs, or before each part (ViT).
+    """The same as BERT's checkpoints nest it: the norms are of the sums, and lie in the outputs with the projections.
 
     ```
-         attention:                                       intermediate:   output:
-    x ──┬── before ── mix ── dense ──(+)── LayerNorm ──┬── before ── widen ── dense ──(+)── LayerNorm ──>
-        └─────────────────────────────┘                └───────────────────────────────┘
+          ┌──────────── attention ────────────┐     ┌ intermediate ┐ ┌───── output ─────┐
+    x ──┬── self ── output: dense ──(+)── norm ──┬── dense ── act ──── dense ──(+)── norm ──>
+        └────────────────────────────┘           └──────────────────────────────┘
+    ```
+
+    or, where they are not `of_sum` (ViT), before each part:
+
+    ```
+    x ──┬── before ── attention ──(+)──┬── before ── intermediate ── output ──(+)──>
+        └──────────────────────────┘   └──────────────────────────────────────┘
     ```
     """
 

@@ -1,6 +1,6 @@
 """The one loop over layers: keeps what is asked for, and computes layers again in the backward pass.
 
-B batch, T query tokens, S key tokens, H heads, D head size, C hidden size.
+B batch, T query tokens, S key tokens, M tokens of an encoder, H heads, C hidden size.
 Gradient checkpointing: Chen et al. 2016, https://arxiv.org/abs/1604.06174.
 """
 
@@ -21,11 +21,14 @@ class Context(NamedTuple):
 
     Attributes:
         mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere.
-        rotary: Cosines and sines of the positions, each (B, 1, T, D), or None.
+        rotary: Cosines and sines of the positions, each (B, 1, T, R), of R rotated channels, or None.
         cache: Keys and values of earlier tokens, or None.
         layer: The layer's number, by which the cache knows it.
         eager: Return the attention weights.
         training: Apply dropout.
+        bias: What is added to the scores, (B or 1, H, T or 1, S): relative positions, ALiBi.
+        memory: The states of an encoder (B, M, C), which cross-attention attends.
+        memory_mask: True where a query may look there, (B, 1, 1, M), or None: everywhere.
     """
 
     mask: Tensor | None = None
@@ -34,6 +37,9 @@ class Context(NamedTuple):
     layer: int = 0
     eager: bool = False
     training: bool = False
+    bias: Tensor | None = None
+    memory: Tensor | None = None
+    memory_mask: Tensor | None = None
 
 
 class Block(Layer):
@@ -80,13 +86,16 @@ def _run_again(block: Layer, x: Tensor, context: Context) -> tuple[Tensor, Tenso
     """Run a layer, and once more in the backward pass in place of keeping what it computed."""
     # What dropout zeroes must be the same both times.
     seed = tf.random.uniform((2,), maxval=tf.int32.max, dtype=tf.int32)
+    # Gradients flow to what is an argument, not to what the function only sees.
+    trained = {"bias": context.bias, "memory": context.memory}
+    trained = {name: tensor for name, tensor in trained.items() if tensor is not None}
 
-    def run(x: Tensor) -> Any:
+    def run(x: Tensor, *tensors: Tensor) -> Any:
         with drawing_from(seed):
-            ran, weights = block(x, context)
+            ran, weights = block(x, context._replace(**dict(zip(trained, tensors, strict=True))))
         return (ran, weights) if context.eager else ran
 
-    ran = tf.recompute_grad(run)(x)
+    ran = tf.recompute_grad(run)(x, *trained.values())
     return tuple(ran) if context.eager else (ran, None)
 
 
