@@ -32,6 +32,7 @@ test: .venv/.test
 	$(BIN)/python tests/run.py $(SUITES)
 
 sabotage: .venv/.test
+	$(BIN)/python -m loadstone.testing.mutation --cache .cache/oracle --driver tests.torch.proofs:Torch
 	$(BIN)/python -m loadstone.testing.sabotage --cache .cache/oracle --driver tests.torch.proofs:Torch
 	$(BIN)/python -m loadstone.testing.sabotage --cache .cache/oracle --driver tests.tensorflow.proofs:TensorFlow
 	$(BIN)/python -m loadstone.testing.sabotage --cache .cache/oracle --driver tests.flax.proofs:Flax

@@ -42,6 +42,7 @@ class Case:
         attentions: Whether the model has attentions to show.
         feeds: The runs whose inputs can be drawn; `inputs.py` says what each feeds.
         runs: Those of them that are recorded, and that prove the case.
+        gradients: Whether gradients are compared: once for each class of a table.
         answers: "module:function" that writes the case's folder where transformers has no such model; see `save_answers`.
         unseen: Pattern of fields of the spec, and of tensors -> why no answer of this case depends on them.
     """
@@ -60,6 +61,7 @@ class Case:
     attentions: bool = True
     feeds: tuple[str, ...]
     runs: tuple[str, ...] = (PROOF,)
+    gradients: bool = True
     answers: str = ""
     unseen: Mapping[str, str] = field(default_factory=dict)
 
@@ -263,7 +265,7 @@ def table(
         ValueError: If two rows have one name.
     """
     found: dict[str, Case] = {}
-    unseen, types = tuple(unseen), set[str]()
+    unseen, types, classes = tuple(unseen), set[str](), set[str]()
     heads: set[tuple[str, str]] = set()
     for case in rows:
         if case.name in found:
@@ -274,7 +276,13 @@ def table(
         shown = {"positions"} if "position_ids" in case.fed else set()
         runs = dict.fromkeys((*case.runs, *(run for run in more if run in case.feeds and run not in shown)))
         known = {u.what: u.why for u in unseen if any(fnmatch.fnmatchcase(case.name, p) for p in u.cases)}
-        found[case.name] = replace(case, runs=tuple(runs), unseen=known | dict(case.unseen))
+        found[case.name] = replace(
+            case,
+            runs=tuple(runs),
+            gradients=case.gradients and case.class_name not in classes,
+            unseen=known | dict(case.unseen),
+        )
+        classes.add(case.class_name)
         types.add(case.model_type)
         heads.add(head)
     return found

@@ -1,20 +1,23 @@
 """Whether the proofs can tell: every tensor and every field of a spec is changed, one at a time, and must move them.
 
-    $ python -m loadstone.testing.mutation --cache .cache/oracle --driver tests.torch.proofs:Torch --all
+    $ python -m loadstone.testing.mutation --cache .cache/oracle --driver tests.torch.proofs:Torch
 
 A case that no change of a field moves is blind to that field, and says so by failing; `Case.unseen` names the fields that
-nothing in it can depend on, with the reason, and a field named there that is seen after all is a failure as well.
+nothing in it can depend on, with the reason; a reason that no case needs is a failure as well.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import fnmatch
 import functools
+import importlib
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +28,7 @@ from loadstone.testing import proofs
 from loadstone.testing.capabilities import Computes
 from loadstone.testing.case import GREEDY, Case
 from loadstone.testing.compare import FP32_TOLERANCE, relative_difference, valid_for
-
-if TYPE_CHECKING:
-    from loadstone.testing.reference import Oracle
+from loadstone.testing.reference import OURS, Oracle
 
 AMOUNT = 0.02
 """How far each element of a tensor is moved, as a part of itself (standard deviation)."""
@@ -208,7 +209,11 @@ def is_seen(driver: Computes, oracle: Oracle, case: Case, change: Callable[[Any]
 
 
 def blind_fields(
-    driver: Computes, oracle: Oracle, case: Case | str, others: Mapping[tuple[str, str], Sequence[Any]]
+    driver: Computes,
+    oracle: Oracle,
+    case: Case | str,
+    others: Mapping[tuple[str, str], Sequence[Any]],
+    among: Callable[[str], bool] = lambda field: True,
 ) -> list[str]:
     """Return the fields of a case's spec of which no change moves its proof.
 
@@ -217,6 +222,7 @@ def blind_fields(
         oracle: What was recorded.
         case: The case or its name.
         others: What `pool` gives.
+        among: Says of a field whether it is asked about.
     """
     row = oracle.row(case)
     spec = spec_of(oracle, row)
@@ -227,7 +233,12 @@ def blind_fields(
         changed = (functools.partial(replaced, path=path, new=new) for new in candidates)
         return any(is_seen(driver, oracle, row, change) for change in changed)
 
-    return [dotted(path) for path, value in leaves(spec) if not seen(path, value)]
+    return [dotted(path) for path, value in leaves(spec) if among(dotted(path)) and not seen(path, value)]
+
+
+def is_known(case: Case, what: str) -> bool:
+    """Return whether a case says of a field or of a parameter that nothing depends on it."""
+    return any(fnmatch.fnmatchcase(what, pattern) for pattern in case.unseen)
 
 
 def assert_not_blind(case: Case, blind: Sequence[str]) -> None:
@@ -240,6 +251,37 @@ def assert_not_blind(case: Case, blind: Sequence[str]) -> None:
     Raises:
         AssertionError: If one is not; add a case that shows it, or say in `unseen` why none can.
     """
-    unknown = [one for one in blind if not any(fnmatch.fnmatchcase(one, what) for what in case.unseen)]
+    unknown = [one for one in blind if not is_known(case, one)]
     if unknown:
         raise AssertionError(f"{case.name} is blind to {', '.join(unknown)}: no change of it moves the proof")
+
+
+def main() -> None:
+    """Ask every case about every tensor and field; the status is 1 where one is blind, or a reason why is not needed."""
+    parser = argparse.ArgumentParser(prog="python -m loadstone.testing.mutation", description=__doc__)
+    parser.add_argument("--cache", required=True, help="the oracle's folder")
+    parser.add_argument(
+        "--cases", default=OURS, help=f"module:attribute of a table of cases; default: {OURS}"
+    )
+    parser.add_argument("--driver", required=True, help="module:class of what the backend can")
+    arguments = parser.parse_args()
+    module, _, name = arguments.driver.partition(":")
+    driver, oracle = (
+        getattr(importlib.import_module(module), name)(),
+        Oracle(arguments.cache, arguments.cases),
+    )
+    unneeded = {pattern for case in oracle.cases() for pattern in case.unseen}
+    failed = False
+    for case in oracle.cases():
+        blind = blind_tensors(driver, oracle, case) + blind_fields(driver, oracle, case, pool(oracle))
+        unneeded -= {pattern for pattern in unneeded if fnmatch.filter(blind, pattern)}
+        unknown = [one for one in blind if not is_known(case, one)]
+        failed |= bool(unknown)
+        sys.stdout.write(f"{'BLIND to ' + ', '.join(unknown) if unknown else 'sees all'}  {case.name}\n")
+    if unneeded:
+        sys.stdout.write(f"unseen, it is said, and yet seen by every case: {', '.join(sorted(unneeded))}\n")
+    sys.exit(failed or bool(unneeded))
+
+
+if __name__ == "__main__":
+    main()

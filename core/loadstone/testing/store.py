@@ -19,6 +19,8 @@ TRANSFORMERS = "5.23.0"
 MANIFEST = "manifest.json"
 REFERENCE = "reference.npz"
 _HERE = Path(__file__).parent
+JUDGED = ("unseen", "gradients")
+"""Attributes of a case that decide what is compared, and not what is recorded."""
 RECORDERS = (_HERE / "inputs.py", _HERE / "oracle" / "forward.py", _HERE / "oracle" / "record.py")
 """The sources that decide what a folder holds, beside the case's own row."""
 
@@ -31,7 +33,7 @@ def fingerprint(case: Case, *more: str, sources: tuple[Path, ...] = RECORDERS) -
         more: Whatever else decides, such as the versions of another saver.
         sources: The files of those that write it.
     """
-    row = {name: value for name, value in dataclasses.asdict(case).items() if name != "unseen"}
+    row = {name: value for name, value in dataclasses.asdict(case).items() if name not in JUDGED}
     digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode())
     more += tuple(_source(case.answers)) if case.answers else ()
     # The pinned version and not the installed one: an environment without transformers finds the same fingerprint.
