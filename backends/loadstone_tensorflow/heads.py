@@ -247,7 +247,7 @@ class ForPooledClassification(Headed):
         if not name:
             return base.pooler_output
         activation = ACTIVATIONS[self.spec.classifier.activation]
-        return activation(part(self, name)(base.last_hidden_state[:, 0]))
+        return activation(self.module_at(name)(base.last_hidden_state[:, 0]))
 
     def forward(
         self,

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
+from tests.oracle.cases import CASES, Case
 
 import loadstone
 from loadstone_flax.layers import named_modules, named_parameters
 from loadstone_flax.modeling import PreTrainedModel
 from tests.oracle import load
-from tests.oracle.cases import CASES, Case
 
 # What only holds others: nothing computes there, in transformers neither.
 HOLDERS = {"cls"}

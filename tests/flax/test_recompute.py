@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from tests.oracle.cases import CASES
 
 import loadstone
 from loadstone.errors import ArgumentError
 from tests.oracle import load
-from tests.oracle.cases import CASES
 
 pytestmark = pytest.mark.usefixtures("compile_little")
 

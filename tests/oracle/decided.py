@@ -272,7 +272,7 @@ class DecidedSuite:
     # The model type
 
     def class_named(self, name: str) -> Any:
-        return getattr(loadstone, plugins.prefix_of(self.backend) + name)
+        return getattr(loadstone, plugins.class_prefix_of(self.backend) + name)
 
     def test_a_config_without_a_model_type(self, folder: Path) -> None:
         edit_config(folder, model_type=None)

@@ -1,4 +1,4 @@
-"""Attention: grouped heads, windows, soft caps, sinks, biases, norms of queries and keys, rotation, cache; to an encoder too.
+"""Attention: grouped heads, windows, soft caps, sinks, biases, norms of queries and keys, rotation, growth, cache; to an encoder too.
 
 B batch, T query tokens, S key tokens, M tokens of an encoder, H heads, K key-value heads, G queries per key head, D head size,
 C hidden size.
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from loadstone.architectures import AttentionNames, AttentionSpec, LayerSpec, leaf, owner
+from loadstone.architectures import AttentionNames, AttentionSpec, GrowthSpec, LayerSpec, leaf, owner
 from loadstone_flax.blocks.feedforward import Output
 from loadstone_flax.blocks.run import Context, part_of, place
 from loadstone_flax.layers import Dropout, Linear, Projection, contract, contract_wide, norm, parameter
@@ -55,6 +55,8 @@ class Attention(nnx.Module):
         q, k, v = self._projected(x)
         if context.rotary is not None:
             q, k = self._rotated(q, *context.rotary), self._rotated(k, *context.rotary)
+        if context.growth is not None:
+            q = q * context.growth
         if context.cache is not None:
             k, v = context.cache.update(k, v, context.layer)  # (B, S, K, D)
         return self._mixed(q, k, v, context.mask, context)
@@ -156,6 +158,12 @@ def rotate(x: Array, cos: Array, sin: Array, *, interleaved: bool = False) -> Ar
         first, second = jnp.split(x, 2, axis=-1)
         turned = jnp.concatenate((-second, first), axis=-1)
     return x * cos + turned * sin
+
+
+def grown(growth: GrowthSpec, position_ids: Array, dtype: jnp.dtype) -> Array:
+    """Return what the queries of tokens at some positions (B, T) are multiplied by, (B, T, 1, 1)."""
+    spans = jnp.floor(position_ids.astype(jnp.float32) / growth.span)
+    return (1 + growth.rate * jnp.log(1 + spans))[:, :, None, None].astype(dtype)
 
 
 def split_heads(x: Array, head_dim: int) -> Array:

@@ -13,6 +13,7 @@ from jax import Array
 
 from loadstone.architectures import DecoderSpec
 from loadstone.config import Config
+from loadstone_flax.blocks.attention import grown
 from loadstone_flax.blocks.layer import Layer
 from loadstone_flax.blocks.masks import causal_mask, packed_sequences
 from loadstone_flax.blocks.run import Context, place, run_blocks
@@ -176,7 +177,7 @@ class Decoder(PreTrainedModel):
         cache: Cache | None,
         eager: bool,
     ) -> list[Context]:
-        """Return each layer's context: there is one mask for each window, and one rotation for each rope."""
+        """Return each layer's context: there is one mask a window, one rotation a rope, one factor a growth."""
         kinds, tokens = self.spec.kinds, x.shape[1]
         masks = {
             window: causal_mask(
@@ -188,15 +189,19 @@ class Decoder(PreTrainedModel):
                 packed=packed,
                 causal=self.spec.causal,
             )
-            for window in {window for window, _ in kinds}
+            for window in {window for window, _, _ in kinds}
         }
         turns = {
             rope: None if rope is None else getattr(self, _rotary(self.spec, rope))(x, position_ids)
-            for rope in {rope for _, rope in kinds}
+            for rope in {rope for _, rope, _ in kinds}
+        }
+        factors = {
+            growth: None if growth is None else grown(growth, position_ids, x.dtype)
+            for growth in {growth for _, _, growth in kinds}
         }
         return [
-            Context(masks[window], turns[rope], cache, layer, eager)
-            for layer, (window, rope) in enumerate(kinds)
+            Context(masks[window], turns[rope], cache, layer, eager, growth=factors[growth])
+            for layer, (window, rope, growth) in enumerate(kinds)
         ]
 
 

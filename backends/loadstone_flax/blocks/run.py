@@ -32,6 +32,7 @@ class Context(NamedTuple):
         layer: The layer's number, by which the cache knows it.
         eager: Return the attention weights.
         bias: What is added to the scores, (B or 1, H, T or 1, S): relative positions, ALiBi.
+        growth: What queries are multiplied by for their position, (B, T, 1, 1), or None.
         memory: The states of an encoder (B, M, C), which cross-attention attends.
         memory_mask: True where a query may look there, (B, 1, 1, M), or None: everywhere.
     """
@@ -42,6 +43,7 @@ class Context(NamedTuple):
     layer: int = 0
     eager: bool = False
     bias: Array | None = None
+    growth: Array | None = None
     memory: Array | None = None
     memory_mask: Array | None = None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from loadstone.architectures.llama import ARCHITECTURES
+from loadstone.architectures import family
 from loadstone.model.classes import add_classes
 from loadstone_flax.blocks.decoder import Decoder
 from loadstone_flax.blocks.layer import Layer
@@ -36,7 +36,7 @@ HEADS = {
     "QuestionAnswering": ForQuestionAnswering,
 }
 """The heads whose model classes have no code of their own, and what these are made from."""
-add_classes(globals(), ARCHITECTURES, HEADS, prefix="Flax")
+add_classes(globals(), family("llama"), HEADS, prefix="Flax")
 
 if TYPE_CHECKING:
 

@@ -1,4 +1,4 @@
-"""Attention: grouped heads, windows, soft caps, sinks, biases, norms of queries and keys, rotation, cache; to an encoder too.
+"""Attention: grouped heads, windows, soft caps, sinks, biases, norms of queries and keys, rotation, growth, cache; to an encoder too.
 
 B batch, T query tokens, S key tokens, M tokens of an encoder, H heads, K key-value heads, D head size, C hidden size.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from loadstone.architectures import AttentionNames, AttentionSpec, LayerSpec, leaf, owner
+from loadstone.architectures import AttentionNames, AttentionSpec, GrowthSpec, LayerSpec, leaf, owner
 from loadstone_tensorflow.blocks.feedforward import Output
 from loadstone_tensorflow.blocks.run import Context, part, place
 from loadstone_tensorflow.framework import tf
@@ -54,6 +54,8 @@ class Attention(Layer):
         q, k, v = self._projected(x)
         if context.rotary is not None:
             q, k = self._rotated(q, *context.rotary), self._rotated(k, *context.rotary)
+        if context.growth is not None:
+            q = q * context.growth
         if context.cache is not None:
             k, v = context.cache.update(k, v, context.layer)  # (B, K, S, D)
         return self._mixed(q, k, v, context.mask, context)
@@ -157,6 +159,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False) ->
         first, second = tf.split(x, 2, axis=-1)
         turned = tf.concat((-second, first), axis=-1)
     return x * cos + turned * sin
+
+
+def grown(growth: GrowthSpec, position_ids: Tensor, dtype: tf.DType) -> Tensor:
+    """Return what the queries of tokens at some positions (B, T) are multiplied by, (B, 1, T, 1)."""
+    spans = tf.floor(tf.cast(position_ids, tf.float32) / growth.span)
+    return tf.cast(1 + growth.rate * tf.math.log(1 + spans), dtype)[:, None, :, None]
 
 
 def split_heads(x: Tensor, head_dim: int) -> Tensor:

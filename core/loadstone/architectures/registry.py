@@ -112,6 +112,13 @@ def architectures() -> Iterator[Architecture]:
     yield from unlisted()
 
 
+def family(name: str) -> tuple[Architecture, ...]:
+    """Return the architectures of ours whose classes lie in one module of each backend, those of its own file first."""
+    found = [model_type for model_type, held in _names.MODELS.items() if held == name]
+    found.sort(key=lambda model_type: _names.FAMILIES[model_type] != name)
+    return tuple(built_in()[model_type] for model_type in found)
+
+
 def unlisted() -> Iterator[Architecture]:
     """Yield the architectures of which the table of names says nothing: what was registered, and those of working plugins."""
     yield from tuple(registered.values())

@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from loadstone.architectures.names import Names
-from loadstone.architectures.parts import EmbeddingSpec, LayerSpec, NormSpec, PoolerSpec, ScoreSpec
+from loadstone.architectures.parts import (
+    EmbeddingSpec,
+    GrowthSpec,
+    LayerSpec,
+    NormSpec,
+    PoolerSpec,
+    ScoreSpec,
+)
 from loadstone.architectures.rope import RopeSpec
 from loadstone.config import Config
 from loadstone.errors import ArgumentError, ConfigError, nearest
@@ -142,12 +149,15 @@ class StackSpec:
         return tuple(dict.fromkeys(rope for rope in distinct.values() if rope is not None))
 
     @property
-    def kinds(self) -> tuple[tuple[int | None, int | None], ...]:
-        """Per layer, its window and which of `ropes` it has, or None: layers of a kind share a mask and a rotation."""
+    def kinds(self) -> tuple[tuple[int | None, int | None, GrowthSpec | None], ...]:
+        """Per layer, its window, which of `ropes` it has, and how its queries grow; each may be None.
+
+        Layers of a kind share a mask, a rotation and a factor.
+        """
         ropes = self.ropes
         return tuple(
-            (attention.window, None if attention.rope is None else ropes.index(attention.rope))
-            for attention in (layer.attention for layer in self.layers)
+            (one.window, None if one.rope is None else ropes.index(one.rope), one.growth)
+            for one in (layer.attention for layer in self.layers)
         )
 
 

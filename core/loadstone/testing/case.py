@@ -77,6 +77,7 @@ TASKS = {
     "LMHeadModel": "causal-lm",
     "ForMaskedLM": "masked-lm",
     "ForPreTraining": "pre-training",
+    "ElectraForPreTraining": "replaced-tokens",
     "ForSequenceClassification": "sequence-classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",

@@ -193,6 +193,48 @@ def _qwen() -> Iterator[Case]:
     yield decoder("qwen3", "Qwen3ForCausalLM", qwen3 | biased, variant="window-tied-bias")
 
 
+def _smollm3() -> Iterator[Case]:
+    # SmolLM3 has no field `head_dim`; one of three layers rotates nothing.
+    config = {key: value for key, value in LLAMA_LIKE.items() if key != "head_dim"}
+    config |= {"num_hidden_layers": 3, "no_rope_layer_interval": 2, "tie_word_embeddings": False}
+    for suffix in ALL_HEADS:
+        yield decoder("smollm3", f"SmolLM3{suffix}", config)
+    windows = {"use_sliding_window": True, "sliding_window": WINDOW, "no_rope_layers": [0, 1, 0]}
+    more = {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True}
+    yield decoder("smollm3", "SmolLM3ForCausalLM", config | windows | more, variant="window-tied-bias")
+
+
+OLMO2_HEADS = ALL_HEADS[:3]
+
+
+def _olmo2() -> Iterator[Case]:
+    config = {key: value for key, value in LLAMA_LIKE.items() if key != "head_dim"}
+    for suffix in OLMO2_HEADS:
+        yield decoder("olmo2", f"Olmo2{suffix}", config)
+    biased = {"attention_bias": True, "tie_word_embeddings": True, "num_key_value_heads": 4}
+    yield decoder("olmo2", "Olmo2ForCausalLM", config | biased, variant="tied-bias")
+
+
+def _ministral3() -> Iterator[Case]:
+    # Queries grow at the 8th token and again at the 16th.
+    yarn = {
+        "rope_type": "yarn",
+        "rope_theta": 100.0,
+        "factor": 4.0,
+        "beta_fast": 2.0,
+        "beta_slow": 0.5,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+        "original_max_position_embeddings": 8,
+        "llama_4_scaling_beta": 0.4,
+    }
+    config = LLAMA_LIKE | {"rope_parameters": yarn, "head_dim": 10}
+    for suffix in ALL_HEADS:
+        yield decoder("ministral3", f"Ministral3{suffix}", config)
+    windows = {"sliding_window": WINDOW, "tie_word_embeddings": True}
+    yield decoder("ministral3", "Ministral3ForCausalLM", config | windows, variant="window-tied")
+
+
 def _gpt2() -> Iterator[Case]:
     fed = ("position_ids", "token_type_ids")
     suffixes = (
@@ -255,6 +297,22 @@ def _later_encoders() -> Iterator[Case]:
     yield encoder("distilbert", "DistilBertModel", sinusoidal, variant="sinusoidal", **unplaced)
 
 
+def _camembert() -> Iterator[Case]:
+    for suffix in ("Model", *ENCODER_HEADS):
+        yield encoder("camembert", f"Camembert{suffix}", ROBERTA | {"hidden_act": "silu"}, fed=())
+
+
+def _electra() -> Iterator[Case]:
+    config = BERT | {"embedding_size": 24}
+    for suffix in ("Model", "ForPreTraining", *ENCODER_HEADS):
+        yield encoder("electra", f"Electra{suffix}", config)
+    whole = BERT | {"embedding_size": 32, "hidden_act": "relu"}
+    yield encoder(
+        "electra", "ElectraForMaskedLM", whole | {"tie_word_embeddings": False}, variant="whole-untied"
+    )
+    yield encoder("electra", "ElectraForPreTraining", whole, variant="whole")
+
+
 def _vision() -> Iterator[Case]:
     def vit(class_name: str, config: Mapping[str, Any] = VIT, **more: Any) -> Case:
         # transformers interpolates the position embeddings of square images and patches only.
@@ -279,13 +337,14 @@ def _vision() -> Iterator[Case]:
     yield resnet("ResNetModel", RESNET | {"downsample_in_bottleneck": True}, "downsample-in-bottleneck")
 
 
-LLAMAS = ("mistral", "gemma", "gemma2", "qwen2", "qwen3")
+LLAMAS = ("mistral", "gemma", "gemma2", "qwen2", "qwen3", "smollm3", "olmo2", "ministral3")
 UNLABELLED = (
     "*-base*",
     "*-lm*",
     "*-question-answering",
     "*-multiple-choice",
     "*-pre-training",
+    "*-replaced-tokens*",
     "*-prediction",
 )
 UNSEEN = (
@@ -308,6 +367,7 @@ UNSEEN = (
     Unseen(what="out_channels", why="no head reads it", cases=("resnet-base*",)),
     Unseen(what="*.key.bias", why="softmax does not see what is added to every score of a query"),
     Unseen(what="*.k_lin.bias", why="the same"),
+    Unseen(what="*.k_proj.bias", why="the same, where nothing is rotated", cases=("smollm3-*-bias",)),
     Unseen(what="cls.predictions.bias", why="the decoder's own is added", cases=("bert-masked-lm-untied",)),
 )
 """What no answer depends on; `bits` sees every tensor, and a changed configuration what the loss reads of it."""
@@ -321,11 +381,16 @@ CASES = table(
         _gemma(),
         _gemma2(),
         _qwen(),
+        _smollm3(),
+        _olmo2(),
+        _ministral3(),
         _gpt2(),
         _later_encoders(),
+        _camembert(),
+        _electra(),
         _vision(),
     ),
-    bodies=dict.fromkeys(LLAMAS, "llama") | {"xlm-roberta": "roberta"},
+    bodies=dict.fromkeys(LLAMAS, "llama") | dict.fromkeys(("xlm-roberta", "camembert"), "roberta"),
     unseen=UNSEEN,
 )
 """Every case by its name."""

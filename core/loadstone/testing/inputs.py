@@ -78,7 +78,8 @@ def _length(case: Case) -> int:
 
 
 def _hidden_size(case: Case) -> int:
-    return int(next(case.config[key] for key in ("hidden_size", "n_embd", "dim") if key in case.config))
+    keys = ("embedding_size", "hidden_size", "n_embd", "dim")  # words may be narrower
+    return int(next(case.config[key] for key in keys if key in case.config))
 
 
 def _token_ids(case: Case, rng: np.random.Generator, length: int) -> np.ndarray:
@@ -223,6 +224,11 @@ def _pre_training_labels(case: Case, rng: np.random.Generator, arrays: Arrays) -
     return _token_labels(case, rng, arrays) | _choice(2, "next_sentence_label")(case, rng, arrays)
 
 
+def _replaced(case: Case, rng: np.random.Generator, arrays: Arrays) -> Arrays:
+    """Whether each token was replaced, padding too: the mask says that it does not count."""
+    return {"labels": rng.integers(0, 2, arrays["input_ids"].shape)}
+
+
 def _span(case: Case, rng: np.random.Generator, arrays: Arrays) -> Arrays:
     first = arrays["attention_mask"].argmax(-1)
     return {
@@ -236,6 +242,7 @@ _LABELS: dict[str, Callable[[Case, np.random.Generator, Arrays], Arrays]] = {
     "masked-lm": _token_labels,
     "token-classification": _token_labels,
     "pre-training": _pre_training_labels,
+    "replaced-tokens": _replaced,
     "sequence-classification": _class_labels,
     "question-answering": _span,
     "multiple-choice": _choice(CHOICES, "labels"),
