@@ -21,7 +21,7 @@ from loadstone.planning.arranged import arranged
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold, split_blocks
 from loadstone.planning.names import NameMap
-from loadstone.planning.problems import Kind, Problems
+from loadstone.planning.problems import Kind, Problems, not_here
 from loadstone.planning.records import COUNTS_ANEW, Assignment, LoadPlan, ParameterState, Stored
 from loadstone.planning.surplus import Surplus
 from loadstone.planning.wrappers import wrappers
@@ -63,6 +63,7 @@ def match(
 
     Raises:
         MatchError: If anything does not fit; `.problems` names everything at once.
+        SourceError: If a parameter's tensor lies in a file that is not here, so that nothing can be said of it.
     """
     names = NameMap(architecture, head, _mapped(index, key_mapping), parameters)
     problems = Problems()
@@ -72,6 +73,8 @@ def match(
     )
     matcher.refuse_quantised(config)
     found = matcher.find()
+    if problems.absent:
+        raise not_here(problems.absent, where=where)
     assignments, compare = matcher.assign(found, ignore_mismatched_sizes=ignore_mismatched_sizes)
     surplus = Surplus(names, architecture, head, parameters, strict, before_arguments)
     stored = matcher.account(found, assignments, surplus)
@@ -114,13 +117,13 @@ def left_over(
     """
     names = NameMap(architecture, head, _mapped(index, key_mapping), parameters)
     surplus = Surplus(names, architecture, head, parameters, False, ())
-    extra = (name for name in index.tensors if names.parameter(name) not in parameters)
+    extra = (name for name in index.names if names.parameter(name) not in parameters)
     return [name for name in extra if surplus.judge(name).state == "unused"]
 
 
 def _mapped(index: TensorIndex, key_mapping: Mapping[str, str] | None) -> dict[str, str]:
     """Return stored name -> the name after the caller's `key_mapping`, aliases included."""
-    stored = [*index.tensors, *index.aliases]
+    stored = [*index.names, *index.aliases]
     if not key_mapping:
         return {name: name for name in stored}
     rules = _rules(key_mapping)
@@ -206,14 +209,24 @@ class _Matcher:
         found: dict[str, TensorInfo] = {}
         for stored in self.names.stored:
             name = self.names.parameter(stored)
-            info = self.index.tensors.get(stored) or self.index.tensors[self.index.aliases[stored]]
             if name not in self.parameters:
+                continue
+            info = self._info(stored)
+            if info is None:
                 continue
             if found.setdefault(name, info) is not info:
                 self.rivals.add(stored)
                 line = f"{name}: two stored tensors are for it, {found[name].name!r} and {stored!r}"
                 self.problems.add("rivals", line)
         return found
+
+    def _info(self, stored: str) -> TensorInfo | None:
+        """Return the tensor of a stored name or alias; of one whose file is not here, record that it is needed."""
+        tensors, absent = self.index.tensors, self.index.absent
+        held = stored if stored in tensors or stored in absent else self.index.aliases[stored]
+        if held in absent:
+            self.problems.need(held, absent[held])
+        return tensors.get(held)
 
     def assign(
         self, found: Mapping[str, TensorInfo], *, ignore_mismatched_sizes: bool
@@ -320,7 +333,7 @@ class _Matcher:
     @functools.cached_property
     def _scales(self) -> dict[str, str]:
         """Module -> a stored tensor of it that looks like the scale of a quantised one."""
-        parts = {name: name.rpartition(".") for name in self.index.tensors}
+        parts = {name: name.rpartition(".") for name in self.index.names}
         return {module: name for name, (module, _, leaf) in parts.items() if "scale" in leaf or leaf == "SCB"}
 
     def report_missing(self, found: Mapping[str, TensorInfo]) -> None:
@@ -353,7 +366,7 @@ class _Matcher:
         redrawn = {info.name for info in found.values()} - used
         used |= self.rivals
         stored: dict[str, Stored] = {}
-        for name in self.index.tensors:
+        for name in self.index.names:
             if name in redrawn:
                 stored[name] = Stored(name=name, state="ignored", why="of another shape, drawn afresh")
             else:
@@ -364,7 +377,7 @@ class _Matcher:
 
     def of_a_wrapper(self) -> str | None:
         """Return the `key_mapping=` that cures names which a wrapper of the model left in front of its own."""
-        for pattern, wrapper in wrappers(self.index.tensors):
+        for pattern, wrapper in wrappers(self.index.names):
             unwrapped = {name: re.sub(pattern, "", name) for name in self.names.stored}
             names = NameMap(self.architecture, self.head, unwrapped, self.parameters)
             there = {names.parameter(name) for name in unwrapped}

@@ -76,6 +76,11 @@ class LoadPlan:
         """Yield the assignments whose bytes come from a file."""
         return (assignment for assignment in self.assignments.values() if assignment.recipe is not None)
 
+    @property
+    def files(self) -> set[str]:
+        """The files of which something is read; of the others nothing is needed."""
+        return {info.file for one in self.reads() if one.recipe is not None for info in one.recipe.sources}
+
     def in_state(self, state: ParameterState) -> list[Assignment]:
         """Return the assignments in one state."""
         return [assignment for assignment in self.assignments.values() if assignment.state == state]
