@@ -22,7 +22,7 @@ from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold, split_blocks
 from loadstone.planning.names import NameMap
 from loadstone.planning.problems import Kind, Problems, not_here
-from loadstone.planning.records import COUNTS_ANEW, Assignment, LoadPlan, ParameterState, Stored
+from loadstone.planning.records import COUNTS_ANEW, Assignment, LoadPlan, ParameterState, Stored, StoredStates
 from loadstone.planning.surplus import Surplus
 from loadstone.planning.wrappers import wrappers
 
@@ -360,20 +360,29 @@ class _Matcher:
 
     def account(
         self, found: Mapping[str, TensorInfo], assignments: Mapping[str, Assignment], surplus: Surplus
-    ) -> dict[str, Stored]:
+    ) -> StoredStates:
         """Return every stored tensor's state."""
-        used = {info.name for a in assignments.values() if a.recipe is not None for info in a.recipe.sources}
-        redrawn = {info.name for info in found.values()} - used
-        used |= self.rivals
-        stored: dict[str, Stored] = {}
+        # Most of 100,000 tensors are used under their own names, and need not be listed for that.
+        elsewhere = {
+            info.name
+            for a in assignments.values()
+            if a.recipe is not None and not _takes_its_own(a)
+            for info in a.recipe.sources
+        }
+
+        def is_used(name: str) -> bool:
+            return name in elsewhere or (name in assignments and _takes_its_own(assignments[name]))
+
+        redrawn = {info.name for info in found.values() if not is_used(info.name)}
+        others: dict[str, Stored] = {}
         for name in self.index.names:
             if name in redrawn:
-                stored[name] = Stored(name=name, state="ignored", why="of another shape, drawn afresh")
-            else:
-                stored[name] = Stored(name=name, state="used") if name in used else surplus.judge(name)
+                others[name] = Stored(name=name, state="ignored", why="of another shape, drawn afresh")
+            elif not is_used(name) and name not in self.rivals:
+                others[name] = surplus.judge(name)
         for alias, name in self.index.aliases.items():
-            stored[alias] = Stored(name=alias, state="alias", why=name)
-        return stored
+            others[alias] = Stored(name=alias, state="alias", why=name)
+        return StoredStates(self.index.tensors, others)
 
     def of_a_wrapper(self) -> str | None:
         """Return the `key_mapping=` that cures names which a wrapper of the model left in front of its own."""
@@ -401,3 +410,9 @@ class _Matcher:
         return (
             "the tensors have another model's names: check what was saved here, or rename with key_mapping="
         )
+
+
+def _takes_its_own(assignment: Assignment) -> bool:
+    """Return whether a parameter is made from the stored tensor of its own name, and from no other."""
+    sources = assignment.recipe.sources if assignment.recipe is not None else ()
+    return len(sources) == 1 and sources[0].name == assignment.name
