@@ -87,22 +87,24 @@ def _first_float(index: TensorIndex | None) -> str:
 
     transformers decides so; it too passes over dtypes of eight bits and fewer, in which no model can be built.
     """
+    if index is None:
+        return "float32"
     floats = (
         (info.file, info.name, info.dtype)
-        for info in (index.tensors.values() if index is not None else ())
+        for info in index.tensors.values()
         if DTYPES[info.dtype].kind == "float" and DTYPES[info.dtype].bits >= 16
     )
-    first = min(floats, default=("", "", "float32"))
-    before = [(file, name) for name, file in (index.absent.items() if index is not None else ())]
-    if before and (first[:2] == ("", "") or min(before) < first[:2]):
-        file, name = min(before)
+    first = min(floats, default=None)
+    absent = min(((file, name) for name, file in index.absent.items()), default=None)
+    if absent is not None and (first is None or absent < first[:2]):
+        file, name = absent
         raise SourceError(
             "the dtype is that of the first float tensor, whose file may be one that is not here",
             where=f"{file}, which holds {name}",
             expected="a dtype in config.json, or the file in the download cache",
             hint='pass dtype="bfloat16", say, or load once with network access',
         )
-    return first[2]
+    return first[2] if first is not None else "float32"
 
 
 def narrowed(plan: LoadPlan) -> list[str]:
