@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -97,9 +98,10 @@ class TorchBackend(Backend):
         """List what `state_dict` would hold."""
         found = {}
         shapes: dict[torch.Size, tuple[int, ...]] = {}  # a few between thousands of parameters
+        # Names are interned, as those of stored tensors are: one text of two equal ones is held.
         for path, module in _walk(model):
             for leaf, value in _persistent(module):
-                name, shape = path + leaf, value.shape
+                name, shape = sys.intern(path + leaf), value.shape
                 shape = shapes.setdefault(shape, tuple(shape))
                 if value.dtype not in NAMES:
                     check_plain({name: value})
@@ -163,8 +165,8 @@ class TorchBackend(Backend):
                 for leaf, value in held.items():
                     if value is not None and value.is_meta:
                         left.append(path + leaf)
-            # As `model.train` does, which takes a second for 100,000 modules.
-            vars(module)["training"] = training
+            # As `model.train` does, which takes a second for 100,000 modules; and `vars` would make each a dictionary.
+            object.__setattr__(module, "training", training)
             if type(module).train is not nn.Module.train:
                 unusual.append(module)
         if left:
@@ -250,6 +252,8 @@ def _kind(value: torch.Tensor) -> str:
 
 
 def _persistent(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    if not module._buffers:
+        return [(n, v) for n, v in module._parameters.items() if v is not None]
     buffers = [(n, b) for n, b in module._buffers.items() if n not in module._non_persistent_buffers_set]
     return [(n, v) for n, v in [*module._parameters.items(), *buffers] if v is not None]
 

@@ -65,17 +65,24 @@ def growth(config: Config) -> GrowthSpec:
     Raises:
         ConfigError: If they do not.
     """
-    rate, span = rope_parameters(config).get("llama_4_scaling_beta"), original_context(config)
-    numbers = [value for value in (rate, span) if type(value) in (int, float) and math.isfinite(value)]
-    if len(numbers) < 2 or numbers[1] <= 0:
+    said = (rope_parameters(config).get("llama_4_scaling_beta"), original_context(config))
+    rate, span = map(finite, said)
+    if rate is None or span is None or span <= 0:
         raise ConfigError(
             "how queries grow with their position cannot be computed",
             where="rope_parameters (or rope_scaling)",
             expected="llama_4_scaling_beta, and original_max_position_embeddings above 0",
-            found=f"llama_4_scaling_beta={rate!r}, original_max_position_embeddings={span!r}",
+            found="llama_4_scaling_beta={!r}, original_max_position_embeddings={!r}".format(*said),
             hint="correct config.json; without a rope at all it is that of the published models",
         )
-    return GrowthSpec(rate=numbers[0], span=numbers[1])
+    return GrowthSpec(rate=rate, span=span)
+
+
+def finite(value: object) -> float | None:
+    """Return a finite number as it is, and None for anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return value
+    return None
 
 
 ARCHITECTURES = (like_llama("Ministral3", Ministral3Config, ministral3_spec, answers="model"),)
