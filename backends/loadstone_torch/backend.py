@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ from loadstone.backend import (
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, BackendError, PlacementError, nearest
+from loadstone.read.on_disk import OnDisk
 from loadstone.read.tensor import HostTensor
+from loadstone_torch.blocks.away import Away, Leaf, spread
 from loadstone_torch.layers import BatchNorm, RotaryEmbedding, without_memory
 
 TORCH_DTYPES = {name: getattr(torch, name) for name in DTYPES if hasattr(torch, name)}
@@ -34,7 +37,7 @@ class TorchBackend(Backend):
     """PyTorch: parameters alias host memory at any address that suits their element."""
 
     name = "torch"
-    capabilities = Capabilities(alignment=0, aliases=True, dtypes=frozenset(TORCH_DTYPES))
+    capabilities = Capabilities(alignment=0, aliases=True, dtypes=frozenset(TORCH_DTYPES), spreads=True)
 
     def devices(self) -> tuple[Device, ...]:
         """Return the CUDA devices, then the CPU."""
@@ -136,14 +139,36 @@ class TorchBackend(Backend):
         module._parameters[leaf] = shared
         _resize(module, shared)
 
+    def spread(
+        self,
+        model: nn.Module,
+        placement: Placement,
+        *,
+        blocks: Callable[[str], str],
+        on_disk: OnDisk | None,
+    ) -> None:
+        """Register the hooks that bring parameters to the modules that need them."""
+        leaves = [
+            Leaf(module, leaf, path + leaf) for path, module in _walk(model) for leaf, _ in _persistent(module)
+        ]
+        spread(
+            model,
+            leaves,
+            placement,
+            blocks=blocks,
+            on_disk=on_disk,
+            dtypes=TORCH_DTYPES,
+            as_torch=_as_torch,
+        )
+
     def compute(self, model: nn.Module, placement: Placement) -> tuple[str, ...]:
         """Fill the rotary frequencies; where parameters get no values, buffers may: running statistics too."""
         names = []
         for path, module in _walk(model):
             if isinstance(module, RotaryEmbedding):
-                module.compute(_for_buffers(placement.device_of(f"{path}inv_freq")))
+                module.compute(_for_buffers(placement.runs_on(f"{path}inv_freq")))
                 names.append(f"{path}inv_freq")
-            elif isinstance(module, BatchNorm) and (device := placement.device_of(path[:-1])).is_abstract:
+            elif isinstance(module, BatchNorm) and (device := placement.runs_on(path[:-1])).is_abstract:
                 module.compute(_for_buffers(device))
         return tuple(names)
 
@@ -153,7 +178,7 @@ class TorchBackend(Backend):
         for path, module in _walk(model):
             for held in (module._parameters, module._buffers):
                 for leaf, value in held.items():
-                    if value is not None and value.is_meta:
+                    if value is not None and value.is_meta and not isinstance(value, Away):
                         left.append(path + leaf)
             # As `model.train` does, which takes a second for 100,000 modules.
             vars(module)["training"] = training
@@ -165,10 +190,12 @@ class TorchBackend(Backend):
             module.train(training)
 
     def read(self, model: nn.Module, name: str) -> HostTensor:
-        """Return a parameter's or buffer's bytes: its own memory on the CPU, a copy of it elsewhere."""
+        """Return a parameter's or buffer's bytes: its own memory on the CPU, a copy of it from elsewhere."""
         module, leaf = _owner(model, name)
         held = module._parameters.get(leaf)
         value = module._buffers[leaf] if held is None else held
+        if isinstance(value, Away):
+            return dataclasses.replace(value.on_disk.read(value.path), name=name)
         return self.to_host(name, value)
 
     def draw_seed(self, rngs: object = None) -> int:
