@@ -108,6 +108,7 @@ class TorchBackend(Backend):
         """Set a parameter or buffer; on the CPU it shares the tensor's memory."""
         module, leaf = _owner(model, name)
         old = module._parameters.get(leaf)
+        _in_memory(name, module._buffers.get(leaf) if old is None else old)
         must_fit(tensor, (module._buffers[leaf] if old is None else old).shape)
         value = _as_torch(tensor)
         if not device.is_host:
@@ -124,6 +125,7 @@ class TorchBackend(Backend):
         """Make a parameter or buffer of that shape, on the meta device."""
         module, leaf = _owner(model, name)
         old = module._parameters.get(leaf)
+        _in_memory(name, module._buffers.get(leaf) if old is None else old)
         if old is None:
             module._buffers[leaf] = module._buffers[leaf].new_empty(shape, device="meta")
             return
@@ -149,7 +151,9 @@ class TorchBackend(Backend):
     ) -> None:
         """Register the hooks that bring parameters to the modules that need them."""
         leaves = [
-            Leaf(module, leaf, path + leaf) for path, module in _walk(model) for leaf, _ in _persistent(module)
+            Leaf(module, leaf, path + leaf)
+            for path, module in _walk(model)
+            for leaf, _ in _persistent(module)
         ]
         spread(
             model,
@@ -284,6 +288,16 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     for segment in path:
         model = model._modules[segment]
     return model, leaf
+
+
+def _in_memory(name: str, value: torch.Tensor | None) -> None:
+    """Make sure that a parameter does not stay on disk, from where it would come again in the place of another value."""
+    if isinstance(value, Away):
+        raise ArgumentError(
+            "a parameter that stays on disk takes no other value",
+            where=name,
+            hint="load the model with all of it on a device",
+        )
 
 
 def _resize(module: nn.Module, value: torch.Tensor | None) -> None:

@@ -68,7 +68,7 @@ class PreTrainedModel(nn.Module, Ecosystem, metaclass=_DrawnWhenCalled):
 
     def load_state_dict(self, state_dict, *args, **kwargs):  # type: ignore[no-untyped-def]
         """Do what `torch.nn.Module.load_state_dict` does, where every parameter has memory to load into."""
-        if away := next(stays_on_disk(self), None):
+        if (away := next(stays_on_disk(self), None)) is not None:
             raise ArgumentError(
                 f"this {type(self).__name__} stays on disk in part, and takes no other values",
                 found=f"{away.path} on disk",

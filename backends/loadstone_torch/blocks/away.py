@@ -155,7 +155,8 @@ class Visit:
             value = brought[id(held)]
             parameter = leaf.table is leaf.module._parameters
             leaf.table[leaf.name] = nn.Parameter(value, requires_grad=False) if parameter else value
-        if added := [name for name, held in module.named_parameters() if held.is_meta]:
+        found = module.named_parameters()
+        if added := [name for name, held in found if held.is_meta and not isinstance(held, Away)]:
             raise ArgumentError(
                 f"parameters were added to a {type(module).__name__} that stays on disk, and have no values",
                 problems=added,
@@ -209,7 +210,10 @@ def spread(
         _leave(leaves, placement, on_disk, dtypes)
     units: dict[str, list[Leaf]] = {}
     for leaf in leaves:
-        units.setdefault(blocks(leaf.path) or leaf.path.rpartition(".")[0], []).append(leaf)
+        block = blocks(leaf.path)
+        # One of a stack is called as one; of others, such as embeddings, each part is.
+        called = block if block.rpartition(".")[2].isdigit() else leaf.path.rpartition(".")[0]
+        units.setdefault(called, []).append(leaf)
     devices = {name: torch.device(placement.runs_on(unit[0].path).name) for name, unit in units.items()}
     hops = len(set(devices.values())) > 1 or any(not device.type == "cpu" for device in devices.values())
     visits = {}
