@@ -277,7 +277,7 @@ def test_copies_and_pickles_run(folders, device_map) -> None:
 def test_a_pickle_whose_files_are_gone_says_so(folder) -> None:
     held = pickle.dumps(on_disk(folder, PART))
     shutil.rmtree(folder)
-    with pytest.raises(SourceError, match="model.safetensors"):
+    with pytest.raises(SourceError, match=r"model\.safetensors"):
         pickle.loads(held)(IDS)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +37,10 @@ class Away(nn.Parameter):
 
     def __new__(
         cls, on_disk: OnDisk, path: str, dtype: torch.dtype, runs_on: torch.device, requires_grad: bool
-    ) -> Away:
+    ) -> Self:
         """Make it; it takes no memory."""
         empty = torch.empty(on_disk.requests[path].shape, dtype=dtype, device="meta")
-        made: Away = super().__new__(cls, empty, requires_grad)  # type: ignore[assignment]
+        made = super().__new__(cls, empty, requires_grad)
         made.on_disk, made.path, made.runs_on = on_disk, path, runs_on
         return made
 
@@ -215,7 +215,7 @@ def spread(
         called = block if block.rpartition(".")[2].isdigit() else leaf.path.rpartition(".")[0]
         units.setdefault(called, []).append(leaf)
     devices = {name: torch.device(placement.runs_on(unit[0].path).name) for name, unit in units.items()}
-    hops = len(set(devices.values())) > 1 or any(not device.type == "cpu" for device in devices.values())
+    hops = len(set(devices.values())) > 1 or any(device.type != "cpu" for device in devices.values())
     visits = {}
     for name, unit in units.items():
         device = devices[name]

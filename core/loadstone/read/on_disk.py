@@ -16,6 +16,7 @@ with the last array that aliases it. The rest is read, and cast on the way, by t
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from loadstone.dtypes import nbytes
+from loadstone.errors import LoadstoneError
 from loadstone.read.engine import Request, Traffic, read_tensors, would_map
 from loadstone.read.files import Identity, OpenFiles
 from loadstone.read.memory import available, fault_in
@@ -115,7 +117,7 @@ class OnDisk:
     def in_order(self, units: Iterable[Names]) -> None:
         """Say in which order `bring` will be asked, so that one unit can come while the one before it runs."""
         found = [unit for unit in units if unit]
-        self._after = dict(zip(found, found[1:], strict=False))
+        self._after = dict(itertools.pairwise(found))
 
     def bring(self, names: Names) -> dict[str, HostTensor]:
         """Return parameters, in memory that is theirs until nobody holds it; what comes after them comes meanwhile.
@@ -178,7 +180,11 @@ class OnDisk:
                     if tensor.mapped:
                         fault_in(tensor.data)
                 ahead.tensors = found
-            except Exception:  # it is brought again where it runs, and fails there
+            except (
+                LoadstoneError,
+                OSError,
+                MemoryError,
+            ):  # it is brought again where it runs, and fails there
                 ahead.tensors = None
 
         ahead.thread = threading.Thread(target=fetch, name="loadstone-ahead", daemon=True)
