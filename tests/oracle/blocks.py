@@ -30,12 +30,15 @@ from loadstone.architectures import (
     DecoderSpec,
     EmbeddingNames,
     EmbeddingSpec,
+    EncoderSpec,
     FeedForwardNames,
     FeedForwardSpec,
     LayerSpec,
     Names,
     NormSpec,
     RopeSpec,
+    ScoreSpec,
+    bert,
     classifier_spec,
     llama,
     rope_spec,
@@ -54,7 +57,7 @@ class Block:
     """A block that is compared.
 
     Attributes:
-        kind: "attention", "cross_attention", "feed_forward", "layer", "relative_bias" or "decoder".
+        kind: "attention", "cross_attention", "feed_forward", "layer", "relative_bias", "decoder" or "encoder".
         spec: What it is built from.
         names: Where its parts are, relative to it; of a layer all names of a model.
     """
@@ -147,6 +150,11 @@ def decoder(names: Names, norm: NormSpec, *attentions: AttentionSpec, **fields: 
     )
 
 
+ELECTRA = dataclasses.replace(
+    bert.NAMES,
+    embeddings=dataclasses.replace(bert.NAMES.embeddings, projection="embeddings_project"),
+)
+OF_SUM = NormSpec(kind="layer", eps=EPS, of_sum=True)
 FAR, NEAR = rope(HEAD, theta=500.0), rope(HEAD)
 SCALED = {"scale": 5**-0.5, "qk_norm": OFFSET}
 
@@ -213,6 +221,27 @@ BLOCKS: Mapping[str, Block] = {
     "ropes-some": Block(
         kind="decoder",
         spec=decoder(llama.LLAMA, PLAIN, attends(rope=NEAR), attends(), attends(rope=NEAR)),
+    ),
+    "words-factorised": Block(
+        kind="encoder",
+        spec=EncoderSpec(
+            hidden_size=HIDDEN,
+            layers=2
+            * (
+                LayerSpec(
+                    attention=attends(**WHOLE),
+                    feed_forward=FeedForwardSpec(size=MIDDLE, activation="gelu"),
+                    norm=OF_SUM,
+                ),
+            ),
+            norm=None,
+            names=ELECTRA,
+            embeddings=EmbeddingSpec(
+                vocab_size=WORDS, pad_token_id=0, size=10, positions=TOKENS, types=2, norm=OF_SUM
+            ),
+            scores=ScoreSpec(size=10, activation="gelu", norm=OF_SUM),
+            classifier=classifier_spec(LlamaConfig(), dropout=0.0),
+        ),
     ),
     "cross-layer": Block(
         kind="layer",
@@ -566,6 +595,34 @@ def _smollm3_model() -> Any:
     return _decoder(theirs.SmolLM3Model(config))
 
 
+def _electra() -> Any:
+    import torch
+    from transformers.models.electra import modeling_electra as theirs
+    from transformers.models.electra.configuration_electra import ElectraConfig
+
+    config = ElectraConfig(
+        vocab_size=WORDS,
+        embedding_size=10,
+        hidden_size=HIDDEN,
+        num_hidden_layers=2,
+        num_attention_heads=HEADS,
+        intermediate_size=MIDDLE,
+        max_position_embeddings=TOKENS,
+        layer_norm_eps=EPS,
+        attn_implementation="eager",
+    )
+    model = theirs.ElectraModel(config)
+    weights = _drawn(model)
+    inputs = {
+        "input_ids": torch.randint(1, WORDS, (BATCH, TOKENS)),
+        "attention_mask": _padding(),
+        "token_type_ids": torch.randint(0, 2, (BATCH, TOKENS)),
+    }
+    output = model(**inputs, output_hidden_states=True)
+    states = {f"hidden_states/{layer}": state for layer, state in enumerate(output.hidden_states)}
+    return weights, inputs, {"last_hidden_state": output.last_hidden_state, **states}
+
+
 _RECORDERS: Mapping[str, Callable[[], Any]] = {
     "sinks": _sinks,
     "alibi": _bloom,
@@ -583,6 +640,7 @@ _RECORDERS: Mapping[str, Callable[[], Any]] = {
     "cross-layer": _bart_layer,
     "ropes-two": _gemma3,
     "ropes-some": _smollm3_model,
+    "words-factorised": _electra,
 }
 
 

@@ -18,6 +18,7 @@ from loadstone_torch.blocks.layer import Layer
 from loadstone_torch.blocks.run import Context, run_blocks
 from loadstone_torch.generation import Cache
 from loadstone_torch.layers import RMSNorm, RotaryEmbedding, without_memory
+from loadstone_torch.models.bert import BertModel
 from loadstone_torch.models.llama import LlamaModel
 from tests.oracle.blocks import BLOCKS, HIDDEN, TOKENS, arrays
 from tests.oracle.compare import assert_close
@@ -106,21 +107,38 @@ def test_layer(case: str) -> None:
     check(case, x=run_blocks([built(case)], x, [context], keep_states=False)[0])
 
 
-@of_kind("decoder")
-def test_decoder(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec, recorded = BLOCKS[case].spec, arrays(case)
-    monkeypatch.setattr("loadstone.architectures.resolve_spec", lambda *_: spec)
+def model_of(case: str, model_class: type, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a base model of a case's spec, with the recorded weights."""
+    monkeypatch.setattr("loadstone.architectures.resolve_spec", lambda *_: BLOCKS[case].spec)
     with without_memory(torch.float32):
-        model = LlamaModel(LlamaConfig()).eval()
-    weights = {name: torch.from_numpy(value) for name, value in recorded["weight"].items()}
+        model = model_class(LlamaConfig()).eval()
+    weights = {name: torch.from_numpy(value) for name, value in arrays(case)["weight"].items()}
     model.load_state_dict(weights, assign=True)
     for module in model.modules():
         if isinstance(module, RotaryEmbedding):
             module.compute(torch.device("cpu"))
-    assert len(spec.ropes) == (2 if case == "ropes-two" else 1)
-    output = model(torch.from_numpy(recorded["input"]["input_ids"]), output_hidden_states=True)
+    return model
+
+
+def check_model(case: str, model: Any) -> None:
+    inputs = {name: torch.from_numpy(value) for name, value in arrays(case)["input"].items()}
+    output = model(**inputs, output_hidden_states=True)
     states = {f"hidden_states/{layer}": state for layer, state in enumerate(output.hidden_states)}
     check(case, last_hidden_state=output.last_hidden_state, **states)
+
+
+@of_kind("decoder")
+def test_decoder(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of(case, LlamaModel, monkeypatch)
+    rotary = {name for name, module in model.named_modules() if isinstance(module, RotaryEmbedding)}
+    expected = {"ropes-two": {"rotary_emb", "rotary_emb_1"}, "ropes-some": {"rotary_emb"}}
+    assert rotary == expected[case]
+    check_model(case, model)
+
+
+@of_kind("encoder")
+def test_encoder(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_model(case, model_of(case, BertModel, monkeypatch))
 
 
 @of_kind("relative_bias")

@@ -16,7 +16,7 @@ from loadstone_torch.blocks.layer import Layer, NestedLayer
 from loadstone_torch.blocks.masks import padding_mask
 from loadstone_torch.blocks.run import Context, place, run_blocks
 from loadstone_torch.heads import Output
-from loadstone_torch.layers import norm
+from loadstone_torch.layers import Linear, norm
 from loadstone_torch.modeling import PreTrainedModel
 
 
@@ -42,8 +42,8 @@ class Encoder(PreTrainedModel):
     """The encoder without a head: token ids to hidden states.
 
     ```
-    embeddings ── layer ── layer ── ... (── norm) ──┬──> last_hidden_state
-                                                    └── pooler ──> pooler_output
+    embeddings (── projection) ── layer ── layer ── ... (── norm) ──┬──> last_hidden_state
+                                                                    └── pooler ──> pooler_output
     ```
 
     Attributes:
@@ -59,7 +59,11 @@ class Encoder(PreTrainedModel):
         """Build it without memory."""
         super().__init__(config)
         spec, names, size = self.spec, self.spec.names, self.spec.hidden_size
-        self.embeddings = self.embeddings_class(spec.embeddings, names.embeddings, size)
+        projection = names.embeddings.projection
+        width = spec.embeddings.size if projection else size
+        self.embeddings = self.embeddings_class(spec.embeddings, names.embeddings, width)
+        if projection:
+            place(self, projection, Linear(width, size))
         place(self, owner(names.layers), Stack(spec, self.layer_class))
         if spec.norm is not None:
             place(self, names.norm, norm(spec.norm, size))
@@ -97,6 +101,8 @@ class Encoder(PreTrainedModel):
         if position_ids is None:
             position_ids = self.embeddings.positions(input_ids, words)
         x = self.embeddings(words, token_type_ids, position_ids)
+        if projection := self.spec.names.embeddings.projection:
+            x = getattr(self, projection)(x)
         mask = padding_mask(attention_mask, words.shape[1])
         return self.encode(x, mask, output_attentions, output_hidden_states, return_dict)
 

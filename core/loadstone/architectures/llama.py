@@ -290,7 +290,27 @@ def decoder_spec(
     check_pad_token(config)
     dropout = next((d for d in (config.classifier_dropout, config.hidden_dropout) if d is not None), 0.1)
     normed = NormSpec(**{"kind": "rms", "eps": config.rms_norm_eps, **(norm or {})})
-    attends: dict[str, Any] = {
+    layer = LayerSpec(
+        attention=AttentionSpec(**_attention(config) | dict(attention or {})),
+        feed_forward=FeedForwardSpec(**_feed_forward(config) | dict(feed_forward or {})),
+        norm=normed,
+    )
+    looked_up = {"vocab_size": config.vocab_size, "pad_token_id": config.pad_token_id}
+    return DecoderSpec(
+        hidden_size=config.hidden_size,
+        layers=windowed(layer, windows or (None,) * config.num_hidden_layers),
+        norm=normed,
+        names=names,
+        embeddings=EmbeddingSpec(**looked_up | dict(embeddings or {})),
+        causal=is_causal(config),
+        logit_softcap=logit_softcap,
+        classifier=classifier_spec(config, dropout=dropout),
+    )
+
+
+def _attention(config: Config) -> dict[str, Any]:
+    """Return the fields of Llama's attention."""
+    return {
         "num_heads": config.num_attention_heads,
         "num_kv_heads": config.num_key_value_heads,
         "head_dim": config.head_dim,
@@ -300,27 +320,11 @@ def decoder_spec(
         "dropout": config.attention_dropout,
         "rope": rope_spec(config, head_dim=config.head_dim),
     }
-    feeds: dict[str, Any] = {
-        "size": config.intermediate_size,
-        "activation": activation(config.hidden_act),
-        "bias": False,
-    }
-    layer = LayerSpec(
-        attention=AttentionSpec(**attends | dict(attention or {})),
-        feed_forward=FeedForwardSpec(**feeds | dict(feed_forward or {})),
-        norm=normed,
-    )
-    looks_up: dict[str, Any] = {"vocab_size": config.vocab_size, "pad_token_id": config.pad_token_id}
-    return DecoderSpec(
-        hidden_size=config.hidden_size,
-        layers=windowed(layer, windows or (None,) * config.num_hidden_layers),
-        norm=normed,
-        names=names,
-        embeddings=EmbeddingSpec(**looks_up | dict(embeddings or {})),
-        causal=is_causal(config),
-        logit_softcap=logit_softcap,
-        classifier=classifier_spec(config, dropout=dropout),
-    )
+
+
+def _feed_forward(config: Config) -> dict[str, Any]:
+    """Return the fields of Llama's feed-forward."""
+    return {"size": config.intermediate_size, "activation": activation(config.hidden_act), "bias": False}
 
 
 def windowed(layer: LayerSpec, windows: Iterable[int | None]) -> tuple[LayerSpec, ...]:

@@ -100,6 +100,7 @@ class EmbeddingNames(PartNames):
         types: The table of token types; it may be that of the tokens.
         norm: The norm of their sum.
         dropout: What drops some of it in training.
+        projection: What brings it to the hidden size.
     """
 
     words: str = ""
@@ -109,6 +110,7 @@ class EmbeddingNames(PartNames):
     types: str = ""
     norm: str = ""
     dropout: str = ""
+    projection: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,6 +102,7 @@ class EmbeddingSpec:
 
     Attributes:
         pad_token_id: Row of the table of tokens that is zero when drawn afresh.
+        size: Channels of the tables, where a projection to the hidden size follows; 0: there is none.
         scale: Factor on what is looked up of a token.
         positions: Rows of the table of positions; 0: there is none.
         positions_skip_padding: Positions count the tokens that are not padding, from the padding token's id on.
@@ -112,6 +113,7 @@ class EmbeddingSpec:
 
     vocab_size: int
     pad_token_id: int | None
+    size: int = 0
     scale: float = 1.0
     positions: int = 0
     positions_skip_padding: bool = False

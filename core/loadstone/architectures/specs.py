@@ -13,7 +13,7 @@ from loadstone.architectures.names import Names
 from loadstone.architectures.parts import EmbeddingSpec, LayerSpec, NormSpec, PoolerSpec, ScoreSpec
 from loadstone.architectures.rope import RopeSpec
 from loadstone.config import Config
-from loadstone.errors import ConfigError, nearest
+from loadstone.errors import ArgumentError, ConfigError, nearest
 
 if TYPE_CHECKING:
     from loadstone.architectures.records import Architecture
@@ -100,6 +100,31 @@ class StackSpec:
     norm: NormSpec | None
     names: Names
     classifier: ClassifierSpec
+
+    def __post_init__(self) -> None:
+        """Check that each part that must have a name has one, and the reverse.
+
+        Raises:
+            ArgumentError: If one does not.
+        """
+        distinct = {id(layer): layer for layer in self.layers}.values()
+        attention, names = [layer.attention for layer in distinct], self.names
+        agree = {
+            "the norms of queries and keys": {
+                (one.qk_norm is not None) == bool(names.attention.query_norm) for one in attention
+            },
+            "attention to an encoder": {
+                (one.cross_attention is None) == (names.cross_attention is None) for one in distinct
+            },
+            "the norm after the last layer": {(self.norm is not None) == bool(names.norm)},
+        }
+        if problems := [part for part, agrees in agree.items() if not all(agrees)]:
+            raise ArgumentError(
+                "a part has a spec and no name, or a name and no spec",
+                where=type(self).__name__,
+                problems=problems,
+                hint="give both, or neither",
+            )
 
     @property
     def num_layers(self) -> int:
