@@ -46,9 +46,13 @@ class PreTrainedModel(nn.Module, Ecosystem, metaclass=_DrawnWhenCalled):
 
     @property
     def device(self) -> torch.device:
-        """Where the first parameter is, or comes when it is used."""
+        """Where the first parameter is, or comes when it is used: from disk, or by a hook of accelerate's."""
         first = next(self.parameters())
-        return first.runs_on if isinstance(first, Away) else first.device
+        if isinstance(first, Away):
+            return first.runs_on
+        hooks = (getattr(module, "_hf_hook", None) for module in self.modules()) if first.is_meta else ()
+        runs_on = (getattr(hook, "execution_device", None) for hook in hooks)
+        return next((torch.device(device) for device in runs_on if device is not None), first.device)
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
         # What `to`, `half`, `cuda` and others come down to.
