@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,11 @@ from loadstone.backend.adoption import Adoption
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, BackendError, PlacementError, nearest
+from loadstone.read.on_disk import OnDisk
 from loadstone.read.tensor import HostTensor
 from loadstone.remote.modules import is_own
 from loadstone_torch import custom
+from loadstone_torch.blocks.away import Away, Leaf, spread
 from loadstone_torch.layers import BatchNorm, RotaryEmbedding, without_memory
 
 TORCH_DTYPES = {name: getattr(torch, name) for name in DTYPES if hasattr(torch, name)}
@@ -38,7 +41,7 @@ class TorchBackend(Backend):
     """PyTorch: parameters alias host memory at any address that suits their element."""
 
     name = "torch"
-    capabilities = Capabilities(alignment=0, aliases=True, dtypes=frozenset(TORCH_DTYPES))
+    capabilities = Capabilities(alignment=0, aliases=True, dtypes=frozenset(TORCH_DTYPES), spreads=True)
 
     def devices(self) -> tuple[Device, ...]:
         """Return the CUDA devices, then the CPU."""
@@ -113,6 +116,7 @@ class TorchBackend(Backend):
         """Set a parameter or buffer; on the CPU it shares the tensor's memory."""
         module, leaf = _owner(model, name)
         old = module._parameters.get(leaf)
+        _in_memory(name, module._buffers.get(leaf) if old is None else old)
         must_fit(tensor, (module._buffers[leaf] if old is None else old).shape)
         value = _as_torch(tensor)
         if not device.is_host:
@@ -129,6 +133,7 @@ class TorchBackend(Backend):
         """Make a parameter or buffer of that shape, on the meta device."""
         module, leaf = _owner(model, name)
         old = module._parameters.get(leaf)
+        _in_memory(name, module._buffers.get(leaf) if old is None else old)
         if old is None:
             module._buffers[leaf] = module._buffers[leaf].new_empty(shape, device="meta")
             return
@@ -144,17 +149,41 @@ class TorchBackend(Backend):
         module._parameters[leaf] = shared
         _resize(module, shared)
 
+    def spread(
+        self,
+        model: nn.Module,
+        placement: Placement,
+        *,
+        blocks: Callable[[str], str],
+        on_disk: OnDisk | None,
+    ) -> None:
+        """Register the hooks that bring parameters to the modules that need them."""
+        leaves = [
+            Leaf(module, leaf, path + leaf)
+            for path, module in _walk(model)
+            for leaf, _ in _persistent(module)
+        ]
+        spread(
+            model,
+            leaves,
+            placement,
+            blocks=blocks,
+            on_disk=on_disk,
+            dtypes=TORCH_DTYPES,
+            as_torch=_as_torch,
+        )
+
     def compute(self, model: nn.Module, placement: Placement) -> tuple[str, ...]:
         """Fill the rotary frequencies; where parameters get no values, buffers may: running statistics too."""
         names = []
         for path, module in _walk(model):
             if isinstance(module, RotaryEmbedding):
-                module.compute(_for_buffers(placement.device_of(f"{path}inv_freq")))
+                module.compute(_for_buffers(placement.runs_on(f"{path}inv_freq")))
                 names.append(f"{path}inv_freq")
-            elif isinstance(module, BatchNorm) and (device := placement.device_of(path[:-1])).is_abstract:
+            elif isinstance(module, BatchNorm) and (device := placement.runs_on(path[:-1])).is_abstract:
                 module.compute(_for_buffers(device))
         if is_own(type(model)):
-            names += custom.compute(model, lambda name: _for_buffers(placement.device_of(name)))
+            names += custom.compute(model, lambda name: _for_buffers(placement.runs_on(name)))
         return tuple(dict.fromkeys(names))
 
     def finish(self, model: nn.Module, *, training: bool) -> None:
@@ -163,7 +192,7 @@ class TorchBackend(Backend):
         for path, module in _walk(model):
             for held in (module._parameters, module._buffers):
                 for leaf, value in held.items():
-                    if value is not None and value.is_meta:
+                    if value is not None and value.is_meta and not isinstance(value, Away):
                         left.append(path + leaf)
             # As `model.train` does, which takes a second for 100,000 modules; and `vars` would make each a dictionary.
             object.__setattr__(module, "training", training)
@@ -175,10 +204,12 @@ class TorchBackend(Backend):
             module.train(training)
 
     def read(self, model: nn.Module, name: str) -> HostTensor:
-        """Return a parameter's or buffer's bytes: its own memory on the CPU, a copy of it elsewhere."""
+        """Return a parameter's or buffer's bytes: its own memory on the CPU, a copy of it from elsewhere."""
         module, leaf = _owner(model, name)
         held = module._parameters.get(leaf)
         value = module._buffers[leaf] if held is None else held
+        if isinstance(value, Away):
+            return dataclasses.replace(value.on_disk.read(value.path), name=name)
         return self.to_host(name, value)
 
     def adopt(
@@ -277,6 +308,16 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     for segment in path:
         model = model._modules[segment]
     return model, leaf
+
+
+def _in_memory(name: str, value: torch.Tensor | None) -> None:
+    """Make sure that a parameter does not stay on disk, from where it would come again in the place of another value."""
+    if isinstance(value, Away):
+        raise ArgumentError(
+            "a parameter that stays on disk takes no other value",
+            where=name,
+            hint="load the model with all of it on a device",
+        )
 
 
 def _resize(module: nn.Module, value: torch.Tensor | None) -> None:

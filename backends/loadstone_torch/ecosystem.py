@@ -13,6 +13,7 @@ from loadstone.errors import ArgumentError
 from loadstone.model.kin import Kin
 from loadstone.model.pretrained import Pretrained
 from loadstone_torch.backend import check_plain
+from loadstone_torch.blocks.away import Away
 from loadstone_torch.blocks.run import DEFAULTS, Block
 
 if TYPE_CHECKING:
@@ -165,7 +166,8 @@ class Ecosystem(Kin, Pretrained):
                 found=wrapped[0],
                 hint="save the adapter with PEFT, or merge it first: peft_model.merge_and_unload().save_pretrained(...)",
             )
-        check_plain({**dict(self.named_parameters()), **dict(self.named_buffers())})  # type: ignore[attr-defined]
+        held = {**dict(self.named_parameters()), **dict(self.named_buffers())}  # type: ignore[attr-defined]
+        check_plain({name: value for name, value in held.items() if not isinstance(value, Away)})
 
     def enable_input_require_grads(self) -> None:
         """Let gradients flow to the embeddings' output, so that adapters train on a frozen model."""

@@ -13,6 +13,7 @@ from loadstone.errors import ArgumentError
 from loadstone.generate.arguments import GenerateArguments
 from loadstone.keywords import said, told
 from loadstone_torch import trees  # noqa: F401  # so that PyTorch can walk what models return
+from loadstone_torch.blocks.away import Away, stays_on_disk
 from loadstone_torch.ecosystem import Ecosystem
 from loadstone_torch.generation import generate
 from loadstone_torch.layers import is_building
@@ -45,8 +46,39 @@ class PreTrainedModel(nn.Module, Ecosystem, metaclass=_DrawnWhenCalled):
 
     @property
     def device(self) -> torch.device:
-        """Where the first parameter is."""
-        return next(self.parameters()).device
+        """Where the first parameter is, or comes when it is used: from disk, or by a hook of accelerate's."""
+        first = next(self.parameters())
+        if isinstance(first, Away):
+            return first.runs_on
+        hooks = (getattr(module, "_hf_hook", None) for module in self.modules()) if first.is_meta else ()
+        runs_on = (getattr(hook, "execution_device", None) for hook in hooks)
+        return next((torch.device(device) for device in runs_on if device is not None), first.device)
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        # What `to`, `half`, `cuda` and others come down to.
+        away = next(stays_on_disk(self), None)
+        if away is None:
+            return super()._apply(fn, recurse)
+        probe = torch.empty(0, dtype=away.dtype, device=away.runs_on)
+        changed = fn(probe)
+        if (changed.device, changed.dtype) != (probe.device, probe.dtype):
+            raise ArgumentError(
+                f"this {type(self).__name__} stays on disk in part, and cannot be moved or cast",
+                expected=f"{probe.dtype} on {probe.device}, as it runs now",
+                found=f"{changed.dtype} on {changed.device}",
+                hint="load it anew with from_pretrained(..., device_map=, dtype=)",
+            )
+        return self  # what is on disk comes to this device, in this dtype
+
+    def load_state_dict(self, state_dict, *args, **kwargs):  # type: ignore[no-untyped-def]
+        """Do what `torch.nn.Module.load_state_dict` does, where every parameter has memory to load into."""
+        if (away := next(stays_on_disk(self), None)) is not None:
+            raise ArgumentError(
+                f"this {type(self).__name__} stays on disk in part, and takes no other values",
+                found=f"{away.path} on disk",
+                hint="load it without a device_map first",
+            )
+        return super().load_state_dict(state_dict, *args, **kwargs)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from loadstone.backend.placement import Placement
     from loadstone.config import Config
     from loadstone.plugins.hookspecs import BackendRecord
+    from loadstone.read.on_disk import OnDisk
     from loadstone.read.tensor import HostTensor
 
 logger = logger_of(__name__)
@@ -210,13 +211,37 @@ class Backend(abc.ABC):
     def tie(self, model: Any, name: str, to: str) -> None:
         """Make `name` the same parameter as `to`."""
 
+    def spread(
+        self, model: Any, placement: Placement, *, blocks: Callable[[str], str], on_disk: OnDisk | None
+    ) -> None:
+        """Make a model run whose parameters lie in several places; core asks it where `capabilities.spreads` is True.
+
+        A block is computed on the device that `placement.runs_on` says of it: what comes in goes there first. Parameters
+        that lie elsewhere come there when their block runs, and are let go of after; those on disk from `on_disk`, and
+        until then the model has their shapes and dtypes alone. `read` gives them too, bit for bit.
+
+        Args:
+            model: It; all else is put, drawn and tied.
+            placement: Where each parameter is.
+            blocks: Parameter -> the name of its block, or "" for what is in none and comes with the module that holds it.
+            on_disk: What stays on disk; None: nothing.
+
+        Raises:
+            BackendError: If this backend cannot.
+        """
+        raise BackendError(
+            f"the backend {self.name!r} runs no model that lies in several places",
+            found=str(placement),
+            hint="name one device, or leave device_map and max_memory out",
+        )
+
     @abc.abstractmethod
     def compute(self, model: Any, placement: Placement) -> tuple[str, ...]:
         """Compute the state that is in no checkpoint (rope tables, position ids) and return its names."""
 
     @abc.abstractmethod
     def finish(self, model: Any, *, training: bool) -> None:
-        """Make sure that nothing without memory is left, buffers and seeds included, and set the mode.
+        """Make sure that nothing without memory is left but what stays on disk, buffers and seeds included, and set the mode.
 
         Raises:
             BackendError: If a parameter or a buffer has no memory yet.

@@ -41,6 +41,7 @@ class Placement:
         modules: Name of a module or parameter -> the place of all below it; of two that fit, the longer name decides, and
             "" is the rest.
         asked: Whether the caller asked for it with a `device_map`.
+        main: The device that computes with what lies on none that computes: on disk, or on the host beside accelerators.
 
     Example:
         >>> cpu = Device(name="cpu", is_host=True, free=0, total=0)
@@ -50,11 +51,12 @@ class Placement:
 
     modules: Mapping[str, Place]
     asked: bool = False
+    main: Device | None = None
 
     @classmethod
     def on(cls, device: Device, modules: Iterable[str] = ("",), *, asked: bool = False) -> Placement:
         """Return the placement of everything on one device, said of all modules or of each that is named."""
-        return cls(modules=dict.fromkeys(modules, Place(device=device)), asked=asked)
+        return cls(modules=dict.fromkeys(modules, Place(device=device)), asked=asked, main=device)
 
     def of(self, parameter: str) -> Place:
         """Return the place of a parameter.
@@ -84,6 +86,27 @@ class Placement:
         if device is None:
             raise PlacementError(f"{parameter} stays on disk, and no device holds it")
         return device
+
+    def runs_on(self, name: str) -> Device:
+        """Return the device that computes with a parameter, or with a module's state that is in no checkpoint.
+
+        Raises:
+            KeyError: If the placement says neither where it is nor which device is the main one.
+        """
+        try:
+            device = self.of(name).device
+        except KeyError:  # maps say it of parameters
+            device = None
+        if self.main is None:
+            return self.device_of(name)
+        if device is None or (device.is_host and not self.main.is_host):
+            return self.main
+        return device
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether parameters lie in several places, or on disk."""
+        return len(self.places) > 1 or Place(device=None) in self.places
 
     @property
     def places(self) -> tuple[Place, ...]:

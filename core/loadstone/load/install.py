@@ -13,11 +13,13 @@ from loadstone.backend.adoption import its_fault
 from loadstone.backend.seeds import choose_seed
 from loadstone.config import Config
 from loadstone.dtypes import nbytes
-from loadstone.errors import human_bytes, memory_told, out_of_memory
+from loadstone.errors import PlacementError, human_bytes, memory_told, out_of_memory
 from loadstone.load.fresh import draw
 from loadstone.load.proof import Witness
 from loadstone.load.target import Target
 from loadstone.planning.records import Assignment, LoadPlan
+from loadstone.planning.spread import block_finder
+from loadstone.read.on_disk import OnDisk
 from loadstone.read.tensor import HostTensor
 
 
@@ -33,7 +35,13 @@ ANY = Randomness()
 
 
 class Supply:
-    """Where the tensors come from that are not drawn. This one has none."""
+    """Where the tensors come from that are not drawn. This one has none.
+
+    Attributes:
+        on_disk: What stays in its files, once it is opened; None: nothing.
+    """
+
+    on_disk: OnDisk | None = None
 
     @contextlib.contextmanager
     def opened(self, plan: LoadPlan) -> Iterator[tuple[LoadPlan, Iterable[HostTensor]]]:
@@ -89,6 +97,7 @@ def install(
         before: What the model had, where it had values already: then it is neither computed nor finished anew.
 
     Raises:
+        PlacementError: If what is to be drawn was placed on disk.
         OutOfMemoryError: If a device is too small for what is to be drawn, or there is no memory.
         BackendError: If the backend did not do what it was told.
     """
@@ -104,6 +113,9 @@ def install(
     for one in carried_out.in_state("tied"):
         if not _stands(one, carried_out, before or {}):
             backend.tie(model, one.name, one.to)
+    if placement.is_spread and values:
+        blocks = block_finder(target.architecture.no_split, target.head.prefix)
+        backend.spread(model, placement, blocks=blocks, on_disk=supply.on_disk)
     computed: tuple[str, ...] = ()
     if before is None:
         computed = backend.compute(model, placement)
@@ -136,9 +148,16 @@ def check_room(fresh: Iterable[Assignment], placement: Placement) -> None:
     """Make sure that each device could hold the parameters that are to be drawn, were it empty.
 
     Raises:
-        OutOfMemoryError: If one is smaller.
+        PlacementError: If they were to stay on disk, where no file holds them.
+        OutOfMemoryError: If a device is smaller.
     """
     asked: dict[Device, int] = {}
+    if away := [one.name for one in fresh if placement.of(one.name).device is None]:
+        raise PlacementError(
+            "parameters that no file holds cannot stay on disk",
+            problems=[f"{name}: newly drawn" for name in away],
+            hint="name a device for them in device_map=, or more room for it in max_memory=",
+        )
     for one in fresh:
         device = placement.device_of(one.name)
         asked[device] = asked.get(device, 0) + nbytes(one.dtype, one.shape)

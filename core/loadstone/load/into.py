@@ -13,6 +13,7 @@ from loadstone.errors import memory_told
 from loadstone.load.arguments import LoadArguments, parse_arguments
 from loadstone.load.decide import Prepared
 from loadstone.load.install import install
+from loadstone.load.report import refuse_on_disk
 from loadstone.load.supply import FromFiles
 from loadstone.load.target import Target
 from loadstone.load.watch import Watched, watch
@@ -49,7 +50,9 @@ def load_into(
         CheckpointError: If the files are damaged.
         ChangedFileError: If a file changes while it is read.
         PlacementError: If the model lies where nothing has values.
+        ArgumentError: If parameters of it stay on disk.
     """
+    refuse_on_disk(model, "takes no other values")
     given, _ = parse_arguments({"use_safetensors": use_safetensors, "weights_format": weights_format})
     watched = watch(resolve(name_or_path))
     with watched.unchanged(None):

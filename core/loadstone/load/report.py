@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loadstone.backend import Placement
 from loadstone.dtypes import nbytes
-from loadstone.errors import counted, human_bytes, plain
+from loadstone.errors import ArgumentError, counted, human_bytes, plain
 from loadstone.planning.fold import fold
 from loadstone.planning.held import Held, held, tokens_per_second
 from loadstone.planning.records import Assignment, LoadPlan, Stored
+
+if TYPE_CHECKING:
+    from loadstone.backend import Model
 
 MAX_ROWS = 36
 """Rows of a printed report, so that it fits a screen."""
@@ -191,6 +194,25 @@ class LoadReport:
             members = {s.name: s for s in self.plan.stored.values() if s.state == state}
             for label, names in fold(members).items():
                 yield state, len(names), "-", "-", f"{label} ({_reason(members[names[0]])})"
+
+
+def refuse_on_disk(model: Model, what: str) -> None:
+    """Make sure that a model has all of its parameters in memory.
+
+    Args:
+        model: It.
+        what: What is to be done with it, for the error.
+
+    Raises:
+        ArgumentError: If some stay on disk.
+    """
+    report = model.load_report
+    if report is not None and any(place.device is None for place in report.placement.places):
+        raise ArgumentError(
+            f"a model that stays on disk in part {what}",
+            found=str(report.placement),
+            hint="load it anew with all of it on a device",
+        )
 
 
 def _size(assignment: Assignment) -> int:

@@ -15,9 +15,11 @@ from loadstone.errors import ChangedFileError, MatchError, logger_of
 from loadstone.load.arguments import LoadArguments
 from loadstone.load.decide import Prepared
 from loadstone.load.install import Supply
+from loadstone.planning.place import room_on_host
 from loadstone.planning.records import Assignment, LoadPlan
 from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
 from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
+from loadstone.read.on_disk import OnDisk
 from loadstone.read.progress import byte_bar
 from loadstone.read.tensor import HostTensor
 
@@ -51,9 +53,13 @@ class FromFiles(Supply):
         paths = self.prepared.snapshot.fetch(name for name in self.prepared.index.files if name in needed)
         with OpenFiles(paths, self._identities(paths)) as files:
             plan = self._with_ties_decided(plan, files)
+            requests = list(self._requests(plan, paths))
+            if stays := [one for one in requests if self.prepared.placement.of(one.name).device is None]:
+                self.on_disk = self._on_disk(stays, plan, paths)
+                requests = [one for one in requests if one.name not in self.on_disk.requests]
             tensors = read_tensors(
                 files,
-                self._requests(plan, paths),
+                requests,
                 alignment=self.prepared.target.backend.capabilities.alignment,
                 traffic=self.traffic,
                 bar=functools.partial(byte_bar, what="Loading"),
@@ -82,6 +88,16 @@ class FromFiles(Supply):
         )
         return identities
 
+    def _on_disk(self, stays: list[Request], plan: LoadPlan, paths: Mapping[str, Path]) -> OnDisk:
+        backend = self.prepared.target.backend
+        return OnDisk(
+            stays,
+            paths=paths,
+            identities=self._identities(paths),
+            alignment=backend.capabilities.alignment,
+            room=room_on_host(plan, backend, self.prepared.placement, self.given.max_memory),
+        )
+
     def _requests(self, plan: LoadPlan, paths: Mapping[str, Path]) -> Iterator[Request]:
         read, placement = self.given.read, self.prepared.placement
         may_map = {
@@ -96,7 +112,8 @@ class FromFiles(Supply):
             # Two parameters that are not tied must not share memory, even where one tensor is stored for both.
             mappable = aliases and may_map[recipe.sources[0].file] and taken.isdisjoint(names)
             # Other devices copy: from a mapping, that would end the process if the file became shorter meanwhile.
-            mappable = mappable and placement.of(assignment.name).is_host
+            device = placement.of(assignment.name).device or placement.runs_on(assignment.name)
+            mappable = mappable and device.is_host
             taken |= names & shared
             yield Request(name=assignment.name, recipe=recipe, shape=assignment.shape, mappable=mappable)
 

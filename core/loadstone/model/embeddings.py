@@ -11,6 +11,7 @@ from loadstone.backend.seeds import choose_seed
 from loadstone.dtypes import nbytes
 from loadstone.errors import ArgumentError
 from loadstone.load.fresh import generator_of
+from loadstone.load.report import refuse_on_disk
 from loadstone.planning.place import with_values
 
 if TYPE_CHECKING:
@@ -40,12 +41,14 @@ def resize_token_embeddings(
         seed: Decides what is drawn; None: the framework's own generator does.
 
     Raises:
-        ArgumentError: If the number is not positive, or the seed no whole number.
+        ArgumentError: If the number is not positive, or the seed no whole number, or parameters
+            stay on disk.
         PlacementError: If the model has no values.
         BackendError: If the backend gives no parameter another shape.
     """
     if new_num_tokens < 1:
         raise ArgumentError("a vocabulary has at least one token", found=new_num_tokens)
+    refuse_on_disk(model, "gets no other vocabulary")
     backend = get_backend(model.backend_name)
     parameters = backend.parameters(model)
     device = with_values(backend.device(model.device))

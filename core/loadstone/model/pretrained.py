@@ -71,6 +71,7 @@ class Pretrained(Loading):
     base_model_prefix: str
     load_report: LoadReport | None
     device: Any
+    _dispatched: Mapping[str, Any] | None = None
 
     def describe(self, config: Config) -> None:
         """Take on a configuration and all that follows from it; a backend's `__init__` calls it first."""
@@ -239,11 +240,20 @@ class Pretrained(Loading):
 
     @property
     def hf_device_map(self) -> dict[str, str]:
-        """Module -> device, as `device_map=` asked for it; a model that was loaded without one has no such attribute."""
+        """Module -> device, as `device_map=` asked for it; a model that was loaded without one has no such attribute.
+
+        accelerate's `dispatch_model` sets it.
+        """
         report = self.load_report
+        if self._dispatched is not None:
+            return dict(self._dispatched)
         if report is None or report.device_map is None:
             raise AttributeError(f"{type(self).__name__} was loaded without device_map=")
         return dict(report.device_map)
+
+    @hf_device_map.setter
+    def hf_device_map(self, device_map: Mapping[str, Any]) -> None:
+        self._dispatched = device_map
 
     def tie_weights(self, **_: Any) -> None:
         """Make the parameters one again that are one in checkpoints of this class, as the configuration has it."""

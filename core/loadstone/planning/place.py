@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -40,7 +41,17 @@ def place(
     """
     if device_map is None and max_memory is None:
         return Placement.on(with_values(backend.device(None)))
-    device_map = "auto" if device_map is None else device_map
+    found = _placed(plan, backend, "auto" if device_map is None else device_map, max_memory, block_of)
+    return dataclasses.replace(found, main=_main(found, backend))
+
+
+def _placed(
+    plan: LoadPlan,
+    backend: Backend,
+    device_map: object,
+    max_memory: Mapping[Any, object] | None,
+    block_of: Callable[[str], str],
+) -> Placement:
     rooms = None if max_memory is None else rooms_of(backend, max_memory)
     if isinstance(device_map, str) and device_map in STRATEGIES:
         return _spread(plan, rooms or rooms_of(backend, None), device_map, block_of)
@@ -51,6 +62,13 @@ def place(
     if rooms is not None:
         _check_budgets(plan, found, rooms)
     return found
+
+
+def _main(placement: Placement, backend: Backend) -> Device:
+    """Return the device that computes with what is on none that does: the first accelerator, or host, with parameters."""
+    held = [place.device for place in placement.places if place.device is not None]
+    main = next((device for device in held if not device.is_host), held[0] if held else None)
+    return main or nth_device(backend, 0) or backend.device(None)
 
 
 def check_runs(placement: Placement, backend: Backend) -> None:
@@ -64,7 +82,7 @@ def check_runs(placement: Placement, backend: Backend) -> None:
             raise unknown_device(int(one.name), backend.devices(), where="max_memory=")
         if one.device is not None:
             with_values(one.device)
-    if not backend.capabilities.spreads and (len(placement.places) > 1 or DISK in placement.places):
+    if placement.is_spread and not backend.capabilities.spreads:
         raise PlacementError(
             "the model would be spread over several places, which is planned but not there yet",
             expected='"auto" with room on one device, one device such as "cpu" or "cuda", or a map to one device',
@@ -178,6 +196,20 @@ def _check_budgets(plan: LoadPlan, placement: Placement, rooms: Rooms) -> None:
             problems=problems,
             hint='pass device_map="auto", or leave max_memory out',
         )
+
+
+def room_on_host(
+    plan: LoadPlan, backend: Backend, placement: Placement, max_memory: Mapping[Any, object] | None
+) -> int | None:
+    """Return the bytes that a caller's budget leaves on the host beside the parameters that it holds; None without a budget."""
+    if max_memory is None:
+        return None
+    rooms = rooms_of(backend, max_memory)
+    hosts = (room for room in (*rooms.devices, *rooms.offload) if rooms.places[room.name].is_host)
+    budget = next((room.budget for room in hosts), None)
+    if budget is None:
+        return None
+    return budget - sum(size for name, size in sizes_of(plan).items() if placement.of(name).is_host)
 
 
 def _ties(plan: LoadPlan) -> Iterator[tuple[str, str]]:

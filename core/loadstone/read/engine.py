@@ -246,16 +246,24 @@ def _same_views(files: OpenFiles, one: TensorInfo, other: TensorInfo, traffic: T
 
 
 def _map(files: OpenFiles, request: Request, alignment: int) -> Bytes | None:
+    found = would_map(request, alignment)
+    if found is None:
+        return None
+    offset, size = found
+    return files.mapped(request.recipe.sources[0].file)[offset : offset + size]
+
+
+def would_map(request: Request, alignment: int) -> tuple[int, int] | None:
+    """Return the offset in its file and the bytes of a tensor that is mapped; None for one that is read."""
     if not request.mappable or len(request.recipe.sources) != 1:
         return None
     (info,) = request.recipe.sources
     found = _in_one_piece(request.recipe, request.shape)
     if request.dtype != info.dtype or found is None or not found[1]:
         return None
-    offset, size = found
-    if offset % (alignment or max(1, DTYPES[info.dtype].bits // 8)):  # a mapping starts at a page
+    if found[0] % (alignment or max(1, DTYPES[info.dtype].bits // 8)):  # a mapping starts at a page
         return None
-    return files.mapped(info.file)[offset : offset + size]
+    return found
 
 
 def _in_one_piece(recipe: Recipe, shape: tuple[int, ...]) -> tuple[int, int] | None:

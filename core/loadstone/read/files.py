@@ -60,14 +60,24 @@ class OpenFiles:
     Args:
         paths: File name -> path.
         identities: What the files were when the load was planned.
+        keep: How many stay open.
+        when: Since when they may not change, for the error.
 
     Raises:
         ChangedFileError: If a file is no longer what it was.
         SourceError: If one is gone.
     """
 
-    def __init__(self, paths: Mapping[str, Path], identities: Mapping[str, Identity]) -> None:
+    def __init__(
+        self,
+        paths: Mapping[str, Path],
+        identities: Mapping[str, Identity],
+        *,
+        keep: int = MAX_OPEN,
+        when: str = "while it was being loaded",
+    ) -> None:
         self._paths, self._identities = paths, identities
+        self._keep, self._when = keep, when
         self._open: dict[str, _Open] = {}  # the one used longest ago first
         self._maps: dict[str, Bytes] = {}
         self._lock = threading.Lock()
@@ -115,7 +125,7 @@ class OpenFiles:
 
     def _close_idle(self) -> None:
         idle = [name for name, held in self._open.items() if not held.users]
-        for name in idle[: max(0, len(self._open) - MAX_OPEN)]:
+        for name in idle[: max(0, len(self._open) - self._keep)]:
             os.close(self._open.pop(name).descriptor)
 
     def mapped(self, name: str) -> Bytes:
@@ -133,6 +143,23 @@ class OpenFiles:
                 self._maps[name] = map_file(descriptor, self._identities[name][0], name=name)
         return self._maps[name]
 
+    def forget_mappings(self) -> None:
+        """Map anew what is asked for next; a mapping ends with the last array that aliases it."""
+        self._maps.clear()
+
+    def check(self, name: str) -> None:
+        """Make sure that what is read of a file is what it was: by its descriptor, or by its path where none is open.
+
+        Raises:
+            ChangedFileError: If it is not.
+            SourceError: If it is gone.
+        """
+        with self._lock:
+            held = self._open.get(name)
+            found = None if held is None else _identity(os.fstat(held.descriptor))
+        if (found or identity(self._paths[name])) != self._identities[name]:
+            raise self._changed(name)
+
     def check_unchanged(self) -> None:
         """Make sure that each file, by its path and by its descriptor, is what it was when the load was planned.
 
@@ -148,7 +175,7 @@ class OpenFiles:
 
     def _changed(self, name: str) -> ChangedFileError:
         return ChangedFileError(
-            "a file changed while it was being loaded",
+            f"a file changed {self._when}",
             where=self._paths[name],
             expected=_told(self._identities[name]),
             found=_told(identity(self._paths[name])),

@@ -27,8 +27,8 @@ OWN_PAGES = 1 << 20
 # mapped. Other systems reserve none in any case.
 MAP_NORESERVE = 0x4000 if sys.platform == "linux" else 0
 _FAILED = ctypes.c_void_p(-1).value
-POPULATE_WRITE = 23
-"""Linux's `MADV_POPULATE_WRITE`, since 5.14; Python has no name for it."""
+POPULATE_READ, POPULATE_WRITE = 22, 23
+"""Linux's `MADV_POPULATE_READ` and `MADV_POPULATE_WRITE`, since 5.14; Python has no names for them."""
 
 
 def aligned_empty(size: int) -> Bytes:
@@ -96,6 +96,26 @@ def populate(memory: Bytes) -> None:
     address, madvise = memory.ctypes.data, _madvise()
     if madvise is not None and len(memory) >= mmap.PAGESIZE and not address % mmap.PAGESIZE:
         madvise(address, len(memory), POPULATE_WRITE)
+
+
+def fault_in(memory: Bytes) -> None:
+    """Have the system bring the pages of a mapping of a file, which nobody then waits for when they are used. A hint too."""
+    address, madvise = memory.ctypes.data, _madvise()
+    if madvise is not None and len(memory):
+        start = address - address % mmap.PAGESIZE
+        madvise(start, address + len(memory) - start, POPULATE_READ)
+
+
+def available() -> int:
+    """Return the bytes of memory that the system can give without taking any from another process; 0 where it does not tell.
+
+    Source: MemAvailable of https://man7.org/linux/man-pages/man5/proc_meminfo.5.html
+    """
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return 0
 
 
 @functools.cache

@@ -1,0 +1,212 @@
+"""Parameters that stay in the files of their checkpoint: each comes when its block runs, and goes when nobody holds it.
+
+Nothing here knows a framework. A backend says once in which order it needs what (`in_order`), asks for what one call needs
+(`bring`), and lets go of it by forgetting it:
+
+```
+embed_tokens ── layers.0 ── layers.1 ── ...        in_order
+     bring ───────┐
+                  └── layers.1 comes meanwhile, on a thread of its own, where memory has room for both
+```
+
+What can be aliased is mapped and not read, anew for each call: its memory is the system's copy of the file, and given back
+with the last array that aliases it. The rest is read, and cast on the way, by the engine that loads models. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import threading
+import weakref
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from loadstone.dtypes import nbytes
+from loadstone.errors import LoadstoneError
+from loadstone.read.engine import Request, Traffic, read_tensors, would_map
+from loadstone.read.files import Identity, OpenFiles
+from loadstone.read.memory import available, fault_in
+from loadstone.read.tensor import HostTensor
+
+KEPT_OPEN = 64
+"""Files that stay open; one that is open may be replaced, by a save into its folder, and is read on."""
+
+Names = tuple[str, ...]
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Ahead:
+    """What comes before it is asked for."""
+
+    names: Names
+    thread: threading.Thread | None = None
+    tensors: dict[str, HostTensor] | None = None
+
+
+class OnDisk:
+    """Parameters that stay on disk.
+
+    It may be shared by copies of a model, used by several threads, and pickled: where it is unpickled, the files must lie
+    under the same paths, unchanged.
+
+    Args:
+        requests: What stays; how each is made from which stored tensors.
+        paths: File -> its path.
+        identities: What the files were when their headers were read.
+        alignment: Bytes to which an address must be aligned to be aliased, as `Capabilities` has it.
+        room: Bytes of memory that what is brought may take on the host; None: half of what the system has available.
+
+    Attributes:
+        requests: Parameter -> what it is made from, its shape and dtype.
+        traffic: Bytes that were read and mapped so far.
+    """
+
+    def __init__(
+        self,
+        requests: Iterable[Request],
+        *,
+        paths: Mapping[str, Path],
+        identities: Mapping[str, Identity],
+        alignment: int,
+        room: int | None = None,
+    ) -> None:
+        self.requests = {request.name: request for request in requests}
+        used = dict.fromkeys(info.file for one in self.requests.values() for info in one.recipe.sources)
+        self._said: dict[str, Any] = {
+            "paths": {name: paths[name] for name in used},
+            "identities": {name: identities[name] for name in used},
+            "alignment": alignment,
+            "room": room,
+        }
+        self._after: dict[Names, Names] = {}
+        self._open()
+
+    def _open(self) -> None:
+        self.traffic = Traffic()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._ahead: _Ahead | None = None
+        self._files = OpenFiles(
+            self._said["paths"],
+            self._said["identities"],
+            keep=KEPT_OPEN,
+            when="since the model was loaded, which reads it as it runs",
+        )
+        weakref.finalize(self, self._files.close)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"requests": self.requests, "_said": self._said, "_after": self._after}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def __deepcopy__(self, memo: object) -> OnDisk:
+        return self
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all, as parameters."""
+        return self.size_of(tuple(self.requests))
+
+    def size_of(self, names: Names) -> int:
+        """Return the bytes of parameters in the dtypes that they come in."""
+        return sum(nbytes(one.dtype, one.shape) for one in map(self.requests.__getitem__, names))
+
+    def in_order(self, units: Iterable[Names]) -> None:
+        """Say in which order `bring` will be asked, so that one unit can come while the one before it runs."""
+        found = [unit for unit in units if unit]
+        self._after = dict(itertools.pairwise(found))
+
+    def bring(self, names: Names) -> dict[str, HostTensor]:
+        """Return parameters, in memory that is theirs until nobody holds it; what comes after them comes meanwhile.
+
+        Args:
+            names: One of the units of `in_order`, or any others.
+
+        Raises:
+            ChangedFileError: If one of their files is no longer what it was.
+            SourceError: If one cannot be read.
+            OutOfMemoryError: If there is no memory.
+        """
+        tensors = self._awaited(names) or self._fetched(names)
+        for file in self._files_of(names):
+            self._files.check(file)
+        self._fetch_ahead(names, self._after.get(names, ()))
+        return tensors
+
+    def read(self, name: str) -> HostTensor:
+        """Return one parameter in memory of its own, which outlives whatever happens to its file.
+
+        Raises:
+            ChangedFileError: If its file is no longer what it was.
+            SourceError: If it cannot be read.
+        """
+        request = dataclasses.replace(self.requests[name], mappable=False)
+        [tensor] = self._carried_out([request])
+        for file in self._files_of((name,)):
+            self._files.check(file)
+        return tensor
+
+    def _files_of(self, names: Names) -> Iterable[str]:
+        return dict.fromkeys(info.file for name in names for info in self.requests[name].recipe.sources)
+
+    def _fetched(self, names: Names) -> dict[str, HostTensor]:
+        return {tensor.name: tensor for tensor in self._carried_out([self.requests[n] for n in names])}
+
+    def _carried_out(self, requests: Iterable[Request]) -> list[HostTensor]:
+        with self._turn:
+            try:
+                tensors = read_tensors(
+                    self._files, requests, alignment=self._said["alignment"], traffic=self.traffic
+                )
+                return list(tensors)
+            finally:
+                self._files.forget_mappings()  # each call has its own, so that its memory goes with it
+
+    def _fetch_ahead(self, now: Names, names: Names) -> None:
+        """Begin to bring what comes next, unless memory has no room for it beside what was just brought."""
+        needs = self._anonymous(names)
+        room = available() // 2 if self._said["room"] is None else self._said["room"] - self._anonymous(now)
+        if not names or (needs and needs > room):
+            return
+        ahead = _Ahead(names)
+
+        def fetch() -> None:
+            try:
+                found = self._fetched(names)
+                for tensor in found.values():
+                    if tensor.mapped:
+                        fault_in(tensor.data)
+                ahead.tensors = found
+            except (
+                LoadstoneError,
+                OSError,
+                MemoryError,
+            ):  # it is brought again where it runs, and fails there
+                ahead.tensors = None
+
+        ahead.thread = threading.Thread(target=fetch, name="loadstone-ahead", daemon=True)
+        with self._lock:
+            if self._ahead is not None:  # another thread runs the model too
+                return
+            self._ahead = ahead
+            try:
+                ahead.thread.start()
+            except RuntimeError:  # the system starts no thread: nothing comes ahead then
+                self._ahead = None
+
+    def _awaited(self, names: Names) -> dict[str, HostTensor] | None:
+        """Return what came ahead, if it is what is asked for; something else is dropped."""
+        with self._lock:
+            ahead, self._ahead = self._ahead, None
+        if ahead is None or ahead.thread is None:
+            return None
+        ahead.thread.join()
+        return ahead.tensors if ahead.names == names else None
+
+    def _anonymous(self, names: Names) -> int:
+        """Return the bytes of memory that parameters take beside the system's copy of their files."""
+        read = (name for name in names if would_map(self.requests[name], self._said["alignment"]) is None)
+        return self.size_of(tuple(read))
