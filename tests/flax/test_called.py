@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from tests.oracle.cases import CASES, Case
 
 import loadstone
+from loadstone.testing import Case
+from loadstone.testing.cases import CASES
 from loadstone_flax.layers import named_modules, named_parameters
 from loadstone_flax.modeling import PreTrainedModel
 from tests.oracle import load

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from tests.oracle.cases import CASES
 
 import loadstone
 from loadstone.errors import ArgumentError
+from loadstone.testing.cases import CASES
 from tests.oracle import load
 
 pytestmark = pytest.mark.usefixtures("compile_little")

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.oracle.compare import assert_close
 
 import loadstone
 from loadstone.architectures import find_head
 from loadstone.backend import get_backend
+from loadstone.testing import assert_close
 from tests.oracle.files import SIZES
 
 BACKENDS = ("torch", "flax", "tensorflow")
