@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 from flax import nnx
 from jax import Array
 
@@ -48,8 +49,24 @@ class Context(NamedTuple):
     memory_mask: Array | None = None
 
 
-CHOSEN = ("layer", "eager")
-"""What of a context is no array: a program is compiled for it."""
+# Arrays flow through programs, and what is no array decides which program it is. As in a tuple, children are known by their
+# numbers: `nnx.tabulate` fails on names in a tuple.
+_CHOSEN = ("layer", "eager")
+_ARRAYS = tuple(name for name in Context._fields if name not in _CHOSEN)
+
+jax.tree_util.register_pytree_with_keys(
+    Context,
+    lambda context: (
+        [
+            (jax.tree_util.SequenceKey(Context._fields.index(name)), getattr(context, name))
+            for name in _ARRAYS
+        ],
+        tuple(getattr(context, name) for name in _CHOSEN),
+    ),
+    lambda chosen, arrays: Context(
+        **dict(zip(_CHOSEN, chosen, strict=True)), **dict(zip(_ARRAYS, arrays, strict=True))
+    ),
+)
 
 
 class Block(nnx.Module):
@@ -90,14 +107,11 @@ def run_blocks(
 def _run(block: Any, x: Array, context: Context) -> tuple[Array, Array | None]:
     # What a layer that is computed again puts into a cache cannot leave it.
     again = context.cache is None and getattr(block, "gradient_checkpointing", False)
-    ran: tuple[Array, Array | None]
     if not again:
-        ran = block(x, context)
-        return ran
-    given = {name: value for name, value in context._asdict().items() if name not in CHOSEN}
-    options = {**DEFAULTS, **dict(block.checkpoint_options)}
-    run = nnx.remat(lambda block, x, given: block(x, context._replace(**given)), **options)
-    ran = run(block, x, given)
+        ran: tuple[Array, Array | None] = block(x, context)
+    else:
+        options = {**DEFAULTS, **dict(block.checkpoint_options)}
+        ran = nnx.remat(lambda block, x, context: block(x, context), **options)(block, x, context)
     return ran
 
 
