@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import types
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Self, TypeAlias
@@ -147,7 +148,7 @@ def buffer(*shape: int, dtype: str | None = None) -> Buffer:
     )
 
 
-PLAIN = (bool, int, float, str, type(None), keras.DTypePolicy)
+PLAIN = (bool, int, float, str, type(None), types.FunctionType, keras.DTypePolicy)
 """Types of attributes that neither Keras nor TensorFlow tracks; nor do they look into dataclasses."""
 
 
