@@ -192,7 +192,8 @@ class Layer(InLists, keras.layers.Layer):
     def __setattr__(self, name: str, value: Any) -> None:
         # Keras, and then TensorFlow, look for something to track in each of the forty attributes that a layer sets;
         # those that Keras's constructor sets before it has a tracker are its own.
-        if isinstance(value, PLAIN) or dataclasses.is_dataclass(value) or "_tracker" not in vars(self):
+        untracked = isinstance(value, PLAIN) or "_tracker" not in vars(self)
+        if untracked or hasattr(value, "__dataclass_fields__"):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
