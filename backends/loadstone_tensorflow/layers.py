@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import types
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Self, TypeAlias
@@ -151,7 +152,7 @@ def buffer(*shape: int, dtype: str | None = None) -> Buffer:
     )
 
 
-PLAIN = (bool, int, float, str, type(None), keras.DTypePolicy)
+PLAIN = (bool, int, float, str, type(None), types.FunctionType, keras.DTypePolicy)
 """Types of attributes that neither Keras nor TensorFlow tracks; nor do they look into dataclasses."""
 
 
@@ -195,7 +196,8 @@ class Layer(InLists, keras.layers.Layer):
     def __setattr__(self, name: str, value: Any) -> None:
         # Keras, and then TensorFlow, look for something to track in each of the forty attributes that a layer sets;
         # those that Keras's constructor sets before it has a tracker are its own.
-        if isinstance(value, PLAIN) or dataclasses.is_dataclass(value) or "_tracker" not in vars(self):
+        untracked = isinstance(value, PLAIN) or "_tracker" not in vars(self)
+        if untracked or hasattr(value, "__dataclass_fields__"):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)

@@ -89,12 +89,16 @@ def classes(package: str, file: Path) -> list[str]:
 
 
 def test_the_backends_lie_side_by_side():
-    """The same files of models, and in each the same classes in the same order: who has read one can read the others."""
+    """The same files of blocks and models, and in each the same classes in the same order: who has read one can read the others."""
     told = {
         package: {
-            file.name: classes(package, file)
+            f"{file.parent.name}/{file.name}".removeprefix(f"{package}/"): classes(package, file)
             for file in sorted(
-                [packages()[package] / "heads.py", *(packages()[package] / "models").glob("*.py")]
+                [
+                    packages()[package] / "heads.py",
+                    *(packages()[package] / "blocks").glob("*.py"),
+                    *(packages()[package] / "models").glob("*.py"),
+                ]
             )
         }
         for package in PREFIXES
