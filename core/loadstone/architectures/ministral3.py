@@ -66,7 +66,8 @@ def growth(config: Config) -> GrowthSpec:
     Raises:
         ConfigError: If they do not.
     """
-    rate, span = rope_parameters(config).get("llama_4_scaling_beta"), original_context(config)
+    rate: Any = rope_parameters(config).get("llama_4_scaling_beta")
+    span = original_context(config)
     numbers = type(rate) in (int, float) and type(span) in (int, float)
     if not numbers or not math.isfinite(rate) or not 0 < span < math.inf:
         raise ConfigError(
