@@ -322,6 +322,7 @@ SMOLLM3 = {
         because="without use_sliding_window no layer is windowed; transformers' masks are, where there is a window",
     ),
     "no_rope_layers": followed([0, 1, 1], [1, 1, 1], [0, 0, 0], [1, 0, 2, 0], [1], None, 3),
+    "mlp_layer_types": harmless(CHECKED, ["dense"] * 3, ["sparse"], takes=(["sparse"],), because=CHECKED),
     "no_rope_layer_interval": followed(1, 3, 7, 0, -2, None),
     "num_hidden_layers": size(1, 2),
 }
@@ -333,6 +334,7 @@ MINISTRAL3 = {
     "is_causal": BIDIRECTIONAL,
     "sliding_window": followed(WINDOW, None, 4096, 0, -1, "5", refuses=(0, -1), because=NO_SIZES),
     "layer_types": refused(["full_attention"] * 2, ["sliding_attention"] * 2, None),
+    "num_heads": harmless(CHECKED, 4, 3, takes=(4, 3), because=CHECKED),
     "rope_parameters": followed(
         YARN | GROWN,
         {"rope_type": "default", "rope_theta": 77.0, "original_max_position_embeddings": 8} | GROWN,

@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
+from loadstone._names import MODELS
 from loadstone.testing.cases import CASES
 
 REPOSITORY = Path(__file__).parents[2]
@@ -78,14 +79,16 @@ def render(found: Mapping[str, Results]) -> str:
         "",
         "In TensorFlow the class has the prefix `TF`, in Flax `Flax`.",
         "",
-        f"| model type | class | {' | '.join(TITLES[name] for name in columns)} |",
-        f"| --- | --- |{' --- |' * len(columns)}",
+        "Types of one family have the same classes in each framework's `models/`, and differ in core alone.",
+        "",
+        f"| family | model type | class | {' | '.join(TITLES[name] for name in columns)} |",
+        f"| --- | --- | --- |{' --- |' * len(columns)}",
     ]
     classes = dict.fromkeys((case.model_type, case.class_name) for case in CASES.values())
-    for model_type, class_name in classes:
+    for model_type, class_name in sorted(classes, key=lambda one: tuple(MODELS).index(MODELS[one[0]])):
         cells = [_cell(found[name].get(class_name)) for name in columns]
         if any(cells):
-            lines.append(f"| {model_type} | `{class_name}` | {' | '.join(cells)} |")
+            lines.append(f"| {MODELS[model_type]} | {model_type} | `{class_name}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

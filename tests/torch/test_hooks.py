@@ -13,8 +13,8 @@ from loadstone.testing import Case
 from loadstone.testing.cases import CASES
 from tests.oracle import load
 
-# Lists of modules, and what only holds others: nothing computes there, in transformers neither.
-HOLDERS = {"cls": nn.Module}
+# Lists of modules, and what only holds others: nothing computes there, in transformers neither, but for ELECTRA's summary.
+HOLDERS = {"cls": nn.Module, "sequence_summary": nn.Module}
 
 # What layers and stacks are made of, by the names that users of transformers hook.
 HOOKED = {
@@ -28,6 +28,8 @@ HOOKED = {
         *("encoder.layer.0.intermediate", "encoder.layer.0.output.dropout", "pooler"),
     ),
     "distilbert": ("embeddings", "transformer", "transformer.layer.0.attention", "transformer.layer.0.ffn"),
+    "electra": ("embeddings", "embeddings_project", "encoder", "encoder.layer.0.attention.self"),
+    "olmo2": ("layers.0.self_attn.q_norm", "layers.0.post_feedforward_layernorm"),
     "vit": (
         *("embeddings", "embeddings.patch_embeddings", "encoder", "encoder.layer.0.attention.attention"),
         *("encoder.layer.0.attention.output", "encoder.layer.0.intermediate", "layernorm", "pooler"),

@@ -1,6 +1,6 @@
 """ELECTRA in Flax.
 
-B batch, T tokens.
+B batch, T tokens, C hidden size.
 Source: Clark et al. 2020, https://arxiv.org/abs/2003.10555.
 """
 
@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from flax import nnx
 from jax import Array
 
-from loadstone.architectures import family
+from loadstone.architectures import EncoderSpec, family
 from loadstone.config import Config
 from loadstone.model.classes import add_classes
 from loadstone_flax.blocks.embeddings import Embeddings
 from loadstone_flax.blocks.encoder import Encoder
 from loadstone_flax.blocks.layer import NestedLayer
-from loadstone_flax.blocks.run import place
 from loadstone_flax.heads import (
     ForFirstTokenClassification,
     ForMaskedLM,
@@ -48,14 +48,26 @@ class FlaxElectraModel(Encoder):
         super().__init__(config)
 
 
+class ElectraDiscriminatorPredictions(nnx.Module):
+    """dense_prediction(act(dense(x)))."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        self.dense = Linear(spec.hidden_size, spec.hidden_size)
+        self.dense_prediction = Linear(spec.hidden_size, 1)
+        self.activation = spec.layers[0].feed_forward.activation
+
+    def __call__(self, x: Array) -> Array:
+        """(B, T, C) -> (B, T)."""
+        scores: Array = self.dense_prediction(ACTIVATIONS[self.activation](self.dense(x)))
+        return scores.squeeze(-1)
+
+
 class FlaxElectraForPreTraining(Headed):
     """ELECTRA with a head that tells which tokens were replaced."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        size = self.spec.hidden_size
-        place(self, "discriminator_predictions.dense", Linear(size, size))
-        place(self, "discriminator_predictions.dense_prediction", Linear(size, 1))
+        self.discriminator_predictions = ElectraDiscriminatorPredictions(self.spec)
 
     def forward(
         self,
@@ -74,9 +86,7 @@ class FlaxElectraForPreTraining(Headed):
             `loss`, `logits` (B, T), `hidden_states`, `attentions`.
         """
         base = self.run_base(input_ids, attention_mask, **inputs)
-        head = self.discriminator_predictions
-        x = ACTIVATIONS[self.spec.layers[0].feed_forward.activation](head.dense(base.last_hidden_state))
-        logits = head.dense_prediction(x).squeeze(-1)
+        logits = self.discriminator_predictions(base.last_hidden_state)
         loss = None if labels is None else binary_loss(logits, labels, attention_mask)
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 

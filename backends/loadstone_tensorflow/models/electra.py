@@ -1,6 +1,6 @@
 """ELECTRA in TensorFlow.
 
-B batch, T tokens.
+B batch, T tokens, C hidden size.
 Source: Clark et al. 2020, https://arxiv.org/abs/2003.10555.
 """
 
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from loadstone.architectures import family
+from loadstone.architectures import EncoderSpec, family
 from loadstone.config import Config
 from loadstone.model.classes import add_classes
 from loadstone_tensorflow.blocks.embeddings import Embeddings
 from loadstone_tensorflow.blocks.encoder import Encoder
 from loadstone_tensorflow.blocks.layer import NestedLayer
-from loadstone_tensorflow.blocks.run import place
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.heads import (
     ForFirstTokenClassification,
@@ -25,7 +24,7 @@ from loadstone_tensorflow.heads import (
     Headed,
     Output,
 )
-from loadstone_tensorflow.layers import ACTIVATIONS, Linear
+from loadstone_tensorflow.layers import ACTIVATIONS, Layer, Linear
 from loadstone_tensorflow.losses import binary_loss
 
 Tensor: TypeAlias = tf.Tensor
@@ -49,14 +48,27 @@ class TFElectraModel(Encoder):
         super().__init__(config)
 
 
+class ElectraDiscriminatorPredictions(Layer):
+    """dense_prediction(act(dense(x)))."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.dense = Linear(spec.hidden_size, spec.hidden_size)
+        self.dense_prediction = Linear(spec.hidden_size, 1)
+        self.activation = ACTIVATIONS[spec.layers[0].feed_forward.activation]
+
+    def call(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T)."""
+        scores: Tensor = self.dense_prediction(self.activation(self.dense(x)))
+        return tf.squeeze(scores, -1)
+
+
 class TFElectraForPreTraining(Headed):
     """ELECTRA with a head that tells which tokens were replaced."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        size = self.spec.hidden_size
-        place(self, "discriminator_predictions.dense", Linear(size, size))
-        place(self, "discriminator_predictions.dense_prediction", Linear(size, 1))
+        self.discriminator_predictions = ElectraDiscriminatorPredictions(self.spec)
 
     def forward(
         self,
@@ -75,9 +87,7 @@ class TFElectraForPreTraining(Headed):
             `loss`, `logits` (B, T), `hidden_states`, `attentions`.
         """
         base = self.run_base(input_ids, attention_mask, **inputs)
-        head = self.discriminator_predictions
-        x = ACTIVATIONS[self.spec.layers[0].feed_forward.activation](head.dense(base.last_hidden_state))
-        logits = tf.squeeze(head.dense_prediction(x), -1)
+        logits = self.discriminator_predictions(base.last_hidden_state)
         loss = None if labels is None else binary_loss(logits, labels, attention_mask)
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 

@@ -1,6 +1,6 @@
 """ELECTRA in PyTorch.
 
-B batch, T tokens.
+B batch, T tokens, C hidden size.
 Source: Clark et al. 2020, https://arxiv.org/abs/2003.10555.
 """
 
@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from loadstone.architectures import family
+from loadstone.architectures import EncoderSpec, family
 from loadstone.config import Config
 from loadstone.model.classes import add_classes
 from loadstone_torch.blocks.embeddings import Embeddings
 from loadstone_torch.blocks.encoder import Encoder
 from loadstone_torch.blocks.layer import NestedLayer
-from loadstone_torch.blocks.run import place
 from loadstone_torch.heads import (
     ForFirstTokenClassification,
     ForMaskedLM,
@@ -48,14 +47,27 @@ class ElectraModel(Encoder):
         super().__init__(config)
 
 
+class ElectraDiscriminatorPredictions(nn.Module):
+    """dense_prediction(act(dense(x)))."""
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.dense = Linear(spec.hidden_size, spec.hidden_size)
+        self.dense_prediction = Linear(spec.hidden_size, 1)
+        self.activation = ACTIVATIONS[spec.layers[0].feed_forward.activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T)."""
+        scores: Tensor = self.dense_prediction(self.activation(self.dense(x)))
+        return scores.squeeze(-1)
+
+
 class ElectraForPreTraining(Headed):
     """ELECTRA with a head that tells which tokens were replaced."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        size = self.spec.hidden_size
-        place(self, "discriminator_predictions.dense", Linear(size, size))
-        place(self, "discriminator_predictions.dense_prediction", Linear(size, 1))
+        self.discriminator_predictions = ElectraDiscriminatorPredictions(self.spec)
 
     def forward(
         self,
@@ -74,9 +86,7 @@ class ElectraForPreTraining(Headed):
             `loss`, `logits` (B, T), `hidden_states`, `attentions`.
         """
         base = self.run_base(input_ids, attention_mask, **inputs)
-        head = self.discriminator_predictions
-        x = ACTIVATIONS[self.spec.layers[0].feed_forward.activation](head.dense(base.last_hidden_state))
-        logits = head.dense_prediction(x).squeeze(-1)
+        logits = self.discriminator_predictions(base.last_hidden_state)
         loss = None if labels is None else binary_loss(logits, labels, attention_mask)
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 

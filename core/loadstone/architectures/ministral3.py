@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from loadstone.architectures.llama import LLAMA, DecoderConfig, decoder_spec, key_value_heads, like_llama
 from loadstone.architectures.parts import GrowthSpec
 from loadstone.architectures.rope import original_context, rope_parameters
-from loadstone.architectures.specs import DecoderSpec, divides
+from loadstone.architectures.specs import DecoderSpec, check_between, divides
 from loadstone.config import Config, derived
 from loadstone.errors import ConfigError
 
@@ -55,6 +55,7 @@ def head_size(config: Config) -> int:
 def ministral3_spec(config: Config) -> DecoderSpec:
     """Resolve a Ministral 3 configuration."""
     config = config.get_text_config()
+    check_between(config, "sliding_window", above=0)
     windows = (config.sliding_window,) * config.num_hidden_layers
     return decoder_spec(config, names=LLAMA, windows=windows, attention={"growth": growth(config)})
 

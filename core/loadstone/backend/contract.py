@@ -285,7 +285,7 @@ class Backend(abc.ABC):
         return secrets.randbits(63)
 
     def model_class(self, architecture: Architecture, head: Head) -> type:
-        """Return the class of one head of an architecture.
+        """Return the class of one head of an architecture; a family that the backend has makes those of a plugin's type.
 
         Raises:
             ArchitectureError: If this backend has no such class, or it is another architecture's.
@@ -304,6 +304,8 @@ class Backend(abc.ABC):
                 expected=f"a module {module_name}",
                 hint=self._hint(architecture, head),
             ) from error
+        if not hasattr(module, self.class_name(head)) and hasattr(module, "add_architecture"):
+            module.add_architecture(architecture)  # a plugin's, of a family that this backend has
         found = getattr(module, self.class_name(head), None)
         if found is None:
             raise ArchitectureError(

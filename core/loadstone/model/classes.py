@@ -23,6 +23,8 @@ def add_classes(
     The first architecture's classes are made from `heads`, those of the others from the first's: `MistralForCausalLM` is
     a `LlamaForCausalLM`. A head that there is nothing to make from is left out: the backend has none yet.
 
+    The module also gets `add_architecture`, which does the same for one more: for a plugin's that names this family as its own.
+
     Args:
         module: What the module holds so far, its `globals()`.
         architectures: Those of the family.
@@ -38,7 +40,8 @@ def add_classes(
         ```
     """
     parents: dict[str, type] = {}
-    for architecture in architectures:
+
+    def add_architecture(architecture: Architecture) -> None:
         for head in architecture.heads:
             name = prefix + head.class_name
             parent = parents.get(head.task, heads.get(head.task))
@@ -47,6 +50,10 @@ def add_classes(
             if name in module:
                 bind(module[name], architecture, head)
                 parents.setdefault(head.task, module[name])
+
+    for architecture in architectures:
+        add_architecture(architecture)
+    module["add_architecture"] = add_architecture
 
 
 def _derived(name: str, parent: type, module: str, told: str) -> type:

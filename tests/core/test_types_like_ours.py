@@ -1,0 +1,97 @@
+"""Types that are one file of core: both spellings of their configurations, published ones, and what cannot be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from loadstone.architectures import GrowthSpec, architecture_for, family
+from loadstone.errors import ConfigError
+
+YARN = {
+    "factor": 16.0,
+    "original_max_position_embeddings": 16384,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.1,
+}
+
+
+def spec(model_type: str, **keys: Any) -> Any:
+    """Return what a config.json with these keys becomes."""
+    architecture = architecture_for(model_type)
+    return architecture.spec(architecture.config.from_dict(keys))
+
+
+def test_a_family_is_all_types_that_share_its_classes_those_of_its_file_first() -> None:
+    assert [one.model_type for one in family("roberta")] == ["roberta", "xlm-roberta", "camembert"]
+    assert [one.model_type for one in family("llama")][-3:] == ["ministral3", "olmo2", "smollm3"]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "four", "five"),
+    [
+        ("smollm3", {"rope_theta": 5e6, "rope_scaling": None}, {"rope_parameters": {"rope_theta": 5e6}}),
+        ("olmo2", {"rope_theta": 5e5}, {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}),
+        (
+            "ministral3",
+            {"rope_theta": 1e6, "rope_scaling": {"type": "yarn", **YARN}},
+            {"rope_parameters": {"rope_type": "yarn", "type": "yarn", "rope_theta": 1e6, **YARN}},
+        ),
+    ],
+)
+def test_both_spellings_become_one_spec(model_type: str, four: Any, five: Any) -> None:
+    assert spec(model_type, **four) == spec(model_type, **five)
+
+
+def test_smollm3_rotates_all_layers_but_every_fourth_from_a_base_of_its_own() -> None:
+    plain = spec("smollm3", num_hidden_layers=8)
+    assert [layer.attention.rope is not None for layer in plain.layers] == [True, True, True, False] * 2
+    assert plain == spec("smollm3", num_hidden_layers=8, no_rope_layers=[1, 1, 1, 0, 1, 1, 1, 0, 1])
+    assert plain.ropes == spec("smollm3", rope_parameters={"rope_theta": 2000000.0}).ropes
+    assert len(set(map(id, plain.layers))) == 2
+
+
+def test_ministral3_without_a_word_of_its_rope_is_the_published_one() -> None:
+    silent = spec("ministral3")
+    assert silent == spec(
+        "ministral3", rope_parameters={"rope_type": "yarn", "rope_theta": 1e6, **YARN}, rope_theta=77.0
+    )
+    assert silent.layers[0].attention.growth == GrowthSpec(rate=0.1, span=16384)
+    assert silent.layers[0].attention.head_dim == 128
+    assert spec("ministral3", head_dim=None, hidden_size=2048).layers[0].attention.head_dim == 64
+
+
+def test_electra_projects_words_that_are_narrower() -> None:
+    small, base = (
+        spec("electra"),
+        spec("electra", hidden_size=768, embedding_size=768, num_attention_heads=12),
+    )
+    assert small.names.embeddings.projection == "embeddings_project" and small.embeddings.size == 128
+    assert not base.names.embeddings.projection
+    assert (small.scores.size, base.scores.size) == (128, 768)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "keys", "where"),
+    [
+        ("smollm3", {"no_rope_layers": [1, 0]}, "no_rope_layers"),
+        ("smollm3", {"no_rope_layer_interval": 0}, "no_rope_layer_interval"),
+        ("ministral3", {"rope_parameters": {"rope_type": "default", "rope_theta": 9.0}}, "rope_parameters"),
+        (
+            "ministral3",
+            {"rope_scaling": {"type": "linear", "factor": 2.0, "llama_4_scaling_beta": 0.1}},
+            "rope",
+        ),
+        ("ministral3", {"sliding_window": 0}, "Ministral3Config"),
+        ("electra", {"summary_type": "mean"}, "summary_type"),
+        ("electra", {"embedding_size": 0}, "ElectraConfig"),
+    ],
+)
+def test_what_cannot_be_is_refused(model_type: str, keys: Any, where: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        spec(model_type, **keys)
+    assert where in str(caught.value.where)

@@ -1,0 +1,1 @@
+"""A plugin that is one file: a type like Llama, in every framework."""
