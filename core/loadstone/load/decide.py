@@ -28,6 +28,7 @@ from loadstone.planning.match import left_over, match
 from loadstone.planning.place import place
 from loadstone.planning.records import LoadPlan
 from loadstone.planning.sizes import oversized, refuse_oversized
+from loadstone.planning.spoken import as_checkpoint
 from loadstone.planning.spread import block_finder
 from loadstone.source import Name, Snapshot, resolve
 
@@ -105,7 +106,8 @@ def _decide(
         config.update(fields)
         config.name_or_path = str(snapshot.location)
 
-        index = open_checkpoint(snapshot, **given.weights())
+        stored = open_checkpoint(snapshot, **given.weights())
+        index = as_checkpoint(stored, target.architecture, where=snapshot.location)
         adapter = adapter_beside(snapshot.files, where=snapshot.location)
         if adapter is not None and not given.ignore_adapter:
             raise adapter

@@ -20,6 +20,7 @@ from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.match import match
 from loadstone.planning.place import with_values
 from loadstone.planning.records import LoadPlan
+from loadstone.planning.spoken import as_checkpoint
 from loadstone.source import Name, resolve
 
 
@@ -72,7 +73,8 @@ def _prepared_into(model: Model, watched: Watched, given: LoadArguments, *, stri
     """Decide which tensors a model that exists takes from a checkpoint."""
     backend = get_backend(model.backend_name)
     architecture, head = model.architecture_and_head()
-    index = open_checkpoint(watched.snapshot, **given.weights())
+    stored = open_checkpoint(watched.snapshot, **given.weights())
+    index = as_checkpoint(stored, architecture, where=watched.snapshot.location)
     policy = DTypePolicy(build="float32", keeps="model", float32=(), origin="model")
     parameters = backend.parameters(model)
     plan = match(
