@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from loadstone.architectures import find_head
+from loadstone.architectures import Architecture, find_head
 from loadstone.backend import Backend, Placement
 from loadstone.checkpoint.formats import adapter_beside, adapters
 from loadstone.checkpoint.index import TensorIndex
@@ -106,8 +106,7 @@ def _decide(
         config.update(fields)
         config.name_or_path = str(snapshot.location)
 
-        stored = open_checkpoint(snapshot, **given.weights())
-        index = as_checkpoint(stored, target.architecture, where=snapshot.location)
+        index = indexed(snapshot, given, target.architecture)
         adapter = adapter_beside(snapshot.files, where=snapshot.location)
         if adapter is not None and not given.ignore_adapter:
             raise adapter
@@ -175,6 +174,12 @@ def _decide(
         placement=placement,
         notes=(*told, *target.notes, *labels, *index.notes, *_notes(snapshot, policy, plan)),
     )
+
+
+def indexed(snapshot: Snapshot, given: LoadArguments, architecture: Architecture) -> TensorIndex:
+    """Return what the weights hold, in the names of the architecture's checkpoints."""
+    stored = open_checkpoint(snapshot, **given.weights())
+    return as_checkpoint(stored, architecture, where=snapshot.location)
 
 
 def _with_labels_settled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import io
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_DEPTH, MAX_OBJECTS, MAX_NAME = 64, 20_000, 1024
 """Groups in one another; groups and tensors of a file; characters of a name with those of the groups around it."""
+
+BLOCK, MAX_BLOCKS = 64 * 1024, 64
+"""Bytes that are asked for at once, and how many times as many are kept."""
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _WRITER = "an HDF5 file of plain tensors"
@@ -51,7 +55,7 @@ def read_file(snapshot: Snapshot, file: str) -> list[TensorInfo]:
     except LoadstoneError:
         raise
     except _DAMAGED as error:
-        if isinstance(stream.error, LoadstoneError):
+        if stream.error is not None:
             raise stream.error from None
         place.fail("cannot be read as HDF5", found=f"{type(error).__name__}: {error!s:.200}", cause=error)
 
@@ -69,13 +73,20 @@ def _h5py(place: Place) -> ModuleType:
 
 
 class _File(io.RawIOBase):
-    """A file of a snapshot, as h5py reads it; nothing is fetched but what is asked for."""
+    """A file of a snapshot, as h5py reads it: in blocks, of which the last few are kept; no other byte is fetched.
+
+    Nothing is raised while HDF5 reads, which does not survive that: it finds fewer bytes, and `error` says why.
+    """
 
     def __init__(self, snapshot: Snapshot, file: str) -> None:
         super().__init__()
-        self._snapshot, self._file = snapshot, file
         self._size, self._at = snapshot.file(file).size, 0
+        self._block = functools.lru_cache(MAX_BLOCKS)(functools.partial(self._fetch, snapshot, file))
         self.error: LoadstoneError | None = None
+
+    def _fetch(self, snapshot: Snapshot, file: str, number: int) -> bytes:
+        start = number * BLOCK
+        return snapshot.read_range(file, start, min(BLOCK, self._size - start))
 
     def seek(self, offset: int, whence: int = 0) -> int:
         self._at = offset + (0, self._at, self._size)[whence]
@@ -85,15 +96,17 @@ class _File(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        length = max(0, min(len(view), self._size - self._at))
-        try:
-            view[:length] = self._snapshot.read_range(self._file, self._at, length)
-        except LoadstoneError as error:
-            self.error = error
-            raise
-        self._at += length
-        return length
+        view, done = memoryview(buffer).cast("B"), 0
+        while done < len(view) and 0 <= self._at < self._size:
+            number, start = divmod(self._at, BLOCK)
+            try:
+                found = self._block(number)[start : start + len(view) - done]
+            except LoadstoneError as error:
+                self.error = error
+                break
+            view[done : done + len(found)] = found
+            done, self._at = done + len(found), self._at + len(found)
+        return done
 
     def readable(self) -> bool:
         return True

@@ -31,7 +31,7 @@ class Hdf5(Foreign):
 
     def listed(self, name: str) -> str:
         """Return a variable's name without that of the model, which is left where the whole of it stands in the shard."""
-        model, _, rest = name.partition("/")
+        _, _, rest = name.partition("/")
         return name if not rest or "model." in name else rest
 
 

@@ -64,7 +64,9 @@ class _Tree:
         """Walk through the whole file."""
         root = self._walk.value()
         if root.kind != "map":
-            self._place.fail("is none of the files that flax writes", expected="a map", found=f"a {root.kind}")
+            self._place.fail(
+                "is none of the files that flax writes", expected="a map", found=f"a {root.kind}"
+            )
         self._map(root, (), 1)
         if self._walk.left:
             self._place.fail("goes on behind its end", found=f"{self._walk.left:,} bytes more")

@@ -81,7 +81,9 @@ class Walk:
         self._values += 1
         if self._values > MAX_VALUES:
             self._place.fail(
-                "holds more values than weights need", expected=f"at most {MAX_VALUES:,}", hint="save it again"
+                "holds more values than weights need",
+                expected=f"at most {MAX_VALUES:,}",
+                hint="save it again",
             )
         first = self.take(1)[0]
         found = self._of(first)
