@@ -213,7 +213,7 @@ def deep(file: Any) -> None:
 
 
 def crowded(file: Any) -> None:
-    for at in range(20_100):
+    for at in range(10_100):
         file.create_group(f"{at}")
 
 

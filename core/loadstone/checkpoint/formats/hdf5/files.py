@@ -20,7 +20,7 @@ from loadstone.errors import CheckpointError, LoadstoneError, shown
 if TYPE_CHECKING:
     from loadstone.source import Snapshot
 
-MAX_DEPTH, MAX_OBJECTS, MAX_NAME = 64, 20_000, 1024
+MAX_DEPTH, MAX_OBJECTS, MAX_NAME = 64, 10_000, 1024
 """Groups in one another; groups and tensors of a file; characters of a name with those of the groups around it."""
 
 BLOCK, MAX_BLOCKS = 64 * 1024, 64
@@ -152,9 +152,9 @@ class _Walk:
                 expected=f"at most {MAX_OBJECTS:,} groups and tensors, with names of {MAX_NAME:,} characters",
                 hint="save it again",
             )
-        link = group.get(name, getlink=True)
-        if not isinstance(link, self._h5py.HardLink):
-            kind = "to another file" if isinstance(link, self._h5py.ExternalLink) else "to another name"
+        link = group.get(name, getclass=True, getlink=True)
+        if link is not self._h5py.HardLink:
+            kind = "to another file" if link is self._h5py.ExternalLink else "to another name"
             self._place.fail(
                 f"holds a link {kind} in the place of a tensor", key=key, expected=_WRITER, hint=_REWRITE
             )
