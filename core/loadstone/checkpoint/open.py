@@ -126,11 +126,12 @@ def find_weights(
         ArgumentError: If two arguments ask for different formats.
         PluginError: If no plugin brings the format that was asked for, or several bring the one that is there.
     """
-    alone, asked = formats_asked(use_safetensors, from_pt), "from_pt" if from_pt else "use_safetensors"
+    alone = formats_asked(use_safetensors, from_pt)
+    asked = "from_pt" if from_pt and use_safetensors is None else "use_safetensors"
     if alone and weights_format and weights_format.partition("@")[0] not in alone:
         raise ArgumentError(
             f"{asked} and weights_format disagree",
-            found=f"{asked}={True if from_pt else use_safetensors} and weights_format={weights_format!r}",
+            found=f"{asked}={from_pt if use_safetensors is None else use_safetensors} and weights_format={weights_format!r}",
             hint=f"leave {asked} out",
         )
     if weights_format is not None:
@@ -143,7 +144,7 @@ def find_weights(
         wanted += names[:2]
     if alone is None:
         refuse_contested(snapshot.files, variant)
-    raise no_weights(snapshot.files, wanted, variant=variant, where=snapshot.location)
+    raise no_weights(snapshot.files, wanted, variant=variant, where=snapshot.location, asked=asked)
 
 
 def _of_format(name: str, snapshot: Snapshot, variant: str | None) -> Weights:

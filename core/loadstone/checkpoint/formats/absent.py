@@ -51,7 +51,12 @@ _ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.b
 
 
 def no_weights(
-    files: Collection[str], wanted: Sequence[str], *, variant: str | None, where: object
+    files: Collection[str],
+    wanted: Sequence[str],
+    *,
+    variant: str | None,
+    where: object,
+    asked: str = "use_safetensors",
 ) -> NoWeightsError:
     """Make the error for a checkpoint none of whose files is what was looked for.
 
@@ -60,6 +65,7 @@ def no_weights(
         wanted: Names that were looked for.
         variant: The variant that was asked for.
         where: The folder or repository.
+        asked: The argument that leaves formats out, where one does.
     """
     adapter = adapter_alone(files, wanted, where=where)
     if adapter is not None:
@@ -68,11 +74,11 @@ def no_weights(
     left_out = sorted(known & set(files))
     if left_out:
         return NoWeightsError(
-            "the weights are in a format that use_safetensors= or from_pt= leaves out",
+            f"the weights are in a format that {asked}= leaves out",
             where=where,
             expected=" or ".join(wanted),
             found=summary(left_out),
-            hint="leave it out",
+            hint=f"leave {asked} out",
         )
     others = {
         title: (found, hint) for pattern, title, hint in _NOT_READ_YET if (found := _matching(pattern, files))

@@ -90,9 +90,10 @@ class Walk:
         # An entry has two bytes at least, an item one.
         least = {"map": 2, "array": 1, "ext": 1, "str": 1, "bin": 1}.get(found.kind, 0)
         if found.count * least > self.left:
+            unit = {"map": "entries", "array": "items"}.get(found.kind, "bytes")
             self._place.fail(
                 "ends before what it holds does",
-                expected=f"{found.count:,} entries or bytes of a {found.kind} from byte {self.offset:,} on",
+                expected=f"{found.count:,} {unit} ({found.kind}) from byte {self.offset:,} on",
                 found=f"{self.left:,} bytes",
             )
         return found
