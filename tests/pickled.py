@@ -197,7 +197,7 @@ def older(
     return front + description + listed + count.to_bytes(8, "little") + data
 
 
-def held(folder: Path, **arguments: object) -> dict[str, np.ndarray]:
+def held(folder: Path | str, **arguments: object) -> dict[str, np.ndarray]:
     """Return every tensor of a checkpoint, read by the engine, under each of its names."""
     snapshot = resolve(folder)
     index = open_checkpoint(snapshot, **arguments)

@@ -274,10 +274,10 @@ def test_an_index_that_is_none(sharded, text, fact):
         (["config.json", "vocab.txt"], ["no weights here", "config.json, vocab.txt"]),
         (["pytorch_model-00001-of-00001.bin"], ["no weights here", "pytorch_model-00001-of-00001.bin"]),
         (["consolidated.00.pth"], ["authors' own names"]),
-        (["tf_model.h5"], ["not read yet: TensorFlow HDF5", "tf_model.h5"]),
-        (["flax_model.msgpack"], ["not read yet: Flax msgpack"]),
+        (["model.onnx"], ["not read yet: ONNX", "model.onnx"]),
+        (["a.weights.h5"], ["not read yet: Keras file"]),
         (["some.q4.gguf"], ["not read yet: GGUF", "some.q4.gguf"]),
-        (["tf_model.h5", "flax_model.msgpack"], ["TensorFlow HDF5, Flax msgpack"]),
+        (["model.onnx", "a.weights.h5"], ["ONNX, Keras file"]),
         (["adapter_config.json", "adapter_model.safetensors"], ["PEFT", "adapter_config.json", "base model"]),
         (
             ["model.fp16.safetensors", "model.int8.safetensors"],

@@ -159,10 +159,10 @@ def test_inspect_lists_the_tensors_whatever_config_json_is(call_json, tmp_path, 
 
 def test_inspect_knows_what_it_cannot_read(call_json, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    (tmp_path / "tf_model.h5").write_bytes(b"\x89HDF")
+    (tmp_path / "model.onnx").write_bytes(b"\x08")
     [problem] = call_json("inspect", tmp_path, code=1)["problems"]
-    assert "TensorFlow HDF5" in problem["what"]
-    assert problem["found"] == "tf_model.h5"
+    assert "ONNX" in problem["what"]
+    assert problem["found"] == "model.onnx"
 
 
 def test_inspect_notes_a_quantised_and_an_unknown_model(call_json, tmp_path):

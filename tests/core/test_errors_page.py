@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from loopback_store import GOOD_TOKEN
@@ -24,6 +25,8 @@ pytest.importorskip("torch")
 
 import loadstone
 from loadstone.errors import MAX_LINES, LoadstoneError
+from tests.foreign import H5, MSGPACK, ext, mapped, packed
+from tests.foreign import text as texted
 from tests.pickled import Entry, archive, entries_of, named, pickled, reduced, table, tensor, text
 
 PAGE = Path(__file__).parent / "errors.txt"
@@ -184,6 +187,13 @@ def pickled_model(place: Place, entries: list[Entry], *, stop: int | None = None
     place.file("llama", "pytorch_model.bin", archive(entries)[:stop])
 
 
+def linked_model(place: Place) -> None:
+    """Write a checkpoint as transformers' TensorFlow classes do, one of whose layers lies in another file."""
+    place.config()
+    with h5py.File(place.root / "llama" / H5, "w") as file:
+        file["model"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
 def on_the_hub(**options: Any) -> Callable[[Place], object]:
     return lambda place: place.hub.add_repo(
         "org/llama", {"config.json": json.dumps(CONFIG).encode()}, **options
@@ -244,7 +254,16 @@ CASES = [
         "A pickle with a view that is larger than its storage",
         lambda p: pickled_model(p, entries_of(pickled(table({"norm.weight": tensor((4, 4))})))),
     ),
-    Case("A folder with only TensorFlow's weights", lambda p: p.file("llama", "tf_model.h5")),
+    Case("A folder with a model that was exported", lambda p: (p.config(), p.file("llama", "model.onnx"))),
+    Case("An h5 that links to another file", linked_model),
+    Case(
+        "A msgpack with a value that is no array",
+        lambda p: (p.config(), p.file("llama", MSGPACK, mapped([(texted("norm"), ext(42, b"id"))]))),
+    ),
+    Case(
+        "A msgpack that was cut short",
+        lambda p: (p.config(), p.file("llama", MSGPACK, packed({"norm": np.ones(4, "float32")})[:-3])),
+    ),
     Case(
         "An adapter in place of a model",
         lambda p: (p.file("llama", "adapter_config.json"), p.file("llama", "adapter_model.safetensors")),
@@ -472,6 +491,12 @@ CASES = [
         'AutoModel.from_pretrained("llama", use_auth_token="hf_other")',
     ),
     Case("A pickle asked for", Place.llama, 'AutoModel.from_pretrained("llama", use_safetensors=False)'),
+    Case("TensorFlow's weights asked for", Place.llama, 'AutoModel.from_pretrained("llama", from_tf=True)'),
+    Case(
+        "The weights of two frameworks asked for",
+        Place.llama,
+        'AutoModel.from_pretrained("llama", from_tf=True, from_flax=True)',
+    ),
     Case(
         "A format that nobody brings",
         Place.llama,

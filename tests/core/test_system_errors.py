@@ -311,7 +311,7 @@ def test_errors_are_what_callers_of_transformers_catch(folder, tmp_path):
     with pytest.raises(OSError) as caught:
         open_checkpoint(resolve(folder))
     assert isinstance(caught.value, NoWeightsError | ValueError)
-    for files in ([], ["tf_model.h5"], ["adapter_config.json"], ["model.fp16.safetensors"]):
+    for files in ([], ["model.onnx"], ["adapter_config.json"], ["model.fp16.safetensors"]):
         place = tmp_path / str(len(list(tmp_path.iterdir())))
         place.mkdir()
         for file in files:

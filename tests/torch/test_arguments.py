@@ -177,7 +177,7 @@ def test_an_argument_that_nobody_knows(folders, name, near):
 
 
 @pytest.mark.parametrize(
-    "name", ["offload_buffers", "offload_folder", "quantization_config", "from_tf", "gguf_file"]
+    "name", ["offload_buffers", "offload_folder", "quantization_config", "proxies", "gguf_file"]
 )
 def test_arguments_that_are_not_there_yet(folders, name):
     with pytest.raises(ArgumentError, match=f"{name}= is not there yet"):

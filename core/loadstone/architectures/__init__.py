@@ -7,6 +7,7 @@ backend's `models` folder, and `make names`, which writes the table of names by 
 
 from loadstone.architectures.arrangements import Arrangement, Split
 from loadstone.architectures.biases import BucketSpec, alibi_slopes
+from loadstone.architectures.dialects import DIALECTS, Dialect
 from loadstone.architectures.names import (
     AttentionNames,
     EmbeddingNames,
@@ -57,6 +58,7 @@ from loadstone.architectures.typos import meant
 from loadstone.architectures.unfollowed import refuse_unfollowed
 
 __all__ = [
+    "DIALECTS",
     "Architecture",
     "Arrangement",
     "AttentionNames",
@@ -64,6 +66,7 @@ __all__ = [
     "BucketSpec",
     "ClassifierSpec",
     "DecoderSpec",
+    "Dialect",
     "EmbeddingNames",
     "EmbeddingSpec",
     "EncoderSpec",

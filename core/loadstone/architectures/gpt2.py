@@ -31,6 +31,7 @@ from loadstone.architectures.specs import (
     divides,
     is_causal,
 )
+from loadstone.checkpoint.recipe import Unstack
 from loadstone.config import Config, derived
 
 
@@ -86,6 +87,10 @@ NAMES = Names(
     feed_forward=FeedForwardNames(up="mlp.c_fc", down="mlp.c_proj", dropout="mlp.dropout", before="ln_2"),
     norm="ln_f",
 )
+
+
+BIASES = ("h.{}.attn.c_attn.bias", "h.{}.attn.c_proj.bias", "h.{}.mlp.c_fc.bias", "h.{}.mlp.c_proj.bias")
+"""Of the projections; TensorFlow's have an axis of one more."""
 
 
 def gpt2_spec(config: Config) -> DecoderSpec:
@@ -163,6 +168,7 @@ ARCHITECTURES = (
         ),
         embedding="wte",
         ignored=("h.{}.attn.bias", "h.{}.attn.masked_bias"),
+        spoken={"tensorflow": dict.fromkeys(BIASES, (Unstack(0, 0),))},
         no_split=("h.{}",),
         layers=("n_layer",),
         sizes=SIZES,

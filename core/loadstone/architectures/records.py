@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from loadstone.architectures.arrangements import Arrangement
+from loadstone.checkpoint.recipe import Step
 from loadstone.config import Config
 
 
@@ -85,6 +86,8 @@ class Architecture:
         counters: Base-model names of numbers that count training, and start at zero where they are not stored.
         may_lack: Base-model names that any checkpoint may lack, and that are then drawn afresh.
         arranged: Parameters that checkpoints hold in another arrangement (a stack of experts).
+        spoken: Dialect ("tensorflow", "flax") -> base-model pattern -> steps for tensors that it turns otherwise than by the rule
+            for all (`dialects.py`).
         modules: Backend name -> module that holds the classes, where it is not the backend's own.
         layers: Configuration keys that count layers, each of which has a parameter or more of its own; a list counts
             those of each stage.
@@ -106,6 +109,7 @@ class Architecture:
     counters: tuple[str, ...] = ()
     may_lack: tuple[str, ...] = ()
     arranged: tuple[Arrangement, ...] = ()
+    spoken: Mapping[str, Mapping[str, tuple[Step, ...]]] = dataclasses.field(default_factory=dict)
     modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
     layers: tuple[str, ...] = ("num_hidden_layers",)
     sizes: tuple[str, ...] = ()

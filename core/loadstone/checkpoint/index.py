@@ -49,6 +49,7 @@ class TensorIndex:
         metadata: Texts that the files hold beside tensors, without the aliases and without what our own saves note.
         files: Names of the files that hold the tensors, in order.
         notes: What is to be told of the files, in sentences.
+        dialect: Whose names and axes the tensors have where those are another framework's than PyTorch's: "tensorflow", "flax".
         absent: Name -> its file, of the tensors whose files are not here, though elsewhere they are: all that is known.
     """
 
@@ -57,6 +58,7 @@ class TensorIndex:
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    dialect: str = ""
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property

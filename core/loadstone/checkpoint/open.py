@@ -8,9 +8,9 @@ from pathlib import Path
 
 from loadstone.checkpoint.formats import (
     Format,
-    format_asked,
     format_named,
     formats,
+    formats_asked,
     no_weights,
     none_of_format,
     refuse_contested,
@@ -42,6 +42,7 @@ def open_checkpoint(
     *,
     variant: str | None = None,
     use_safetensors: bool | None = None,
+    from_pt: bool = False,
     weights_format: str | None = None,
 ) -> TensorIndex:
     """Find the weights in a snapshot, check them from their headers alone, and index their tensors.
@@ -53,6 +54,7 @@ def open_checkpoint(
         snapshot: The files of a checkpoint, settled (`loadstone.checkpoint.settled.settle`) where a save may be under way.
         variant: Part of the weights' names, e.g. "fp16".
         use_safetensors: True takes no other format; False takes pickles alone.
+        from_pt: Take safetensors and pickles alone.
         weights_format: The format to read, by name; None: the first that is there.
 
     Raises:
@@ -69,7 +71,11 @@ def open_checkpoint(
         (1024, 32)
     """
     weights = find_weights(
-        snapshot, variant=variant, use_safetensors=use_safetensors, weights_format=weights_format
+        snapshot,
+        variant=variant,
+        use_safetensors=use_safetensors,
+        from_pt=from_pt,
+        weights_format=weights_format,
     )
     with answerable(weights.claim, f"fails to read {weights.entry}"):
         index = weights.format.read_index(snapshot, weights.entry)
@@ -84,6 +90,8 @@ def check_files(
     paths: Iterable[Path],
     *,
     variant: str | None = None,
+    use_safetensors: bool | None = None,
+    from_pt: bool = False,
     weights_format: str | None = None,
 ) -> None:
     """Hold files of weights that have been fetched against a second opinion, where their format has one.
@@ -92,7 +100,13 @@ def check_files(
         CheckpointError: If a file is refused.
         PluginError: If the format is a plugin's, which fails.
     """
-    weights = find_weights(snapshot, variant=variant, weights_format=weights_format)
+    weights = find_weights(
+        snapshot,
+        variant=variant,
+        use_safetensors=use_safetensors,
+        from_pt=from_pt,
+        weights_format=weights_format,
+    )
     with answerable(weights.claim, "fails to check its files"):
         weights.format.check(paths)
 
@@ -102,6 +116,7 @@ def find_weights(
     *,
     variant: str | None = None,
     use_safetensors: bool | None = None,
+    from_pt: bool = False,
     weights_format: str | None = None,
 ) -> Weights:
     """Return the weights from which to start.
@@ -111,24 +126,25 @@ def find_weights(
         ArgumentError: If two arguments ask for different formats.
         PluginError: If no plugin brings the format that was asked for, or several bring the one that is there.
     """
-    alone = format_asked(use_safetensors)
-    if alone and weights_format and weights_format.partition("@")[0] != alone:
+    alone = formats_asked(use_safetensors, from_pt)
+    asked = "from_pt" if from_pt and use_safetensors is None else "use_safetensors"
+    if alone and weights_format and weights_format.partition("@")[0] not in alone:
         raise ArgumentError(
-            "use_safetensors and weights_format disagree",
-            found=f"use_safetensors={use_safetensors} and weights_format={weights_format!r}",
-            hint="leave use_safetensors out",
+            f"{asked} and weights_format disagree",
+            found=f"{asked}={from_pt if use_safetensors is None else use_safetensors} and weights_format={weights_format!r}",
+            hint=f"leave {asked} out",
         )
     if weights_format is not None:
         return _of_format(weights_format, snapshot, variant)
     wanted: list[str] = []
-    for claim, format in formats(use_safetensors=use_safetensors):
+    for claim, format in formats(use_safetensors=use_safetensors, from_pt=from_pt):
         names, entry = _entry(claim, format, snapshot, variant)
         if entry is not None:
             return Weights(format=format, claim=claim, entry=entry)
         wanted += names[:2]
     if alone is None:
         refuse_contested(snapshot.files, variant)
-    raise no_weights(snapshot.files, wanted, variant=variant, where=snapshot.location)
+    raise no_weights(snapshot.files, wanted, variant=variant, where=snapshot.location, asked=asked)
 
 
 def _of_format(name: str, snapshot: Snapshot, variant: str | None) -> Weights:

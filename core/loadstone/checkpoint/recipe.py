@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from loadstone.checkpoint.index import TensorInfo
-from loadstone.checkpoint.strides import View
+from loadstone.checkpoint.strides import View, row_by_row
 
 Shape = tuple[int, ...]
 T = TypeVar("T")
@@ -178,6 +178,38 @@ def result(shapes: Sequence[Shape], steps: Sequence[Step]) -> Value:
 def _identity(number: int, shape: Shape) -> Value:
     window = tuple((0, size) for size in shape)
     return shape, (Part(number, window, tuple(range(len(shape))), (0,) * len(shape)),)
+
+
+def viewed(source: TensorInfo, steps: Sequence[Step], *, name: str) -> TensorInfo:
+    """Return a stored tensor as it looks after steps, each a `Transpose` or an `Unstack`: other strides, and no byte moves.
+
+    Args:
+        source: A tensor of whole bytes.
+        steps: What happens to it.
+        name: What to call the result.
+
+    Raises:
+        ValueError: If the steps do not fit the tensor.
+
+    Example:
+        >>> kernel = TensorInfo(name="kernel", dtype="int8", shape=(2, 3), file="a", offset=0, nbytes=6)
+        >>> weight = viewed(kernel, [Transpose((1, 0))], name="weight")
+        >>> weight.shape, weight.strides
+        ((3, 2), (1, 3))
+    """
+    shape, offset, itemsize = source.shape, source.offset, _bits(source) // 8
+    strides = source.strides or tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    for step in steps:
+        if isinstance(step, Transpose) and sorted(step.axes) == list(range(len(shape))):
+            shape, strides = (tuple(sizes[axis] for axis in step.axes) for sizes in (shape, strides))
+        elif isinstance(step, Unstack) and step.axis < len(shape) and step.index < shape[step.axis]:
+            offset += step.index * strides[step.axis] * itemsize
+            shape, strides = _without(shape, step.axis), _without(strides, step.axis)
+        else:
+            raise ValueError(f"{step} does not fit {list(shape)}")
+    nbytes = math.prod(shape) * itemsize
+    kept = None if row_by_row(shape, strides) else strides
+    return dataclasses.replace(source, name=name, shape=shape, offset=offset, nbytes=nbytes, strides=kept)
 
 
 def block_of(source: TensorInfo) -> TensorInfo:

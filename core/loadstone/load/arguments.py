@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from loadstone.config import Config
 
 # Known to transformers' users; what they ask for is always so, or has no meaning here.
-ACCEPTED = frozenset({"low_cpu_mem_usage", "from_pt", "weights_only", "resume_download"})
+ACCEPTED = frozenset({"low_cpu_mem_usage", "weights_only", "resume_download"})
 # Known to transformers' users and not built yet.
 NOT_YET = frozenset({"offload_folder", "offload_buffers", "tp_plan", "quantization_config"})
-NOT_YET |= {"from_tf", "from_flax", "gguf_file", "state_dict", "proxies"}
+NOT_YET |= {"gguf_file", "state_dict", "proxies"}
 # Known to transformers' users under these names; what to do in their place.
 ELSEWHERE = {
     "load_in_4bit": "quantising is not there yet; pass dtype='bfloat16' for half the memory of float32",
@@ -27,6 +27,8 @@ ELSEWHERE = {
     "use_flash_attention_2": "leave attn_implementation out for the fastest that is there",
     "adapter_kwargs": "add the adapter with PEFT's PeftModel.from_pretrained after loading",
 }
+# What transformers 4 asks for the weights of another framework's classes with, and the format that those write.
+ORIGINS = {"from_tf": "h5", "from_flax": "msgpack"}
 READ_MODES = ("auto", "map", "copy")
 
 
@@ -38,7 +40,10 @@ class LoadArguments(ConfigArguments):
         config: A configuration, or where to load one from, in place of the checkpoint's.
         variant: "fp16" loads the weights that have it in their names.
         use_safetensors: True takes no other format, False takes pickles (`pytorch_model.bin`) alone.
-        weights_format: The format to read by its name, "gguf" say, where several lie there; "gguf@distribution" where two plugins
+        from_tf: Take what transformers' TensorFlow classes wrote, `tf_model.h5`, whatever else is there.
+        from_flax: Take what its Flax classes wrote, `flax_model.msgpack`.
+        from_pt: Take what its PyTorch classes wrote alone: safetensors, else pickles.
+        weights_format: The format to read by its name, "h5" or "gguf" say, where several lie there; "gguf@distribution" where two plugins
             bring it. None: the first that is there, loadstone's own before others.
         device_map: None (the default device), "auto" (the first device that holds the model, else all of them evenly),
             "balanced", "balanced_low_0" (the first device as empty as may be), "sequential", a device, its number, "disk", or
@@ -59,6 +64,9 @@ class LoadArguments(ConfigArguments):
     config: Config | str | os.PathLike[str] | None = None
     variant: str | None = None
     use_safetensors: bool | None = None
+    from_tf: bool = False
+    from_flax: bool = False
+    from_pt: bool = False
     weights_format: str | None = None
     device_map: object = None
     max_memory: Mapping[int | str, int | str] | None = None
@@ -73,7 +81,13 @@ class LoadArguments(ConfigArguments):
 
     def weights(self) -> dict[str, Any]:
         """Return the arguments that say which weights of a checkpoint are read."""
-        return {name: getattr(self, name) for name in ("variant", "use_safetensors", "weights_format")}
+        own = next((format for name, format in ORIGINS.items() if getattr(self, name)), None)
+        return {
+            "variant": self.variant,
+            "use_safetensors": None if own else self.use_safetensors,
+            "from_pt": bool(self.from_pt),
+            "weights_format": own or self.weights_format,
+        }
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +117,7 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
     """Split the caller's keyword arguments into those of the loader and the rest.
 
     Raises:
-        ArgumentError: If `dtype` and `torch_dtype` disagree, an argument is not built yet or is another's, `model_type` is
+        ArgumentError: If `dtype` and `torch_dtype` disagree, or two arguments about the format of the weights, an argument is not built yet or is another's, `model_type` is
             no text, `read` is unknown, or `seed` is no whole number.
     """
     known = {name: value for name, value in arguments.items() if name in FIELDS}
@@ -124,6 +138,7 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
     if old is not None:
         known["dtype"] = old
     found = LoadArguments(**known)
+    _check_origin(found)
     if not isinstance(found.model_type, str | None):
         raise ArgumentError(
             "model_type= is no text",
@@ -142,6 +157,23 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
 
         whole_number(found.seed)
     return found, rest
+
+
+def _check_origin(found: LoadArguments) -> None:
+    """Refuse arguments that ask for the weights of two frameworks, or for those of one in another's format."""
+    given = [name for name in (*ORIGINS, "from_pt") if getattr(found, name)]
+    told = [f"{name}=True" for name in given]
+    format = ORIGINS.get(given[0]) if given else None
+    if format and found.weights_format not in (None, format):
+        told.append(f"weights_format={found.weights_format!r}")
+    if format and found.use_safetensors:
+        told.append("use_safetensors=True")
+    if len(told) > 1:
+        raise ArgumentError(
+            f"{' and '.join(one.partition('=')[0] for one in told)} disagree: weights have one format",
+            found=" and ".join(told),
+            hint=f"pass {told[0]} alone" if format else f"leave {told[-1]} out",
+        )
 
 
 def split_rest(

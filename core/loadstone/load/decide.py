@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from loadstone.architectures import find_head
+from loadstone.architectures import Architecture, find_head
 from loadstone.backend import Backend, Placement
 from loadstone.checkpoint.formats import adapter_beside, adapters
 from loadstone.checkpoint.index import TensorIndex
@@ -28,6 +28,7 @@ from loadstone.planning.match import left_over, match
 from loadstone.planning.place import place
 from loadstone.planning.records import LoadPlan
 from loadstone.planning.sizes import oversized, refuse_oversized
+from loadstone.planning.spoken import as_checkpoint
 from loadstone.planning.spread import block_finder
 from loadstone.remote.foreign import ForeignConfig, as_config
 from loadstone.remote.own import OwnCode
@@ -112,7 +113,7 @@ def _decide(
         config.update(fields)
         config.name_or_path = str(snapshot.location)
 
-        index = open_checkpoint(snapshot, **given.weights())
+        index = indexed(snapshot, given, target.architecture)
         adapter = adapter_beside(snapshot.files, where=snapshot.location)
         if adapter is not None and not given.ignore_adapter:
             raise adapter
@@ -181,6 +182,12 @@ def _decide(
         placement=placement,
         notes=(*told, *target.notes, *labels, *index.notes, *_notes(snapshot, policy, plan)),
     )
+
+
+def indexed(snapshot: Snapshot, given: LoadArguments, architecture: Architecture) -> TensorIndex:
+    """Return what the weights hold, in the names of the architecture's checkpoints."""
+    stored = open_checkpoint(snapshot, **given.weights())
+    return as_checkpoint(stored, architecture, where=snapshot.location)
 
 
 def _with_labels_settled(

@@ -7,11 +7,10 @@ import dataclasses
 from collections.abc import Mapping
 
 from loadstone.backend import Model, Parameter, Placement, get_backend
-from loadstone.checkpoint.open import open_checkpoint
 from loadstone.config import Config
 from loadstone.errors import memory_told
 from loadstone.load.arguments import LoadArguments, parse_arguments
-from loadstone.load.decide import Prepared
+from loadstone.load.decide import Prepared, indexed
 from loadstone.load.install import install
 from loadstone.load.report import refuse_on_disk
 from loadstone.load.supply import FromFiles
@@ -75,7 +74,7 @@ def _prepared_into(model: Model, watched: Watched, given: LoadArguments, *, stri
     """Decide which tensors a model that exists takes from a checkpoint."""
     backend = get_backend(model.backend_name)
     architecture, head = model.architecture_and_head()
-    index = open_checkpoint(watched.snapshot, **given.weights())
+    index = indexed(watched.snapshot, given, architecture)
     policy = DTypePolicy(build="float32", keeps="model", float32=(), origin="model")
     parameters = backend.parameters(model)
     plan = match(

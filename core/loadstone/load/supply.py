@@ -10,10 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 from loadstone.checkpoint.index import TensorInfo
-from loadstone.checkpoint.open import check_files, open_checkpoint
+from loadstone.checkpoint.open import check_files
 from loadstone.errors import ChangedFileError, MatchError, logger_of
 from loadstone.load.arguments import LoadArguments
-from loadstone.load.decide import Prepared
+from loadstone.load.decide import Prepared, indexed
 from loadstone.load.install import Supply
 from loadstone.planning.place import room_on_host
 from loadstone.planning.records import Assignment, LoadPlan
@@ -76,16 +76,13 @@ class FromFiles(Supply):
         if all(name in known for name in paths):
             return {name: known[name] for name in paths}
         identities = {name: identity(path) for name, path in paths.items()}
-        fetched = open_checkpoint(prepared.snapshot, **given.weights())
-        if fetched != prepared.index:
+        if indexed(prepared.snapshot, given, prepared.target.architecture) != prepared.index:
             raise ChangedFileError(
                 "the fetched files are not those whose headers were read",
                 where=prepared.snapshot.location,
                 hint="load again with force_download=True",
             )
-        check_files(
-            prepared.snapshot, paths.values(), variant=given.variant, weights_format=given.weights_format
-        )
+        check_files(prepared.snapshot, paths.values(), **given.weights())
         return identities
 
     def _on_disk(self, stays: list[Request], plan: LoadPlan, paths: Mapping[str, Path]) -> OnDisk:

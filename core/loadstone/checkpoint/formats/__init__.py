@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     )
     from loadstone.checkpoint.formats.format import Format
     from loadstone.checkpoint.formats.lookup import (
-        format_asked,
         format_named,
         format_of,
         formats,
+        formats_asked,
         refuse_contested,
     )
-    from loadstone.checkpoint.formats.names import is_stored, is_weights, weight_names
+    from loadstone.checkpoint.formats.names import is_foreign, is_stored, is_weights, weight_names
     from loadstone.checkpoint.formats.pickle.names import is_pickled
 
 __all__ = [
@@ -30,10 +30,11 @@ __all__ = [
     "adapter_alone",
     "adapter_beside",
     "adapters",
-    "format_asked",
     "format_named",
     "format_of",
     "formats",
+    "formats_asked",
+    "is_foreign",
     "is_pickled",
     "is_stored",
     "is_weights",
@@ -51,11 +52,12 @@ _HOMES = {
     "no_weights": "loadstone.checkpoint.formats.absent",
     "none_of_format": "loadstone.checkpoint.formats.absent",
     "Format": "loadstone.checkpoint.formats.format",
-    "format_asked": "loadstone.checkpoint.formats.lookup",
+    "formats_asked": "loadstone.checkpoint.formats.lookup",
     "format_named": "loadstone.checkpoint.formats.lookup",
     "format_of": "loadstone.checkpoint.formats.lookup",
     "formats": "loadstone.checkpoint.formats.lookup",
     "refuse_contested": "loadstone.checkpoint.formats.lookup",
+    "is_foreign": "loadstone.checkpoint.formats.names",
     "is_pickled": "loadstone.checkpoint.formats.pickle.names",
     "is_stored": "loadstone.checkpoint.formats.names",
     "is_weights": "loadstone.checkpoint.formats.names",

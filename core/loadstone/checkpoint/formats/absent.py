@@ -6,11 +6,11 @@ import re
 from collections.abc import Collection, Sequence
 
 from loadstone.checkpoint.formats import names
+from loadstone.checkpoint.formats.names import is_foreign
 from loadstone.checkpoint.formats.pickle import names as pickle_names
 from loadstone.errors import CheckpointError, NoWeightsError
 from loadstone.source.snapshot import summary
 
-_OLD = "open them with transformers 4 ({}) and write them as safetensors with its save_pretrained; 5 reads them no more"
 _EXPORTED = (
     "this is a program made from a model, not its weights: load the checkpoint that it was exported from"
 )
@@ -21,8 +21,6 @@ _NOT_READ_YET = (
         "checkpoint in its authors' own names",
         "load the model's repository in transformers' format",
     ),
-    (r"tf_model.*\.h5(\.index\.json)?", "TensorFlow HDF5", _OLD.format("from_tf=True")),
-    (r"flax_model.*\.msgpack(\.index\.json)?", "Flax msgpack", _OLD.format("from_flax=True")),
     (
         r"(.*/)?[^/]+\.gguf",
         "GGUF",
@@ -53,7 +51,12 @@ _ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.b
 
 
 def no_weights(
-    files: Collection[str], wanted: Sequence[str], *, variant: str | None, where: object
+    files: Collection[str],
+    wanted: Sequence[str],
+    *,
+    variant: str | None,
+    where: object,
+    asked: str = "use_safetensors",
 ) -> NoWeightsError:
     """Make the error for a checkpoint none of whose files is what was looked for.
 
@@ -62,18 +65,20 @@ def no_weights(
         wanted: Names that were looked for.
         variant: The variant that was asked for.
         where: The folder or repository.
+        asked: The argument that leaves formats out, where one does.
     """
     adapter = adapter_alone(files, wanted, where=where)
     if adapter is not None:
         return adapter
-    left_out = sorted({*names.weight_names(variant), *pickle_names.weight_names(variant)} & set(files))
+    known = {*names.weight_names(variant), *pickle_names.weight_names(variant), *filter(is_foreign, files)}
+    left_out = sorted(known & set(files))
     if left_out:
         return NoWeightsError(
-            "the weights are in a format that use_safetensors= leaves out",
+            f"the weights are in a format that {asked}= leaves out",
             where=where,
             expected=" or ".join(wanted),
             found=summary(left_out),
-            hint="leave use_safetensors out",
+            hint=f"leave {asked} out",
         )
     others = {
         title: (found, hint) for pattern, title, hint in _NOT_READ_YET if (found := _matching(pattern, files))
@@ -124,7 +129,7 @@ def none_of_format(
         where=where,
         expected=" or ".join(wanted) or "a variant that the format has",
         found=summary(files),
-        hint="leave weights_format out, or check the path or id",
+        hint="leave weights_format (from_tf, from_flax) out, or check the path or id",
     )
 
 

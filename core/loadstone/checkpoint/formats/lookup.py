@@ -14,23 +14,28 @@ from loadstone.plugins.hookspecs import FormatRecord
 logger = logger_of(__name__)
 
 
-def format_asked(use_safetensors: bool | None) -> str | None:
-    """Return the name of the only format that `use_safetensors` leaves, None where it leaves all."""
-    return None if use_safetensors is None else "safetensors" if use_safetensors else "pickle"
+def formats_asked(use_safetensors: bool | None, from_pt: bool = False) -> tuple[str, ...] | None:
+    """Return the names of the only formats that the arguments leave, None where they leave all."""
+    if use_safetensors is None:
+        return ("safetensors", "pickle") if from_pt else None
+    return ("safetensors",) if use_safetensors else ("pickle",)
 
 
-def formats(*, use_safetensors: bool | None = None) -> Iterator[tuple[plugins.Claim, Format]]:
+def formats(
+    *, use_safetensors: bool | None = None, from_pt: bool = False
+) -> Iterator[tuple[plugins.Claim, Format]]:
     """Yield who brings a format and the format, one at a time: a plugin is imported when its turn has come.
 
     One that cannot be made is passed over, with a warning.
 
     Args:
         use_safetensors: True yields safetensors alone, False pickles alone, None all.
+        from_pt: Yield what PyTorch's users write alone.
     """
-    alone = format_asked(use_safetensors)
+    alone = formats_asked(use_safetensors, from_pt)
     others = () if alone else plugins.other_formats()
     for claim, record in itertools.chain(plugins.built_in_formats(), others):
-        if alone not in (None, record.name):
+        if alone is not None and record.name not in alone:
             continue
         try:
             made = format_of(claim, record)

@@ -24,6 +24,7 @@ IMPOSTORS = (
 )
 """What is found under the name of weights: how it begins, what it is, and what is to be done."""
 
+_FOREIGN = re.compile(r"(tf_model[^/]*\.h5|flax_model[^/]*\.msgpack)(\.index\.json)?")
 _NUMBERS = re.compile(r"-\d{5,}-of-\d{5,}")
 
 
@@ -66,6 +67,11 @@ def is_weights(name: str, variant: str | None) -> bool:
 def is_stored(name: str) -> bool:
     """Return whether a file of this name is of the format, whatever its variant, or is an index of such files."""
     return ".safetensors" in name
+
+
+def is_foreign(name: str) -> bool:
+    """Return whether a file of this name is of transformers' TensorFlow or Flax classes, or an index of such files."""
+    return _FOREIGN.fullmatch(name) is not None
 
 
 def weight_patterns(variant: str | None) -> list[str]:

@@ -9,7 +9,7 @@ from loadstone.plugins.hookspecs import FormatRecord, hookimpl
 
 @hookimpl
 def loadstone_formats() -> Iterable[FormatRecord]:
-    """Offer safetensors, then what `torch.save` writes, each in one file or in shards with an index."""
+    """Offer safetensors, then what torch, Keras and Flax write, each in one file or in shards with an index."""
     yield FormatRecord(
         name="safetensors",
         endings=(".safetensors",),
@@ -19,4 +19,14 @@ def loadstone_formats() -> Iterable[FormatRecord]:
         name="pickle",
         endings=(".bin", ".pt", ".pth"),
         format="loadstone.checkpoint.formats.pickle.format:Pickle",
+    )
+    yield FormatRecord(
+        name="h5",
+        endings=(".h5",),
+        format="loadstone.checkpoint.formats.hdf5.format:Hdf5",
+    )
+    yield FormatRecord(
+        name="msgpack",
+        endings=(".msgpack",),
+        format="loadstone.checkpoint.formats.msgpack.format:Msgpack",
     )

@@ -1,0 +1,88 @@
+"""How TensorFlow's and Flax's classes of transformers call and turn the tensors of a checkpoint. Data; one rule for all
+families, which say what differs in theirs (`Architecture.spoken`).
+
+Source: transformers 4.56, modeling_tf_pytorch_utils.py and modeling_flax_pytorch_utils.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from loadstone.checkpoint.recipe import Step, Transpose
+
+DENSE = Transpose((1, 0))
+CONVOLUTION = Transpose((3, 2, 0, 1))
+"""Height, width, in, out becomes out, in, height, width."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """The names and axes of one framework's classes.
+
+    Attributes:
+        roots: First segments that say nothing: collections of variables.
+        ending: What each name ends with.
+        level: What joins a list and a number in one segment.
+        renaming: What stands in a segment after a name that counts for nothing.
+        leaves: Last segment -> the last segment in checkpoints.
+        turned: Last segment and number of axes -> what happens to the tensor.
+    """
+
+    roots: tuple[str, ...] = ()
+    ending: str = ""
+    level: str = "/"
+    renaming: str = ""
+    leaves: Mapping[str, str]
+    turned: Mapping[tuple[str, int], Step]
+
+    def name(self, stored: str) -> str:
+        """Return the name that a tensor has in checkpoints.
+
+        Example:
+            >>> DIALECTS["tensorflow"].name("mlm___cls/encoder/layer_._0/output/LayerNorm/gamma:0")
+            'cls.encoder.layer.0.output.LayerNorm.weight'
+        """
+        segments = stored.removesuffix(self.ending).replace(self.level, "/").split("/")
+        if segments[0] in self.roots and len(segments) > 1:
+            del segments[0]
+        if self.renaming:
+            segments = [segment.rpartition(self.renaming)[2] for segment in segments]
+        return ".".join((*segments[:-1], self.leaves.get(segments[-1], segments[-1])))
+
+    def steps(self, stored: str, axes: int) -> tuple[Step, ...]:
+        """Return what happens to a tensor of so many axes, where its family says nothing else."""
+        step = self.turned.get((stored.removesuffix(self.ending).rpartition("/")[2], axes))
+        return () if step is None else (step,)
+
+
+_TURNED = {("kernel", 2): DENSE, ("kernel", 4): CONVOLUTION}
+
+DIALECTS = {
+    "tensorflow": Dialect(
+        ending=":0",
+        level="_._",
+        renaming="___",
+        leaves={
+            "kernel": "weight",
+            "embeddings": "weight",
+            "gamma": "weight",
+            "beta": "bias",
+            "moving_mean": "running_mean",
+            "moving_variance": "running_var",
+        },
+        turned=_TURNED,
+    ),
+    "flax": Dialect(
+        roots=("params", "batch_stats"),
+        leaves={
+            "kernel": "weight",
+            "embedding": "weight",
+            "scale": "weight",
+            "mean": "running_mean",
+            "var": "running_var",
+        },
+        turned=_TURNED,
+    ),
+}
+"""`TensorIndex.dialect` -> what it means."""

@@ -1,0 +1,1 @@
+"""Weights that Keras and transformers' TensorFlow classes wrote: `tf_model.h5`."""

@@ -1,0 +1,48 @@
+"""A checkpoint that transformers' TensorFlow classes wrote: one file, or shards and the index that says which tensor lies where."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from loadstone.checkpoint.formats.fault import Place
+from loadstone.checkpoint.formats.foreign import Foreign
+from loadstone.checkpoint.formats.hdf5.files import read_file
+from loadstone.checkpoint.formats.safetensors import Header
+from loadstone.checkpoint.index import TensorInfo
+from loadstone.source import Snapshot
+
+
+class Hdf5(Foreign):
+    """`tf_model.h5` is taken before `tf_model.h5.index.json`.
+
+    A tensor is called as TensorFlow calls the variable, without the model that all of them are in:
+    "bert/pooler/dense/kernel:0". The one file has it below a group for the layer ("bert") and the model
+    ("tf_bert_model"), a shard without both, and the index below the model.
+    """
+
+    stem, ending, dialect = "tf_model", ".h5", "tensorflow"
+
+    def read(self, snapshot: Snapshot, file: str) -> Header:
+        """Read one file's groups, and name its tensors."""
+        infos = read_file(snapshot, file)
+        if file in self.weight_names(None):
+            infos = _once(infos, Place(file=file, where=snapshot.location))
+        return sorted(infos, key=lambda info: (info.offset, info.nbytes)), {}
+
+    def listed(self, name: str) -> str:
+        """Return a variable's name without that of the model, which is left where the whole of it stands in the shard."""
+        _, _, rest = name.partition("/")
+        return name if not rest or "model." in name else rest
+
+
+def _once(infos: list[TensorInfo], place: Place) -> list[TensorInfo]:
+    """Return the variables of one file, each once: layers that share one have a copy each."""
+    found: dict[str, TensorInfo] = {}
+    for info in infos:
+        _, _, variable = info.name.partition("/")
+        _, _, inside = variable.partition("/")
+        named = dataclasses.replace(info, name=inside or variable or info.name)
+        first = found.setdefault(named.name, named)
+        if (first.shape, first.dtype) != (named.shape, named.dtype):
+            place.fail("holds two different tensors of one variable", key=info.name, hint="save it again")
+    return list(found.values())

@@ -1,0 +1,1 @@
+"""Weights that Flax serialised: `flax_model.msgpack`."""
