@@ -22,7 +22,9 @@ def load(folders: dict[str, Path], **options: Any) -> Any:
 
 def mapped(model: Any) -> dict[str, str]:
     """Return a map with every second module on disk, in accelerate's words."""
-    names = [*accelerate.infer_auto_device_map(model, max_memory={"cpu": "1GB"}, no_split_module_classes=None)]
+    names = [
+        *accelerate.infer_auto_device_map(model, max_memory={"cpu": "1GB"}, no_split_module_classes=None)
+    ]
     layers = [f"model.layers.{number}" for number in range(model.config.num_hidden_layers)]
     assert names == [""]
     others = ["model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head"]
