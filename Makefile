@@ -11,12 +11,13 @@ SUITES ?=
 # Where the peers' environments lie: transformers 5 is installed there, the others are left out where they are absent.
 PEERS ?= .peers
 
-.PHONY: help demo test check docs names bench format clean
+.PHONY: help demo test sabotage check docs names bench format clean
 .NOTPARALLEL: # two installations into one environment would disturb each other
 
 help:
 	@echo "make demo     load a small checkpoint in PyTorch, and let it write"
 	@echo "make test     run all tests, each backend's with its framework alone"
+	@echo "make sabotage break specs and backends in every framework, and see that the proofs catch it"
 	@echo "make check    lint, formatting, types"
 	@echo "make docs     write docs/support.md from the tests that ran"
 	@echo "make names    write the table of public names and the types of the top package"
@@ -29,6 +30,12 @@ demo: .venv/.demo
 
 test: .venv/.test
 	$(BIN)/python tests/run.py $(SUITES)
+
+sabotage: .venv/.test
+	$(BIN)/python -m loadstone.testing.mutation --cache .cache/oracle --driver tests.torch.proofs:Torch
+	$(BIN)/python -m loadstone.testing.sabotage --cache .cache/oracle --driver tests.torch.proofs:Torch
+	$(BIN)/python -m loadstone.testing.sabotage --cache .cache/oracle --driver tests.tensorflow.proofs:TensorFlow
+	$(BIN)/python -m loadstone.testing.sabotage --cache .cache/oracle --driver tests.flax.proofs:Flax
 
 check: .venv/.check
 	$(BIN)/ruff check

@@ -37,31 +37,31 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Judge a test that skipped itself, and say which case of which backend a parity test is about."""
+    """Judge a test that skipped itself, and say which case of which backend a proof is about."""
     report = yield
     case = getattr(item, "callspec", None) and item.callspec.params.get("case")  # type: ignore[attr-defined]
-    backend = getattr(getattr(item, "cls", None), "backend", None)
-    if report.when == "call" and case and backend:
-        report.user_properties.append(("parity", (backend, case)))
+    suite = getattr(item, "cls", None)
+    if report.when == "call" and case and hasattr(suite, "test_proof"):
+        report.user_properties.append(("proof", (suite.driver.backend, case)))
     return _judged(report)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Write down what a whole run of a backend's parity tests showed, for docs/support.md."""
+    """Write down what a whole run of a backend's proofs showed, for docs/support.md, and how long it took."""
     if config.option.keyword or any("::" in argument for argument in config.args):
         return
-    outcomes: dict[str, list[tuple[str, str]]] = {}
+    outcomes: dict[str, list[tuple[str, str, float]]] = {}
     for reports in terminalreporter.stats.values():
         for report in reports:
             for kind, value in getattr(report, "user_properties", ()):
-                if kind == "parity":
+                if kind == "proof":
                     backend, case = value
-                    outcomes.setdefault(backend, []).append((case, report.outcome))
+                    outcomes.setdefault(backend, []).append((case, report.outcome, report.duration))
     if outcomes:
-        from tests.oracle.support import record
+        from tests.oracle.support import TITLES, record
 
-        for backend, found in outcomes.items():
-            record(backend, found)
+        for backend in outcomes.keys() & TITLES.keys():
+            record(backend, outcomes[backend])
 
 
 def _missing(path: Path, excinfo: pytest.ExceptionInfo[BaseException] | None) -> str | None:

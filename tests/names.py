@@ -57,6 +57,12 @@ def table() -> str:
                 "str",
             ),
             _listed(
+                "MODELS",
+                {one.model_type: one.family for _, one in found},
+                "Model type -> the module in the `models` of each backend that has its classes.",
+                "str",
+            ),
+            _listed(
                 "CONFIGS",
                 {one.config.__name__: one.model_type for _, one in found},
                 "Configuration class -> its model type.",

@@ -26,6 +26,8 @@ FOLDERS = ("core", "flax", "tensorflow", "together", "torch", "oracle", "neighbo
 NEED_ORACLE = {"torch", "tensorflow", "flax", "oracle", "together"}
 MAKE_ORACLE = "from tests.oracle import load, real; load.prepare4(); real.prepare()"
 
+DURATIONS = "from tests.oracle.support import durations; print(durations())"
+
 AT_A_TIME = 3  # on two processors: each waits now and then for a file or a process that it has started
 # Threads of PyTorch and numpy that outnumber the cores wait for one another most of the time.
 THREADS = str(max(1, (os.cpu_count() or 1) // AT_A_TIME))
@@ -150,6 +152,15 @@ def main() -> None:
         subprocess.run(
             [sys.executable, "-m", "tests.oracle.support", "--check"], cwd=TESTS.parent, check=False
         )
+    timed = subprocess.run(
+        [sys.executable, "-c", DURATIONS],
+        cwd=TESTS.parent,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(timed.stdout)
     print(summary(outcomes, time.monotonic() - started))
     sys.exit(failed)
 

@@ -34,6 +34,7 @@ class Cache:
     def __init__(self, layers: list[tuple[Array, Array]] | None = None, length: Array | None = None) -> None:
         self.layers = layers or []
         self.length = length
+        self.memory: dict[int, tuple[Array, Array]] = {}  # of an encoder's states: they do not grow
 
     def update(self, k: Array, v: Array, layer: int) -> tuple[Array, Array]:
         """Append keys and values (B, T, K, D) of new tokens to a layer and return all of that layer's."""
@@ -73,11 +74,17 @@ class Cache:
             )
         behind = ((0, 0), (0, tokens), (0, 0), (0, 0))
         layers = [(jnp.pad(k, behind), jnp.pad(v, behind)) for k, v in self.layers]
-        return Cache(layers, jnp.asarray(self.get_seq_length(), jnp.int32))
+        cache = Cache(layers, jnp.asarray(self.get_seq_length(), jnp.int32))
+        cache.memory = dict(self.memory)
+        return cache
 
     def get_seq_length(self) -> Any:
         """Return how many tokens are held."""
         return self.get_size() if self.length is None else self.length
+
+    def keys(self, new: int) -> int:
+        """Return S once `new` tokens are added."""
+        return self.get_size() + (new if self.length is None else 0)
 
     def get_size(self) -> int:
         """Return S, empty slots included."""
@@ -94,15 +101,14 @@ class Cache:
 
     def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], None]:
         """Return the children by name, as `jax.tree` asks."""
-        key = jax.tree_util.GetAttrKey
-        return ((key("layers"), self.layers), (key("length"), self.length)), None
+        names = ("layers", "length", "memory")
+        return tuple((jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in names), None
 
     @classmethod
-    def tree_unflatten(cls, _: None, children: tuple[Any, Any]) -> Cache:
+    def tree_unflatten(cls, _: None, children: tuple[Any, Any, Any]) -> Cache:
         """Return a cache of these children, as `jax.tree` asks."""
-        layers, length = children
         cache = object.__new__(cls)
-        cache.layers, cache.length = layers, length
+        cache.layers, cache.length, cache.memory = children
         return cache
 
 

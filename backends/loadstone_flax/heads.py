@@ -8,12 +8,16 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
+from flax import nnx
 from jax import Array
 
+from loadstone.architectures import ClassifierSpec, owner
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
 from loadstone.model.outputs import ModelOutput
-from loadstone_flax.layers import Dropout, Linear, submodule
+from loadstone_flax.blocks.run import place
+from loadstone_flax.blocks.scores import Scores, add_scores, scored
+from loadstone_flax.layers import ACTIVATIONS, Dropout, Linear, submodule
 from loadstone_flax.losses import causal_lm_loss, cross_entropy, sequence_loss, span_loss, token_loss
 from loadstone_flax.modeling import PreTrainedModel
 
@@ -21,22 +25,11 @@ Output = ModelOutput | tuple[Any, ...]
 
 
 class Headed(PreTrainedModel):
-    """A base model, under its prefix, and a head.
-
-    Attributes:
-        classifier_name: What checkpoints call the classifying layer.
-    """
-
-    classifier_name: ClassVar[str] = "classifier"
+    """A base model, under its prefix, and a head."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         setattr(self, self.base_model_prefix, self.build_base(config))
-
-    @property
-    def head_dropout(self) -> float:
-        """Probability before the classifying layer, in training."""
-        return self.spec.classifier.dropout
 
     def run_base(self, *inputs: Any, **named: Any) -> ModelOutput:
         """Run the base model; a head's `forward` adds its own fields to what it returns."""
@@ -86,9 +79,24 @@ class ForCausalLM(Headed):
 class ForMaskedLM(Headed):
     """An encoder with a head that fills in masked tokens."""
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if path := self._path:
+            place(self, path, Scores(self.spec, path))
+        else:
+            add_scores(self, self.spec, path)
+
+    @property
+    def _path(self) -> str:
+        """Where checkpoints have the head; "": side by side with the base model."""
+        return owner(self.spec.names.scores.decoder)
+
     def token_scores(self, x: Array) -> Array:
-        """(B, T, C) -> (B, T, V); each family has layers of its own for it."""
-        raise NotImplementedError
+        """(B, T, C) -> (B, T, V)."""
+        if path := self._path:
+            logits: Array = submodule(self, path)(x)
+            return logits
+        return scored(self, self.spec, path, x)
 
     def forward(
         self,
@@ -112,8 +120,6 @@ class ForMaskedLM(Headed):
 
 class ForLastTokenClassification(Headed):
     """A decoder with a head that classifies a sequence by its last token."""
-
-    classifier_name = "score"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -158,8 +164,9 @@ class ForTokenClassification(Headed):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.dropout = Dropout(self.head_dropout)
-        setattr(self, self.classifier_name, Linear(self.spec.hidden_size, self.spec.classifier.num_labels))
+        self.dropout = Dropout(self.spec.classifier.token_dropout)
+        classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
+        place(self, self.spec.names.classifier, classifier)
 
     def forward(
         self,
@@ -176,7 +183,7 @@ class ForTokenClassification(Headed):
             `loss`, `logits` (B, T, L), and what the base model returns beside its last state.
         """
         base = self.run_base(input_ids, attention_mask, **inputs)
-        logits = submodule(self, self.classifier_name)(self.dropout(base.last_hidden_state))
+        logits = getattr(self, self.spec.names.classifier)(self.dropout(base.last_hidden_state))
         loss = None if labels is None else token_loss(logits, labels)
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
@@ -186,6 +193,7 @@ class ForQuestionAnswering(Headed):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        self.dropout = Dropout(self.spec.classifier.answer_dropout)
         self.qa_outputs = Linear(self.spec.hidden_size, 2)
 
     def forward(
@@ -204,30 +212,39 @@ class ForQuestionAnswering(Headed):
             `loss`, `start_logits` (B, T), `end_logits` (B, T), and what the base model returns beside its last state.
         """
         base = self.run_base(input_ids, attention_mask, **inputs)
-        starts, ends = jnp.unstack(self.qa_outputs(self.before_answers(base.last_hidden_state)), axis=-1)
+        starts, ends = jnp.unstack(self.qa_outputs(self.dropout(base.last_hidden_state)), axis=-1)
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = span_loss(starts, ends, start_positions, end_positions)
         return self.result(return_dict, loss=loss, start_logits=starts, end_logits=ends, **base.rest())
 
-    def before_answers(self, x: Array) -> Array:
-        """Return what the head reads of the last state (B, T, C); a family may drop some of it in training."""
-        return x
-
 
 class ForPooledClassification(Headed):
-    """An encoder with a head that classifies a sequence by one vector for all of it."""
+    """An encoder with a head that classifies a sequence by one vector for all of it.
+
+    Attributes:
+        chooses: It gives one score, by which several sequences are compared.
+    """
 
     reads_pooled = True
+    chooses: ClassVar[bool] = False
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.dropout = Dropout(self.head_dropout)
-        self.classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
+        spec, classifier = self.spec, self.spec.classifier
+        if spec.names.pre_classifier:
+            place(self, spec.names.pre_classifier, Linear(spec.hidden_size, spec.hidden_size))
+        self.dropout = Dropout(classifier.choice_dropout if self.chooses else classifier.dropout)
+        self.classifier = Linear(spec.hidden_size, 1 if self.chooses else classifier.num_labels)
 
     def pooled(self, base: ModelOutput) -> Array:
-        """Return one vector a sequence, (B, C)."""
-        return base.pooler_output
+        """Return one vector a sequence, (B, C): the pooler's, or `act(pre_classifier(first token))`."""
+        name = self.spec.names.pre_classifier
+        if not name:
+            vector: Array = base.pooler_output
+            return vector
+        activation = ACTIVATIONS[self.spec.classifier.activation]
+        return activation(self.module_at(name)(base.last_hidden_state[:, 0]))
 
     def forward(
         self,
@@ -249,12 +266,54 @@ class ForPooledClassification(Headed):
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
 
-class ForMultipleChoice(ForPooledClassification):
-    """An encoder with a head that scores each of several continuations."""
+class ClassificationHead(nnx.Module):
+    """out_proj(act(dense(first token)))."""
+
+    def __init__(self, spec: ClassifierSpec, hidden_size: int) -> None:
+        self.dense = Linear(hidden_size, hidden_size)
+        self.dropout = Dropout(spec.dropout)
+        self.out_proj = Linear(hidden_size, spec.num_labels)
+        self.activation = spec.activation
+
+    def __call__(self, x: Array) -> Array:
+        """(B, T, C) -> (B, L)."""
+        x = self.dropout(x[:, 0])
+        x = ACTIVATIONS[self.activation](self.dense(x))
+        logits: Array = self.out_proj(self.dropout(x))
+        return logits
+
+
+class ForFirstTokenClassification(Headed):
+    """An encoder with a head that classifies a sequence by its first token."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.classifier = Linear(self.spec.hidden_size, 1)
+        self.classifier = ClassificationHead(self.spec.classifier, self.spec.hidden_size)
+
+    def forward(
+        self,
+        input_ids: Array | None = None,
+        attention_mask: Array | None = None,
+        *,
+        labels: Array | None = None,
+        return_dict: bool | None = None,
+        **inputs: Any,
+    ) -> Output:
+        """Classify; other inputs as the base model's, `labels` (B,) classes or values, or (B, L) for several.
+
+        Returns:
+            `loss`, `logits` (B, L), and what the base model returns beside its states.
+        """
+        base = self.run_base(input_ids, attention_mask, **inputs)
+        logits = self.classifier(base.last_hidden_state)
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+
+
+class ForMultipleChoice(ForPooledClassification):
+    """An encoder with a head that scores each of several continuations."""
+
+    chooses = True
 
     def forward(
         self,

@@ -1,14 +1,13 @@
 """Layers that models are made of: nnx modules whose parameters have the names and shapes of checkpoints.
 
-B batch, T query tokens, S key tokens, H heads, K key-value heads, G queries per key head, D head size, C hidden size.
-Heads lie behind tokens, (B, T, H, D), as JAX has them: splitting and merging them moves nothing.
+B batch, T tokens, D head size, C hidden size.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from loadstone.architectures import RopeSpec
+from loadstone.architectures import NormSpec, RopeSpec
 from loadstone.errors import ArgumentError
 
 
@@ -66,13 +65,19 @@ def parameter(*shape: int) -> nnx.Param[Any]:
     return nnx.Param(jax.ShapeDtypeStruct(shape, _dtype.get() or jnp.float32))
 
 
-def stack(count: int, make: Callable[[], nnx.Module]) -> nnx.List[Any]:
-    """Return `count` blocks like the one that `make` returns.
+def stack(specs: Iterable[Any], make: Callable[[Any], nnx.Module]) -> nnx.List[Any]:
+    """Return the block that `make` returns of each spec.
 
-    nnx checks each attribute that a constructor sets; so one block is constructed and the others are copies.
+    nnx checks each attribute that a constructor sets; so of one spec one block is constructed, and the others are copies.
     """
-    leaves, structure = jax.tree.flatten(make())
-    return nnx.List([jax.tree.unflatten(structure, leaves) for _ in range(count)])
+    built: dict[int, Any] = {}
+    blocks = []
+    for spec in specs:
+        if id(spec) not in built:
+            built[id(spec)] = jax.tree.flatten(make(spec))
+        leaves, structure = built[id(spec)]
+        blocks.append(jax.tree.unflatten(structure, leaves))
+    return nnx.List(blocks)
 
 
 def named_modules(module: nnx.Module) -> Iterator[tuple[str, nnx.Module]]:
@@ -113,10 +118,11 @@ def full_precision() -> Iterator[None]:
 
 def contract(equation: str, a: Array, b: Array) -> Array:
     """Return an einsum of `a` and `b` in the dtype of `a`; half precision accumulates in float32, as in PyTorch."""
-    return _wide(equation, a, b).astype(a.dtype)
+    return contract_wide(equation, a, b).astype(a.dtype)
 
 
-def _wide(equation: str, a: Array, b: Array) -> Array:
+def contract_wide(equation: str, a: Array, b: Array) -> Array:
+    """Return the same in float32 at least."""
     return jnp.einsum(equation, a, b, preferred_element_type=jnp.promote_types(a.dtype, jnp.float32))
 
 
@@ -139,6 +145,19 @@ class Linear(nnx.Module):
             y = y + self.bias[...]
         y = y.astype(x.dtype)
         return y[:1].reshape(*x.shape[:-1], -1) if single else y
+
+
+class Projection(nnx.Module):
+    """x @ weight + bias, with `weight` [in, out], as GPT-2 stores it."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        self.weight = parameter(in_features, out_features)
+        self.bias = parameter(out_features) if bias else None
+
+    def __call__(self, x: Array) -> Array:
+        """(B, T, in) -> (B, T, out)."""
+        y = contract("...i,io->...o", x, self.weight[...])
+        return y if self.bias is None else y + self.bias[...]
 
 
 class Embedding(nnx.Module):
@@ -273,17 +292,26 @@ def _bicubic_weights(old: int, new: int) -> np.ndarray:
 class RMSNorm(nnx.Module):
     """Root mean square norm, computed in float32. Source: Zhang and Sennrich 2019, arXiv:1910.07467."""
 
-    def __init__(self, size: int, eps: float, offset: bool = False) -> None:
-        self.eps, self.offset = eps, offset
+    def __init__(self, size: int, eps: float, offset: bool = False, wide: bool = False) -> None:
+        self.eps, self.offset, self.wide = eps, offset, wide
         self.weight = parameter(size)
 
     def __call__(self, x: Array) -> Array:
-        """Normalise the last axis of `x`; with an offset the factor is one plus the weight, in float32."""
+        """Normalise the last axis of `x`; an offset makes the factor one plus the weight, in float32; wide it is float32 too."""
         y = x.astype(jnp.float32)
         y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
         if self.offset:
             return (y * (1.0 + self.weight[...].astype(jnp.float32))).astype(x.dtype)
+        if self.wide:
+            return (y * self.weight[...].astype(jnp.float32)).astype(x.dtype)
         return self.weight[...] * y.astype(x.dtype)
+
+
+def norm(spec: NormSpec, size: int) -> nnx.Module:
+    """Return a norm over `size` channels."""
+    return (
+        LayerNorm(size, spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps, spec.offset, spec.wide)
+    )
 
 
 class Dropout(nnx.Dropout):
@@ -318,11 +346,10 @@ class RotaryEmbedding(nnx.Module):
         self.rope = rope
 
     def __call__(self, x: Array, positions: Array) -> tuple[Array, Array]:
-        """Return cosine and sine for `positions` (B, T), each (B, T, 1, D), in the dtype of `x`."""
-        angles = positions[:, :, None, None].astype(jnp.float32) * self._frequencies(
-            positions
-        )  # (B, T, 1, D/2)
-        angles = jnp.concatenate((angles, angles), axis=-1)
+        """Return cosine and sine for `positions` (B, T), each (B, T, 1, R), of R rotated channels, in the dtype of `x`."""
+        frequencies = self._frequencies(positions)
+        angles = positions[:, :, None, None].astype(jnp.float32) * frequencies  # (B, T, 1, R/2)
+        angles = jnp.repeat(angles, 2, -1) if self.rope.interleaved else jnp.concatenate((angles, angles), -1)
         scale = self.rope.attention_scaling
         return (jnp.cos(angles) * scale).astype(x.dtype), (jnp.sin(angles) * scale).astype(x.dtype)
 
@@ -338,110 +365,3 @@ class RotaryEmbedding(nnx.Module):
             exponents = jnp.asarray(rope.growth.exponents, jnp.float32)
             return 1.0 / rope.growth.base((positions.max() + 1).clip(rope.growth.limit)) ** exponents
         return frequencies
-
-
-def rotate(x: Array, cos: Array, sin: Array) -> Array:
-    """Rotate `x` (B, T, H, D) by the angles whose cosines and sines are given."""
-    first, second = jnp.split(x, 2, axis=-1)
-    return x * cos + jnp.concatenate((-second, first), axis=-1) * sin
-
-
-def split_heads(x: Array, head_dim: int) -> Array:
-    """(B, T, H*D) -> (B, T, H, D)."""
-    return x.reshape(*x.shape[:-1], -1, head_dim)
-
-
-def merge_heads(x: Array) -> Array:
-    """(B, T, H, D) -> (B, T, H*D)."""
-    return x.reshape(*x.shape[:-2], -1)
-
-
-def attention(
-    q: Array,
-    k: Array,
-    v: Array,
-    mask: Array | None,
-    *,
-    scale: float,
-    dropout: Dropout,
-    softcap: float | None = None,
-    eager: bool = False,
-) -> tuple[Array, Array | None]:
-    """Attend: softmax(q k' * scale + mask) v, with scores in float32 and sums accumulated in it.
-
-    Args:
-        q: (B, T, H, D).
-        k: (B, S, K, D); K divides H.
-        v: (B, S, K, D).
-        mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere.
-        scale: Factor on the scores.
-        dropout: Drops weights.
-        softcap: Bounds scores smoothly.
-        eager: Return the weights too.
-
-    Returns:
-        The mix (B, T, H, D), and the weights (B, H, T, S) where eager.
-    """
-    batch, queries, heads, head_dim = q.shape
-    grouped = q.reshape(batch, queries, k.shape[2], -1, head_dim)  # (B, T, K, G, D)
-    scores = _wide("btkgd,bskd->bkgts", grouped, k) * scale
-    scores = scores.reshape(batch, heads, queries, -1)  # (B, H, T, S)
-    if softcap is not None:
-        scores = softcap * jnp.tanh(scores / softcap)
-    if mask is not None:
-        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-    weights = dropout(jax.nn.softmax(scores, axis=-1).astype(q.dtype))
-    grouped = weights.reshape(batch, k.shape[2], -1, *weights.shape[2:])  # (B, K, G, T, S)
-    mixed = contract("bkgts,bskd->btkgd", grouped, v)
-    return mixed.reshape(q.shape), weights if eager else None
-
-
-def packed_sequences(position_ids: Array) -> Array:
-    """Return which of the sequences that a row holds one after the other each token belongs to, (B, T), counted from 0.
-
-    A sequence starts wherever positions do not go up by one, as in transformers.
-    """
-    steps = jnp.diff(position_ids, axis=-1, prepend=position_ids[:, :1] - 1)
-    return (steps != 1).cumsum(-1)
-
-
-def causal_mask(
-    padding: Array | None,
-    *,
-    seen: int | Array,
-    queries: int,
-    keys: int,
-    window: int | None = None,
-    packed: Array | None = None,
-    causal: bool = True,
-) -> Array:
-    """Return where each of `queries` tokens may look among `keys` tokens.
-
-    Args:
-        padding: (B, S), zero where a key is padding, or None.
-        seen: How many keys precede the first query.
-        queries: T.
-        keys: S; those behind the last query are slots of a cache that are still empty.
-        window: How many tokens back a query sees, itself included, or None.
-        packed: (B, T), the sequence of each token, where a row holds several; nothing is cached or padded then.
-        causal: False: a query sees the keys after it too; of a window, that many tokens on both sides beside itself.
-
-    Returns:
-        True where it may look, (B or 1, 1, T, S).
-    """
-    key = jnp.arange(keys)
-    query = (seen + jnp.arange(queries))[:, None]
-    allowed = key <= (query if causal else query[-1:])  # (T or 1, S)
-    if window is not None:
-        allowed = allowed & (key > query - window if causal else jnp.abs(key - query) <= window)
-    if packed is not None and causal:
-        return (allowed & (packed[:, :, None] == packed[:, None, :]))[:, None]
-    if padding is None:
-        return allowed[None, None]
-    # A padding token on the left sees nothing; `attention` then mixes all keys alike, and nobody sees what comes of it.
-    return (allowed & padding[:, None, :].astype(bool))[:, None]
-
-
-def padding_mask(padding: Array | None) -> Array | None:
-    """(B, S), zero where a key is padding -> True where any query may look, (B, 1, 1, S); None stays None."""
-    return None if padding is None else padding[:, None, None, :].astype(bool)

@@ -70,6 +70,13 @@ def _problem_of(labels: Array, num_labels: int) -> str:
     return "multi_label_classification"
 
 
+def binary_loss(logits: Array, labels: Array, mask: Array | None) -> Array:
+    """Mean binary cross entropy of logits (B, T) with labels 0 or 1 (B, T), over the tokens that the mask (B, T) counts."""
+    _check_shape(labels, logits.shape)
+    losses = jax.nn.softplus(logits) - logits * labels.astype(logits.dtype)
+    return losses.mean(where=None if mask is None else mask == 1)
+
+
 def span_loss(starts: Array, ends: Array, start_positions: Array, end_positions: Array) -> Array:
     """Mean cross entropy of start and end logits (B, T) with positions (B,); positions beyond T are ignored."""
     tokens = starts.shape[1]

@@ -21,6 +21,7 @@ from loadstone.generate.arguments import GenerateArguments
 from loadstone.keywords import said, told
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained, check_mask
+from loadstone_flax.blocks.run import Block
 from loadstone_flax.generation import Cache, generate
 from loadstone_flax.layers import (
     BatchNorm,
@@ -51,17 +52,20 @@ SETTINGS = (
 
 PARTS = frozenset(
     {
-        "before_answers",
         "check_generates",
         "check_saves",
         "classifier_spec",
+        "decode",
         "describe",
         "embed",
+        "encode",
         "eval",
         "forward",
-        "image_scores",
     }
     | {
+        "gradient_checkpointing_disable",
+        "gradient_checkpointing_enable",
+        "image_scores",
         "module_at",
         "pooled",
         "result",
@@ -70,7 +74,7 @@ PARTS = frozenset(
         "set_attributes",
         "set_module_at",
     }
-    | {"token_scores", "train", "wants"}
+    | {"token_scores", "train", "wants", "words"}
 )
 """Methods that a load or a call of a model is made of: what they take and return is not all arrays."""
 
@@ -123,10 +127,14 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
 
     Plain calls, `generate`, `jax.jit` over `params=` or over `nnx.split`, and `nnx.jit(..., graph_updates=False)` use the
     parameters where they lie. `nnx.jit` alone returns the model's state, and so copies all of it.
+
+    Attributes:
+        gradient_checkpointing: Whether layers are computed again in the backward pass.
     """
 
     backend_name: ClassVar[str] = "flax"
     framework: ClassVar[str] = "flax"
+    gradient_checkpointing: bool = False
 
     def __init__(self, config: Config) -> None:
         self._facts = Facts(config=config)
@@ -288,6 +296,58 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
             or (isinstance(module, BatchNorm) and not module.use_running_average)
             for _, module in named_modules(self)
         )
+
+    @property
+    def supports_gradient_checkpointing(self) -> bool:
+        """Whether there are layers that can be computed again."""
+        return next(self._layers(), None) is not None
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether layers are computed again in the backward pass."""
+        return self.gradient_checkpointing
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None, every_n_layers: int = 1
+    ) -> None:
+        """Keep no activations of the layers for gradients: compute them again in the backward pass.
+
+        `use_cache` then counts as False where a call does not say: what a layer that is computed again puts into a cache
+        is lost. With a cache nothing is computed again.
+
+        Args:
+            gradient_checkpointing_kwargs: Keyword arguments of `nnx.remat`, such as a `policy` of `jax.checkpoint_policies`.
+            every_n_layers: Compute only each n-th layer again.
+
+        Raises:
+            ArgumentError: If the model has no such layers.
+        """
+        if not self.supports_gradient_checkpointing:
+            raise ArgumentError(f"{type(self).__name__} has no layers that could be computed again")
+        for index, layer in enumerate(self._layers()):
+            layer.gradient_checkpointing = index % every_n_layers == 0
+            layer.checkpoint_options = tuple((gradient_checkpointing_kwargs or {}).items())
+        self._tell_models(gradient_checkpointing=True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep the activations again."""
+        for layer in self._layers():
+            layer.gradient_checkpointing = False
+        self._tell_models(gradient_checkpointing=False)
+
+    def _layers(self) -> Iterator[Block]:
+        return (module for _, module in named_modules(self) if isinstance(module, Block))
+
+    def _tell_models(self, *, gradient_checkpointing: bool) -> None:
+        for _, module in named_modules(self):
+            if isinstance(module, PreTrainedModel):
+                module.gradient_checkpointing = gradient_checkpointing
+
+    def wants(self, name: str, given: bool | None) -> bool:
+        """Return what a call says of an output flag, or else the configuration; recomputed layers keep no cache."""
+        if name == "use_cache" and self.gradient_checkpointing and (given is None or self.training):
+            return False
+        return super().wants(name, given)
 
     def module_at(self, path: str) -> Any:
         """Return the module that checkpoints call `path`; "" is the model itself."""
@@ -461,5 +521,5 @@ def _check_tokens(model_class: type[PreTrainedModel], arrays: Mapping[str, Any])
     *batch, keys = tokens
     cache = arrays.get("past_key_values")
     if cache is not None:
-        keys = cache.get_size() + (keys if cache.length is None else 0)
+        keys = cache.keys(keys)
     check_mask(mask.shape, (*batch, keys))

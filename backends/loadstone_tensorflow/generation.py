@@ -31,6 +31,7 @@ class Cache:
     def __init__(self, layers: Layers = (), filled: Size | None = None) -> None:
         self.layers = list(layers)
         self.filled = filled
+        self.memory: dict[int, tuple[Tensor, Tensor]] = {}  # of an encoder's states: they do not grow
 
     @classmethod
     def of(cls, past: Cache | Layers | None, *, wanted: bool) -> Cache | None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, TypeAlias
 
+from loadstone.architectures import ClassifierSpec, owner
 from loadstone.config import Config
 from loadstone.errors import ArgumentError
 from loadstone.model.outputs import ModelOutput
+from loadstone_tensorflow.blocks.run import part, place
+from loadstone_tensorflow.blocks.scores import Scores, add_scores, scored
 from loadstone_tensorflow.framework import tf
-from loadstone_tensorflow.layers import Dropout, Linear, sizes
+from loadstone_tensorflow.layers import ACTIVATIONS, Dropout, Layer, Linear, sizes
 from loadstone_tensorflow.losses import causal_lm_loss, class_loss, sequence_loss, span_loss, token_loss
 from loadstone_tensorflow.modeling import PreTrainedModel
 
@@ -20,22 +23,11 @@ Output = ModelOutput | tuple[Any, ...]
 
 
 class Headed(PreTrainedModel):
-    """A base model, under its prefix, and a head.
-
-    Attributes:
-        classifier_name: What checkpoints call the classifying layer.
-    """
-
-    classifier_name: ClassVar[str] = "classifier"
+    """A base model, under its prefix, and a head."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         setattr(self, self.base_model_prefix, self.build_base(config))
-
-    @property
-    def head_dropout(self) -> float:
-        """Probability before the classifying layer, in training."""
-        return self.spec.classifier.dropout
 
     def run_base(self, *inputs: Any, **named: Any) -> ModelOutput:
         """Run the base model; a head's `forward` adds its own fields to what it returns."""
@@ -89,9 +81,22 @@ class ForCausalLM(Headed):
 class ForMaskedLM(Headed):
     """An encoder with a head that fills in masked tokens."""
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        if path := self._head_path:
+            place(self, path, Scores(self.spec, path))
+        else:
+            add_scores(self, self.spec, path)
+
+    @property
+    def _head_path(self) -> str:
+        """Where checkpoints have the head; "": side by side with the base model."""
+        return owner(self.spec.names.scores.decoder)
+
     def token_scores(self, x: Tensor) -> Tensor:
-        """(B, T, C) -> (B, T, V); each family has layers of its own for it."""
-        raise NotImplementedError
+        """(B, T, C) -> (B, T, V)."""
+        path = self._head_path
+        return self.module_at(path)(x) if path else scored(self, self.spec, path, x)
 
     def forward(
         self,
@@ -115,8 +120,6 @@ class ForMaskedLM(Headed):
 
 class ForLastTokenClassification(Headed):
     """A decoder with a head that classifies a sequence by its last token."""
-
-    classifier_name = "score"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -163,8 +166,9 @@ class ForTokenClassification(Headed):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.dropout = Dropout(self.head_dropout)
-        setattr(self, self.classifier_name, Linear(self.spec.hidden_size, self.spec.classifier.num_labels))
+        self.dropout = Dropout(self.spec.classifier.token_dropout)
+        classifier = Linear(self.spec.hidden_size, self.spec.classifier.num_labels)
+        place(self, self.spec.names.classifier, classifier)
 
     def forward(
         self,
@@ -182,7 +186,7 @@ class ForTokenClassification(Headed):
             `loss`, `logits` (B, T, L), and what the base model returns beside its last state.
         """
         base = self.run_base(input_ids, attention_mask, training=training, **inputs)
-        logits = getattr(self, self.classifier_name)(self.dropout(base.last_hidden_state, training))
+        logits = part(self, self.spec.names.classifier)(self.dropout(base.last_hidden_state, training))
         loss = None if labels is None else token_loss(logits, labels)
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
@@ -211,35 +215,39 @@ class ForQuestionAnswering(Headed):
             `loss`, `start_logits` (B, T), `end_logits` (B, T), and what the base model returns beside its last state.
         """
         base = self.run_base(input_ids, attention_mask, training=training, **inputs)
-        scores = self.qa_outputs(self.before_answers(base.last_hidden_state, training))
-        starts, ends = tf.unstack(scores, axis=-1)
+        x = Dropout(self.spec.classifier.answer_dropout)(base.last_hidden_state, training)
+        starts, ends = tf.unstack(self.qa_outputs(x), axis=-1)
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = span_loss(starts, ends, start_positions, end_positions)
         return self.result(return_dict, loss=loss, start_logits=starts, end_logits=ends, **base.rest())
 
-    def before_answers(self, x: Tensor, training: bool) -> Tensor:
-        """Return what the head reads of the last state (B, T, C); a family may drop some of it in training."""
-        return x
-
 
 class ForPooledClassification(Headed):
-    """An encoder with a head that classifies a sequence by one vector for all of it."""
+    """An encoder with a head that classifies a sequence by one vector for all of it.
+
+    Attributes:
+        chooses: It gives one score, by which several sequences are compared.
+    """
 
     reads_pooled = True
+    chooses: ClassVar[bool] = False
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.dropout = Dropout(self.head_dropout)
-        self.classifier = Linear(self.spec.hidden_size, self.scores())
+        spec, classifier = self.spec, self.spec.classifier
+        if spec.names.pre_classifier:
+            place(self, spec.names.pre_classifier, Linear(spec.hidden_size, spec.hidden_size))
+        self.dropout = Dropout(classifier.choice_dropout if self.chooses else classifier.dropout)
+        self.classifier = Linear(spec.hidden_size, 1 if self.chooses else classifier.num_labels)
 
-    def scores(self) -> int:
-        """Return how many numbers the head gives a sequence."""
-        return self.spec.classifier.num_labels
-
-    def pooled(self, base: ModelOutput, training: bool) -> Tensor:
-        """Return one vector a sequence, (B, C)."""
-        return base.pooler_output
+    def pooled(self, base: ModelOutput) -> Tensor:
+        """Return one vector a sequence, (B, C): the pooler's, or `act(pre_classifier(first token))`."""
+        name = self.spec.names.pre_classifier
+        if not name:
+            return base.pooler_output
+        activation = ACTIVATIONS[self.spec.classifier.activation]
+        return activation(self.module_at(name)(base.last_hidden_state[:, 0]))
 
     def forward(
         self,
@@ -257,7 +265,51 @@ class ForPooledClassification(Headed):
             `loss`, `logits` (B, L), and what the base model returns beside its states.
         """
         base = self.run_base(input_ids, attention_mask, training=training, **inputs)
-        logits = self.classifier(self.dropout(self.pooled(base, training), training))
+        logits = self.classifier(self.dropout(self.pooled(base), training))
+        loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
+        return self.result(return_dict, loss=loss, logits=logits, **base.rest())
+
+
+class ClassificationHead(Layer):
+    """out_proj(act(dense(first token)))."""
+
+    def __init__(self, spec: ClassifierSpec, hidden_size: int) -> None:
+        super().__init__()
+        self.dense = Linear(hidden_size, hidden_size)
+        self.dropout = Dropout(spec.dropout)
+        self.out_proj = Linear(hidden_size, spec.num_labels)
+        self.activation = ACTIVATIONS[spec.activation]
+
+    def call(self, x: Tensor, training: bool) -> Tensor:
+        """(B, T, C) -> (B, L)."""
+        x = self.dropout(x[:, 0], training)
+        return self.out_proj(self.dropout(self.activation(self.dense(x)), training))
+
+
+class ForFirstTokenClassification(Headed):
+    """An encoder with a head that classifies a sequence by its first token."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.classifier = ClassificationHead(self.spec.classifier, self.spec.hidden_size)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        training: bool = False,
+        **inputs: Any,
+    ) -> Output:
+        """Classify; other inputs as the base model's, `labels` (B,) classes or values, or (B, L) for several.
+
+        Returns:
+            `loss`, `logits` (B, L), and what the base model returns beside its states.
+        """
+        base = self.run_base(input_ids, attention_mask, training=training, **inputs)
+        logits = self.classifier(base.last_hidden_state, training)
         loss = None if labels is None else sequence_loss(logits, labels, self.classifier_spec())
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())
 
@@ -266,10 +318,7 @@ class ForMultipleChoice(ForPooledClassification):
     """An encoder with a head that scores each of several continuations."""
 
     input_axes = 3
-
-    def scores(self) -> int:
-        """Return 1: a sequence is one choice."""
-        return 1
+    chooses = True
 
     def forward(
         self,
@@ -291,7 +340,7 @@ class ForMultipleChoice(ForPooledClassification):
         choices = next(sizes(value)[1] for value in given.values() if tf.is_tensor(value))
         flat = {name: _merge_choices(v) if tf.is_tensor(v) else v for name, v in given.items()}  # (B*N, ...)
         base = self.run_base(training=training, **flat)
-        logits = self.classifier(self.dropout(self.pooled(base, training), training))
+        logits = self.classifier(self.dropout(self.pooled(base), training))
         logits = tf.reshape(logits, (-1, choices))
         loss = None if labels is None else class_loss(logits, labels)
         return self.result(return_dict, loss=loss, logits=logits, **base.rest())

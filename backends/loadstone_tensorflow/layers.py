@@ -1,21 +1,23 @@
 """Layers that models are made of: Keras layers with the checkpoint's names and shapes, built without drawing weights.
 
-B batch, T query tokens, S key tokens, H heads, K key-value heads, D head size, C hidden size.
+B batch, T tokens, D head size, C hidden size.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import itertools
+import types
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Self, TypeAlias
 
 import numpy as np
 
-from loadstone.architectures import RopeSpec
+from loadstone.architectures import NormSpec, RopeSpec
 from loadstone.errors import ArgumentError
-from loadstone.model.pretrained import check_mask
 from loadstone_tensorflow.framework import keras, tf
 
 Tensor: TypeAlias = tf.Tensor
@@ -150,8 +152,8 @@ def buffer(*shape: int, dtype: str | None = None) -> Buffer:
     )
 
 
-PLAIN = (bool, int, float, str, type(None), keras.DTypePolicy)
-"""Types of attributes that neither Keras nor TensorFlow tracks."""
+PLAIN = (bool, int, float, str, type(None), types.FunctionType, keras.DTypePolicy)
+"""Types of attributes that neither Keras nor TensorFlow tracks; nor do they look into dataclasses."""
 
 
 class InLists:
@@ -194,7 +196,8 @@ class Layer(InLists, keras.layers.Layer):
     def __setattr__(self, name: str, value: Any) -> None:
         # Keras, and then TensorFlow, look for something to track in each of the forty attributes that a layer sets;
         # those that Keras's constructor sets before it has a tracker are its own.
-        if isinstance(value, PLAIN) or "_tracker" not in vars(self):
+        untracked = isinstance(value, PLAIN) or "_tracker" not in vars(self)
+        if untracked or hasattr(value, "__dataclass_fields__"):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
@@ -202,6 +205,15 @@ class Layer(InLists, keras.layers.Layer):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute."""
         return self.call(*args, **kwargs)
+
+
+@functools.cache
+def attribute(name: str) -> str:
+    """Return the attribute for what checkpoints call `name`.
+
+    Keras reserves `layers`, `output`, `input`, `path` and others: there the attribute takes a trailing underscore.
+    """
+    return f"{name}_" if hasattr(keras.Model, name) else name
 
 
 class Linear(Layer):
@@ -216,6 +228,23 @@ class Linear(Layer):
         """(..., in) -> (..., out)."""
         y = project(x, self.weight.value)
         return y if self.bias is None else tf.nn.bias_add(y, self.bias.value)
+
+
+class Projection(Layer):
+    """x @ weight + bias, with `weight` [in, out], as GPT-2 stores it."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = parameter(in_features, out_features)
+        self.bias = parameter(out_features) if bias else None
+
+    def call(self, x: Tensor) -> Tensor:
+        """(B, T, in) -> (B, T, out)."""
+        batch, tokens, width = sizes(x)
+        flat = tf.matmul(tf.reshape(x, (-1, width)), self.weight.value)
+        if self.bias is not None:
+            flat = tf.nn.bias_add(flat, self.bias.value)
+        return tf.reshape(flat, (batch, tokens, flat.shape[-1]))
 
 
 class Embedding(Layer):
@@ -311,18 +340,27 @@ class BatchNorm(Layer):
 class RMSNorm(Layer):
     """Root mean square norm, computed in float32. Source: Zhang and Sennrich 2019, arXiv:1910.07467."""
 
-    def __init__(self, size: int, eps: float, offset: bool = False) -> None:
+    def __init__(self, size: int, eps: float, offset: bool = False, wide: bool = False) -> None:
         super().__init__()
-        self.eps, self.offset = eps, offset
+        self.eps, self.offset, self.wide = eps, offset, wide
         self.weight = parameter(size)
 
     def call(self, x: Tensor) -> Tensor:
-        """Normalise the last axis of `x`; with an offset the factor is one plus the weight, in float32."""
+        """Normalise the last axis of `x`; an offset makes the factor one plus the weight, in float32; wide it is float32 too."""
         y = tf.cast(x, tf.float32)
         y = y * tf.math.rsqrt(tf.reduce_mean(tf.square(y), axis=-1, keepdims=True) + self.eps)
         if self.offset:
             return tf.cast(y * (1.0 + tf.cast(self.weight.value, tf.float32)), x.dtype)
+        if self.wide:
+            return tf.cast(y * tf.cast(self.weight.value, tf.float32), x.dtype)
         return self.weight.value * tf.cast(y, x.dtype)
+
+
+def norm(spec: NormSpec, size: int) -> Layer:
+    """Return a norm over `size` channels."""
+    return (
+        LayerNorm(size, spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps, spec.offset, spec.wide)
+    )
 
 
 class RotaryEmbedding(Layer):
@@ -334,16 +372,17 @@ class RotaryEmbedding(Layer):
         self.inv_freq = np.array(rope.inverse_frequencies, np.float32)
 
     def call(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Return cosine and sine for `positions` (B, T), each (B, 1, T, D), in the dtype of `x`."""
+        """Return cosine and sine for `positions` (B, T), each (B, 1, T, R), of R rotated channels, in the dtype of `x`."""
         angles = tf.cast(positions, tf.float32)[:, None, :, None] * self._frequencies(
             positions
-        )  # (B, 1, T, D/2)
-        angles = tf.concat((angles, angles), axis=-1)
+        )  # (B, 1, T, R/2)
+        interleaved = self.rope.interleaved
+        angles = tf.repeat(angles, 2, axis=-1) if interleaved else tf.concat((angles, angles), axis=-1)
         scale = self.rope.attention_scaling
         return tf.cast(tf.cos(angles) * scale, x.dtype), tf.cast(tf.sin(angles) * scale, x.dtype)
 
     def _frequencies(self, positions: Tensor) -> Tensor:
-        """Return radians per position, (D/2,), for a sequence that reaches the largest of `positions`."""
+        """Return radians per position, (R/2,), for a sequence that reaches the largest of `positions`."""
         rope, tokens = self.rope, tf.reduce_max(positions) + 1
         if rope.beyond is not None:
             return tf.where(tokens > rope.limit, np.array(rope.beyond, np.float32), self.inv_freq)
@@ -351,6 +390,19 @@ class RotaryEmbedding(Layer):
             tokens = tf.cast(tf.maximum(tokens, rope.growth.limit), tf.float32)
             return 1.0 / rope.growth.base(tokens) ** np.array(rope.growth.exponents, np.float32)
         return tf.constant(self.inv_freq)
+
+
+_draws: ContextVar[Iterator[Tensor] | None] = ContextVar("draws", default=None)
+
+
+@contextlib.contextmanager
+def drawing_from(seed: Tensor) -> Iterator[None]:
+    """Let dropout draw from a seed (2,), int32: the same each time, for what is computed twice."""
+    token = _draws.set(tf.random.experimental.stateless_fold_in(seed, draw) for draw in itertools.count())
+    try:
+        yield
+    finally:
+        _draws.reset(token)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -361,7 +413,12 @@ class Dropout:
 
     def __call__(self, x: Tensor, training: bool) -> Tensor:
         """Drop entries of `x` with probability `rate` and scale up the others."""
-        return tf.nn.dropout(x, self.rate) if training and self.rate else x
+        if not training or not self.rate:
+            return x
+        draws = _draws.get()
+        if draws is None:
+            return tf.nn.dropout(x, self.rate)
+        return tf.nn.experimental.stateless_dropout(x, self.rate, seed=next(draws))
 
 
 def sizes(x: Tensor) -> list[Size]:
@@ -395,114 +452,6 @@ def project(x: Tensor, weight: Tensor) -> Tensor:
     return tf.reshape(y, (*leading, weight.shape[0]))
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate `x` (B, H, T, D) by the angles whose cosines and sines are given."""
-    first, second = tf.split(x, 2, axis=-1)
-    return x * cos + tf.concat((-second, first), axis=-1) * sin
-
-
-def split_heads(x: Tensor, head_dim: int) -> Tensor:
-    """(B, T, H*D) -> (B, H, T, D)."""
-    batch, tokens, width = sizes(x)
-    return tf.transpose(tf.reshape(x, (batch, tokens, width // head_dim, head_dim)), (0, 2, 1, 3))
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    """(B, H, T, D) -> (B, T, H*D)."""
-    batch, heads, tokens, head_dim = sizes(x)
-    return tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (batch, tokens, heads * head_dim))
-
-
-def attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    *,
-    scale: float,
-    dropout: Dropout,
-    softcap: float | None = None,
-    training: bool,
-) -> tuple[Tensor, Tensor]:
-    """Attend: softmax(q k' * scale + mask) v.
-
-    Args:
-        q: (B, H, T, D).
-        k: (B, K, S, D); K divides H.
-        v: (B, K, S, D).
-        mask: True where a query may look, (B or 1, 1, T or 1, S), or None: everywhere.
-        scale: Factor on the scores.
-        dropout: Applied to the weights in training.
-        softcap: Bounds scores smoothly.
-        training: Whether this is training.
-
-    Returns:
-        The mix (B, H, T, D), and the weights (B, H, T, S).
-    """
-    batch, heads, queries, head_dim = sizes(q)
-    groups, keys = sizes(k)[1:3]
-    # The H / K heads that share keys are neighbours: side by side they are one longer list of queries.
-    grouped = tf.reshape(q, (batch, groups, -1, head_dim))  # (B, K, H/K*T, D)
-    scores = tf.matmul(tf.cast(grouped, tf.float32), tf.cast(k, tf.float32), transpose_b=True) * scale
-    scores = tf.reshape(scores, (batch, heads, queries, keys))  # (B, H, T, S)
-    if softcap is not None:
-        scores = softcap * tf.tanh(scores / softcap)
-    if mask is not None:
-        scores = tf.where(mask, scores, scores.dtype.min)
-    weights = dropout(tf.cast(tf.nn.softmax(scores), q.dtype), training)
-    mixed = tf.matmul(tf.reshape(weights, (batch, groups, -1, keys)), v)  # (B, K, H/K*T, D)
-    return tf.reshape(mixed, (batch, heads, queries, head_dim)), weights
-
-
-def packed_sequences(position_ids: Tensor) -> Tensor:
-    """Return which of the sequences that a row holds one after the other each token belongs to, (B, T), counted from 0.
-
-    A sequence starts wherever positions do not go up by one, as in transformers.
-    """
-    position_ids = tf.cast(position_ids, tf.int32)
-    before = tf.concat((position_ids[:, :1] - 1, position_ids[:, :-1]), axis=1)
-    return tf.cumsum(tf.cast(position_ids - before != 1, tf.int32), axis=-1)
-
-
-def causal_mask(
-    padding: Tensor | None,
-    *,
-    first: Size,
-    queries: Size,
-    keys: Size,
-    window: int | None = None,
-    packed: Tensor | None = None,
-    causal: bool = True,
-) -> Tensor:
-    """Return where each of `queries` tokens may look among `keys` tokens.
-
-    Args:
-        padding: (B, S), zero where a key is padding, or None.
-        first: Place of the first query among the keys.
-        queries: T.
-        keys: S; those after the last query are invisible, so that they may be slots not yet filled.
-        window: How many tokens back a query sees, itself included, or None.
-        packed: (B, T), the sequence of each token, where a row holds several; nothing is cached or padded then.
-        causal: False: a query sees the keys after it too; of a window, that many tokens on both sides beside itself.
-
-    Returns:
-        True where it may look, (B or 1, 1, T, S).
-    """
-    key = tf.range(keys)
-    query = (tf.range(queries) + first)[:, None]
-    allowed = key <= (query if causal else query[-1:])  # (T or 1, S)
-    if window is not None:
-        allowed = allowed & (key > query - window if causal else tf.abs(key - query) <= window)
-    if packed is not None and causal:
-        return (allowed & (packed[:, :, None] == packed[:, None, :]))[:, None]
-    if padding is None:
-        return allowed[None, None]
-    _check_fits(padding, keys)
-    seen = allowed & tf.cast(padding, tf.bool)[:, None, :]  # (B, T, S)
-    # Padding before the first token would see nothing, and so everything alike: it sees itself.
-    return (seen | ~tf.reduce_any(seen, axis=-1, keepdims=True) & (key == query))[:, None]
-
-
 def channels_last(x: Tensor) -> Tensor:
     """(B, channels, height, width) -> (B, height, width, channels), the order that TensorFlow computes in anywhere."""
     return tf.transpose(x, (0, 2, 3, 1))
@@ -511,17 +460,3 @@ def channels_last(x: Tensor) -> Tensor:
 def channels_first(x: Tensor) -> Tensor:
     """(B, height, width, channels) -> (B, channels, height, width)."""
     return tf.transpose(x, (0, 3, 1, 2))
-
-
-def padding_mask(padding: Tensor | None, keys: Size) -> Tensor | None:
-    """(B, S), zero where one of S keys is padding -> True where any query may look, (B, 1, 1, S); None stays None."""
-    if padding is None:
-        return None
-    _check_fits(padding, keys)
-    return tf.expand_dims(
-        tf.expand_dims(tf.cast(padding, tf.bool), 1), 1
-    )  # TFLite knows it, and no `[:, None]`
-
-
-def _check_fits(padding: Tensor, keys: Size) -> None:
-    check_mask(padding.shape.as_list(), (None, keys if isinstance(keys, int) else None))

@@ -62,6 +62,16 @@ def _problem_of(labels: Tensor, num_labels: int) -> str:
     return "single_label_classification" if labels.dtype.is_integer else "multi_label_classification"
 
 
+def binary_loss(logits: Tensor, labels: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean binary cross entropy of logits (B, T) with labels 0 or 1 (B, T), over the tokens that the mask (B, T) counts."""
+    logits = tf.cast(logits, tf.float32)
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.cast(labels, tf.float32), logits=logits)
+    if mask is None:
+        return tf.reduce_mean(losses)
+    counted = tf.cast(tf.equal(mask, 1), tf.float32)
+    return tf.reduce_sum(losses * counted) / tf.reduce_sum(counted)
+
+
 def span_loss(starts: Tensor, ends: Tensor, start_positions: Tensor, end_positions: Tensor) -> Tensor:
     """Mean cross entropy of start and end logits (B, T) with positions (B,); positions beyond T are ignored."""
     tokens = sizes(starts)[1]

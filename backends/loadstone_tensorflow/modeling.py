@@ -17,6 +17,7 @@ from loadstone.generate.arguments import GenerateArguments
 from loadstone.keywords import said, told
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained
+from loadstone_tensorflow.blocks.run import Block
 from loadstone_tensorflow.framework import keras, tf
 from loadstone_tensorflow.generation import Generator, generate
 from loadstone_tensorflow.layers import (
@@ -65,10 +66,7 @@ optree.register_pytree_node(
 
 
 def checkpoint_name(attribute: str) -> str:
-    """Return the checkpoint's name for an attribute.
-
-    Keras reserves `layers`, `output`, `input`, `path` and others: there the attribute takes a trailing underscore.
-    """
+    """Return the checkpoint's name for an attribute: what `loadstone_tensorflow.layers.attribute` undone."""
     return attribute.removesuffix("_")
 
 
@@ -230,6 +228,10 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
             return tf.cast(inputs_embeds, self.compute_dtype)
         return table(input_ids)
 
+    def blocks(self) -> Iterator[Block]:
+        """Yield the layers that can be computed again, in their order."""
+        return (layer for _, layer in named_layers(self) if isinstance(layer, Block))
+
     def forget_compiled(self) -> None:
         """Drop every function that was compiled with variables that the model no longer has."""
         self.generator.forget()
@@ -297,10 +299,12 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
     def input_specs(self) -> dict[str, tf.TensorSpec]:
         """Return what an exported model takes: ids, mask and types of any batch and length, or images."""
         if _positional(type(self))[0] == "pixel_values":
-            shape = (None, self.config.num_channels, *getattr(self.spec, "image_size", (None, None)))
+            embeddings = getattr(self.spec, "embeddings", None)
+            sides = (None, None) if embeddings is None else embeddings.image_size
+            shape = (None, self.config.num_channels, *sides)
             return {"pixel_values": tf.TensorSpec(shape, tf.float32, name="pixel_values")}
         names = ["input_ids", "attention_mask"]
-        if getattr(self.spec, "type_vocab_size", 0) > 1:
+        if self.spec.embeddings.types > 1:
             names.append("token_type_ids")
         shape = (None,) * self.input_axes
         return {name: tf.TensorSpec(shape, tf.int32, name=name) for name in names}

@@ -1,19 +1,76 @@
-"""`fit` and `evaluate`: the model's own loss where no other is compiled, and batches of a strategy."""
+"""`fit` and `evaluate`: the model's own loss where no other is compiled, batches of a strategy, and layers computed again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from loadstone.errors import ArgumentError
 from loadstone.model.outputs import ModelOutput
+from loadstone_tensorflow.blocks.run import Block
 from loadstone_tensorflow.framework import keras, tf
 
 Tensor: TypeAlias = tf.Tensor
 
 
 class Trained(keras.Model):
-    """A Keras model that knows its own loss: where `compile` got none, that for `labels` is lowered, as in transformers 4."""
+    """A Keras model that knows its own loss: where `compile` got none, that for `labels` is lowered, as in transformers 4.
+
+    Attributes:
+        gradient_checkpointing: Whether layers are computed again in the backward pass; no cache is returned then.
+    """
+
+    gradient_checkpointing: bool = False
+
+    @property
+    def supports_gradient_checkpointing(self) -> bool:
+        """Whether there are layers that can be computed again."""
+        return next(self.blocks(), None) is not None
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether layers are computed again in the backward pass."""
+        return self.gradient_checkpointing
+
+    def gradient_checkpointing_enable(self, every_n_layers: int = 1) -> None:
+        """Keep no activations of the layers in training: compute them again in the backward pass.
+
+        In calls with `training=True`, `use_cache` then counts as False: a layer that runs twice would fill a cache twice.
+        Copies and files do not say that it is on.
+
+        Args:
+            every_n_layers: Compute only each n-th layer again.
+
+        Raises:
+            ArgumentError: If the model has no such layers, or their number cannot be.
+        """
+        if not self.supports_gradient_checkpointing:
+            raise ArgumentError(f"{type(self).__name__} has no layers that could be computed again")
+        if every_n_layers < 1:
+            raise ArgumentError("every_n_layers must be 1 or more", found=every_n_layers)
+        for index, block in enumerate(self.blocks()):
+            block.gradient_checkpointing = index % every_n_layers == 0
+        self._tell_models(gradient_checkpointing=True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep the activations again."""
+        for block in self.blocks():
+            block.gradient_checkpointing = False
+        self._tell_models(gradient_checkpointing=False)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the layers that can be computed again, in their order."""
+        raise NotImplementedError
+
+    def _tell_models(self, *, gradient_checkpointing: bool) -> None:
+        for model in self._flatten_layers():
+            if isinstance(model, Trained):
+                model.gradient_checkpointing = gradient_checkpointing
+                model.forget_compiled()
+
+    def forget_compiled(self) -> None:
+        """Drop every function that was compiled with what the model no longer has."""
+        raise NotImplementedError
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Train on a batch; targets go among the inputs where the model computes the loss."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,14 @@ from loadstone.backend import (
     must_fit,
     unknown_device,
 )
+from loadstone.backend.adoption import Adoption
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, BackendError, PlacementError, nearest
 from loadstone.read.on_disk import OnDisk
 from loadstone.read.tensor import HostTensor
+from loadstone.remote.modules import is_own
+from loadstone_torch import custom
 from loadstone_torch.blocks.away import Away, Leaf, spread
 from loadstone_torch.layers import BatchNorm, RotaryEmbedding, without_memory
 
@@ -84,8 +88,11 @@ class TorchBackend(Backend):
         options: Mapping[str, Any] | None = None,
     ) -> Any:
         """Build on the meta device."""
-        with without_memory(TORCH_DTYPES[dtype]):
-            model = model_class(config, **(options or {}))
+        if is_own(model_class):
+            model = custom.build(model_class, config, TORCH_DTYPES[dtype], options or {})
+        else:
+            with without_memory(TORCH_DTYPES[dtype]):
+                model = model_class(config, **(options or {}))
         if attn_implementation is not None:
             model.set_attn_implementation(attn_implementation)
         return model
@@ -94,9 +101,10 @@ class TorchBackend(Backend):
         """List what `state_dict` would hold."""
         found = {}
         shapes: dict[torch.Size, tuple[int, ...]] = {}  # a few between thousands of parameters
+        # Names are interned, as those of stored tensors are: one text of two equal ones is held.
         for path, module in _walk(model):
             for leaf, value in _persistent(module):
-                name, shape = path + leaf, value.shape
+                name, shape = sys.intern(path + leaf), value.shape
                 shape = shapes.setdefault(shape, tuple(shape))
                 if value.dtype not in NAMES:
                     check_plain({name: value})
@@ -174,7 +182,9 @@ class TorchBackend(Backend):
                 names.append(f"{path}inv_freq")
             elif isinstance(module, BatchNorm) and (device := placement.runs_on(path[:-1])).is_abstract:
                 module.compute(_for_buffers(device))
-        return tuple(names)
+        if is_own(type(model)):
+            names += custom.compute(model, lambda name: _for_buffers(placement.runs_on(name)))
+        return tuple(dict.fromkeys(names))
 
     def finish(self, model: nn.Module, *, training: bool) -> None:
         """Check that nothing is left on the meta device, and set the mode."""
@@ -184,8 +194,8 @@ class TorchBackend(Backend):
                 for leaf, value in held.items():
                     if value is not None and value.is_meta and not isinstance(value, Away):
                         left.append(path + leaf)
-            # As `model.train` does, which takes a second for 100,000 modules.
-            vars(module)["training"] = training
+            # As `model.train` does, which takes a second for 100,000 modules; and `vars` would make each a dictionary.
+            object.__setattr__(module, "training", training)
             if type(module).train is not nn.Module.train:
                 unusual.append(module)
         if left:
@@ -201,6 +211,14 @@ class TorchBackend(Backend):
         if isinstance(value, Away):
             return dataclasses.replace(value.on_disk.read(value.path), name=name)
         return self.to_host(name, value)
+
+    def adopt(
+        self, model_class: type, config: Config, *, task: str, stored: Collection[str] | None
+    ) -> Adoption:
+        """Adopt classes on our own base class, and on transformers'."""
+        if hasattr(model_class, "backend_name") and not getattr(model_class, "adopted", False):
+            return super().adopt(model_class, config, task=task, stored=stored)
+        return custom.adopt(self, model_class, config, task, stored)
 
     def draw_seed(self, rngs: object = None) -> int:
         """Draw from PyTorch's global generator, which `torch.manual_seed` sets."""
@@ -265,6 +283,8 @@ def _kind(value: torch.Tensor) -> str:
 
 
 def _persistent(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    if not module._buffers:
+        return [(n, v) for n, v in module._parameters.items() if v is not None]
     buffers = [(n, b) for n, b in module._buffers.items() if n not in module._non_persistent_buffers_set]
     return [(n, v) for n, v in [*module._parameters.items(), *buffers] if v is not None]
 

@@ -272,7 +272,7 @@ class ForPooledClassification(Headed):
             vector: Tensor = base.pooler_output
             return vector
         activation = ACTIVATIONS[self.spec.classifier.activation]
-        return activation(getattr(self, name)(base.last_hidden_state[:, 0]))
+        return activation(self.module_at(name)(base.last_hidden_state[:, 0]))
 
     def forward(
         self,

@@ -180,10 +180,17 @@ class BatchNorm(nn.BatchNorm2d):
 class RMSNorm(nn.Module):
     """Root mean square norm, computed in float32. Source: Zhang and Sennrich 2019, arXiv:1910.07467."""
 
+    eps: float
+    offset: bool
+    wide: bool
+
     def __init__(self, size: int, eps: float, offset: bool = False, wide: bool = False) -> None:
         super().__init__()
-        self.eps, self.offset, self.wide = eps, offset, wide
-        self.weight = parameter(size)
+        # Past `nn.Module.__setattr__`, as in `Linear`.
+        object.__setattr__(self, "eps", eps)
+        object.__setattr__(self, "offset", offset)
+        object.__setattr__(self, "wide", wide)
+        self._parameters["weight"] = parameter(size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis of `x`; an offset makes the factor one plus the weight, in float32; wide it is float32 too."""

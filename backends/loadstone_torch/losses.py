@@ -45,6 +45,12 @@ def _problem_of(labels: Tensor, num_labels: int) -> str:
     return "multi_label_classification"
 
 
+def binary_loss(logits: Tensor, labels: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean binary cross entropy of logits (B, T) with labels 0 or 1 (B, T), over the tokens that the mask (B, T) counts."""
+    losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits), reduction="none")
+    return losses.mean() if mask is None else losses[mask == 1].mean()
+
+
 def span_loss(starts: Tensor, ends: Tensor, start_positions: Tensor, end_positions: Tensor) -> Tensor:
     """Mean cross entropy of start and end logits (B, T) with positions (B,); positions beyond T are ignored."""
     tokens = starts.shape[1]

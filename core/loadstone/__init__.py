@@ -43,6 +43,7 @@ _HOMES = {
     "PlacementError": "loadstone.errors",
     "PluginError": "loadstone.errors",
     "SourceError": "loadstone.errors",
+    "UntrustedCodeError": "loadstone.errors",
 }
 
 # Names that neighbours have and that are looked for here; where they are, and what they take of ours.

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, overload
 
 from loadstone.architectures.bert import BertConfig as BertConfig
+from loadstone.architectures.camembert import CamembertConfig as CamembertConfig
 from loadstone.architectures.distilbert import DistilBertConfig as DistilBertConfig
+from loadstone.architectures.electra import ElectraConfig as ElectraConfig
 from loadstone.architectures.gpt2 import GPT2Config as GPT2Config
 from loadstone.architectures.llama import Gemma2Config as Gemma2Config
 from loadstone.architectures.llama import GemmaConfig as GemmaConfig
@@ -13,9 +15,12 @@ from loadstone.architectures.llama import LlamaConfig as LlamaConfig
 from loadstone.architectures.llama import MistralConfig as MistralConfig
 from loadstone.architectures.llama import Qwen2Config as Qwen2Config
 from loadstone.architectures.llama import Qwen3Config as Qwen3Config
+from loadstone.architectures.ministral3 import Ministral3Config as Ministral3Config
+from loadstone.architectures.olmo2 import Olmo2Config as Olmo2Config
 from loadstone.architectures.resnet import ResNetConfig as ResNetConfig
 from loadstone.architectures.roberta import RobertaConfig as RobertaConfig
 from loadstone.architectures.roberta import XLMRobertaConfig as XLMRobertaConfig
+from loadstone.architectures.smollm3 import SmolLM3Config as SmolLM3Config
 from loadstone.architectures.vit import ViTConfig as ViTConfig
 from loadstone.backend.registered import register as register
 from loadstone.config import Config as Config
@@ -34,6 +39,7 @@ from loadstone.errors import OutOfMemoryError as OutOfMemoryError
 from loadstone.errors import PlacementError as PlacementError
 from loadstone.errors import PluginError as PluginError
 from loadstone.errors import SourceError as SourceError
+from loadstone.errors import UntrustedCodeError as UntrustedCodeError
 from loadstone.generate.settings import GenerationConfig as GenerationConfig
 from loadstone.load.report import LoadReport as LoadReport
 from loadstone.model.convert import to_backend as to_backend
@@ -59,11 +65,13 @@ __all__ = [
     "AutoModelForTokenClassification",
     "BackendError",
     "BertConfig",
+    "CamembertConfig",
     "ChangedFileError",
     "CheckpointError",
     "Config",
     "ConfigError",
     "DistilBertConfig",
+    "ElectraConfig",
     "GPT2Config",
     "Gemma2Config",
     "GemmaConfig",
@@ -72,10 +80,12 @@ __all__ = [
     "LoadReport",
     "LoadstoneError",
     "MatchError",
+    "Ministral3Config",
     "MissingFrameworkError",
     "MistralConfig",
     "NoConfigError",
     "NoWeightsError",
+    "Olmo2Config",
     "OutOfMemoryError",
     "PlacementError",
     "PluginError",
@@ -83,7 +93,9 @@ __all__ = [
     "Qwen3Config",
     "ResNetConfig",
     "RobertaConfig",
+    "SmolLM3Config",
     "SourceError",
+    "UntrustedCodeError",
     "ViTConfig",
     "XLMRobertaConfig",
     "plan",
@@ -106,7 +118,9 @@ def plan(
     force_download: bool = False,
     local_files_only: bool = False,
     model_type: str | None = None,
-    trust_remote_code: bool | None = None,
+    trust_remote_code: bool | list[str] | None = None,
+    prefer_remote_code: bool = False,
+    code_revision: str | None = None,
     attn_implementation: str | None = None,
     config: Config | str | os.PathLike[str] | None = None,
     variant: str | None = None,
@@ -138,7 +152,9 @@ class AutoConfig:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         **arguments: Any,
     ) -> Config: ...
@@ -166,7 +182,9 @@ class AutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
         variant: str | None = None,
@@ -199,7 +217,9 @@ class AutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
         variant: str | None = None,
@@ -232,7 +252,9 @@ class AutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
         variant: str | None = None,
@@ -265,7 +287,9 @@ class AutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
         variant: str | None = None,
@@ -298,7 +322,9 @@ class AutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
         variant: str | None = None,
@@ -331,7 +357,9 @@ class AutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
         variant: str | None = None,
@@ -364,7 +392,9 @@ class AutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
         variant: str | None = None,
@@ -393,6 +423,7 @@ class AutoModel:
         attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
+        trust_remote_code: bool | list[str] | None = None,
         **options: Any,
     ) -> TorchModel: ...
     @overload
@@ -406,6 +437,7 @@ class AutoModel:
         attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
+        trust_remote_code: bool | list[str] | None = None,
         **options: Any,
     ) -> FlaxModel: ...
     @overload
@@ -419,6 +451,7 @@ class AutoModel:
         attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
+        trust_remote_code: bool | list[str] | None = None,
         **options: Any,
     ) -> TensorflowModel: ...
     @overload
@@ -432,6 +465,7 @@ class AutoModel:
         attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
+        trust_remote_code: bool | list[str] | None = None,
         **options: Any,
     ) -> Any: ...
     @classmethod
@@ -478,6 +512,24 @@ class BertForQuestionAnswering(TorchModel):
 class BertForMultipleChoice(TorchModel):
     config: BertConfig
 
+class CamembertModel(TorchModel):
+    config: CamembertConfig
+
+class CamembertForMaskedLM(TorchModel):
+    config: CamembertConfig
+
+class CamembertForSequenceClassification(TorchModel):
+    config: CamembertConfig
+
+class CamembertForTokenClassification(TorchModel):
+    config: CamembertConfig
+
+class CamembertForQuestionAnswering(TorchModel):
+    config: CamembertConfig
+
+class CamembertForMultipleChoice(TorchModel):
+    config: CamembertConfig
+
 class DistilBertModel(TorchModel):
     config: DistilBertConfig
 
@@ -495,6 +547,27 @@ class DistilBertForQuestionAnswering(TorchModel):
 
 class DistilBertForMultipleChoice(TorchModel):
     config: DistilBertConfig
+
+class ElectraModel(TorchModel):
+    config: ElectraConfig
+
+class ElectraForPreTraining(TorchModel):
+    config: ElectraConfig
+
+class ElectraForMaskedLM(TorchModel):
+    config: ElectraConfig
+
+class ElectraForSequenceClassification(TorchModel):
+    config: ElectraConfig
+
+class ElectraForTokenClassification(TorchModel):
+    config: ElectraConfig
+
+class ElectraForQuestionAnswering(TorchModel):
+    config: ElectraConfig
+
+class ElectraForMultipleChoice(TorchModel):
+    config: ElectraConfig
 
 class GPT2Model(TorchModel):
     config: GPT2Config
@@ -595,6 +668,30 @@ class Qwen3ForTokenClassification(TorchModel):
 class Qwen3ForQuestionAnswering(TorchModel):
     config: Qwen3Config
 
+class Ministral3Model(TorchModel):
+    config: Ministral3Config
+
+class Ministral3ForCausalLM(TorchModel):
+    config: Ministral3Config
+
+class Ministral3ForSequenceClassification(TorchModel):
+    config: Ministral3Config
+
+class Ministral3ForTokenClassification(TorchModel):
+    config: Ministral3Config
+
+class Ministral3ForQuestionAnswering(TorchModel):
+    config: Ministral3Config
+
+class Olmo2Model(TorchModel):
+    config: Olmo2Config
+
+class Olmo2ForCausalLM(TorchModel):
+    config: Olmo2Config
+
+class Olmo2ForSequenceClassification(TorchModel):
+    config: Olmo2Config
+
 class ResNetModel(TorchModel):
     config: ResNetConfig
 
@@ -637,6 +734,21 @@ class XLMRobertaForQuestionAnswering(TorchModel):
 class XLMRobertaForMultipleChoice(TorchModel):
     config: XLMRobertaConfig
 
+class SmolLM3Model(TorchModel):
+    config: SmolLM3Config
+
+class SmolLM3ForCausalLM(TorchModel):
+    config: SmolLM3Config
+
+class SmolLM3ForSequenceClassification(TorchModel):
+    config: SmolLM3Config
+
+class SmolLM3ForTokenClassification(TorchModel):
+    config: SmolLM3Config
+
+class SmolLM3ForQuestionAnswering(TorchModel):
+    config: SmolLM3Config
+
 class ViTModel(TorchModel):
     config: ViTConfig
 
@@ -661,7 +773,9 @@ class FlaxAutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
         variant: str | None = None,
@@ -694,7 +808,9 @@ class FlaxAutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
         variant: str | None = None,
@@ -727,7 +843,9 @@ class FlaxAutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
         variant: str | None = None,
@@ -755,6 +873,7 @@ class FlaxAutoModel:
         attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
+        trust_remote_code: bool | list[str] | None = None,
         **options: Any,
     ) -> FlaxModel: ...
     @classmethod
@@ -801,6 +920,24 @@ class FlaxBertForQuestionAnswering(FlaxModel):
 class FlaxBertForMultipleChoice(FlaxModel):
     config: BertConfig
 
+class FlaxCamembertModel(FlaxModel):
+    config: CamembertConfig
+
+class FlaxCamembertForMaskedLM(FlaxModel):
+    config: CamembertConfig
+
+class FlaxCamembertForSequenceClassification(FlaxModel):
+    config: CamembertConfig
+
+class FlaxCamembertForTokenClassification(FlaxModel):
+    config: CamembertConfig
+
+class FlaxCamembertForQuestionAnswering(FlaxModel):
+    config: CamembertConfig
+
+class FlaxCamembertForMultipleChoice(FlaxModel):
+    config: CamembertConfig
+
 class FlaxDistilBertModel(FlaxModel):
     config: DistilBertConfig
 
@@ -818,6 +955,27 @@ class FlaxDistilBertForQuestionAnswering(FlaxModel):
 
 class FlaxDistilBertForMultipleChoice(FlaxModel):
     config: DistilBertConfig
+
+class FlaxElectraModel(FlaxModel):
+    config: ElectraConfig
+
+class FlaxElectraForPreTraining(FlaxModel):
+    config: ElectraConfig
+
+class FlaxElectraForMaskedLM(FlaxModel):
+    config: ElectraConfig
+
+class FlaxElectraForSequenceClassification(FlaxModel):
+    config: ElectraConfig
+
+class FlaxElectraForTokenClassification(FlaxModel):
+    config: ElectraConfig
+
+class FlaxElectraForQuestionAnswering(FlaxModel):
+    config: ElectraConfig
+
+class FlaxElectraForMultipleChoice(FlaxModel):
+    config: ElectraConfig
 
 class FlaxGPT2Model(FlaxModel):
     config: GPT2Config
@@ -918,6 +1076,30 @@ class FlaxQwen3ForTokenClassification(FlaxModel):
 class FlaxQwen3ForQuestionAnswering(FlaxModel):
     config: Qwen3Config
 
+class FlaxMinistral3Model(FlaxModel):
+    config: Ministral3Config
+
+class FlaxMinistral3ForCausalLM(FlaxModel):
+    config: Ministral3Config
+
+class FlaxMinistral3ForSequenceClassification(FlaxModel):
+    config: Ministral3Config
+
+class FlaxMinistral3ForTokenClassification(FlaxModel):
+    config: Ministral3Config
+
+class FlaxMinistral3ForQuestionAnswering(FlaxModel):
+    config: Ministral3Config
+
+class FlaxOlmo2Model(FlaxModel):
+    config: Olmo2Config
+
+class FlaxOlmo2ForCausalLM(FlaxModel):
+    config: Olmo2Config
+
+class FlaxOlmo2ForSequenceClassification(FlaxModel):
+    config: Olmo2Config
+
 class FlaxResNetModel(FlaxModel):
     config: ResNetConfig
 
@@ -960,6 +1142,21 @@ class FlaxXLMRobertaForQuestionAnswering(FlaxModel):
 class FlaxXLMRobertaForMultipleChoice(FlaxModel):
     config: XLMRobertaConfig
 
+class FlaxSmolLM3Model(FlaxModel):
+    config: SmolLM3Config
+
+class FlaxSmolLM3ForCausalLM(FlaxModel):
+    config: SmolLM3Config
+
+class FlaxSmolLM3ForSequenceClassification(FlaxModel):
+    config: SmolLM3Config
+
+class FlaxSmolLM3ForTokenClassification(FlaxModel):
+    config: SmolLM3Config
+
+class FlaxSmolLM3ForQuestionAnswering(FlaxModel):
+    config: SmolLM3Config
+
 class FlaxViTModel(FlaxModel):
     config: ViTConfig
 
@@ -984,7 +1181,9 @@ class TFAutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
         variant: str | None = None,
@@ -1017,7 +1216,9 @@ class TFAutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
         variant: str | None = None,
@@ -1050,7 +1251,9 @@ class TFAutoModel:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
         variant: str | None = None,
@@ -1078,6 +1281,7 @@ class TFAutoModel:
         attn_implementation: str | None = None,
         seed: int | None = None,
         rngs: object = None,
+        trust_remote_code: bool | list[str] | None = None,
         **options: Any,
     ) -> TensorflowModel: ...
     @classmethod
@@ -1124,6 +1328,24 @@ class TFBertForQuestionAnswering(TensorflowModel):
 class TFBertForMultipleChoice(TensorflowModel):
     config: BertConfig
 
+class TFCamembertModel(TensorflowModel):
+    config: CamembertConfig
+
+class TFCamembertForMaskedLM(TensorflowModel):
+    config: CamembertConfig
+
+class TFCamembertForSequenceClassification(TensorflowModel):
+    config: CamembertConfig
+
+class TFCamembertForTokenClassification(TensorflowModel):
+    config: CamembertConfig
+
+class TFCamembertForQuestionAnswering(TensorflowModel):
+    config: CamembertConfig
+
+class TFCamembertForMultipleChoice(TensorflowModel):
+    config: CamembertConfig
+
 class TFDistilBertModel(TensorflowModel):
     config: DistilBertConfig
 
@@ -1141,6 +1363,27 @@ class TFDistilBertForQuestionAnswering(TensorflowModel):
 
 class TFDistilBertForMultipleChoice(TensorflowModel):
     config: DistilBertConfig
+
+class TFElectraModel(TensorflowModel):
+    config: ElectraConfig
+
+class TFElectraForPreTraining(TensorflowModel):
+    config: ElectraConfig
+
+class TFElectraForMaskedLM(TensorflowModel):
+    config: ElectraConfig
+
+class TFElectraForSequenceClassification(TensorflowModel):
+    config: ElectraConfig
+
+class TFElectraForTokenClassification(TensorflowModel):
+    config: ElectraConfig
+
+class TFElectraForQuestionAnswering(TensorflowModel):
+    config: ElectraConfig
+
+class TFElectraForMultipleChoice(TensorflowModel):
+    config: ElectraConfig
 
 class TFGPT2Model(TensorflowModel):
     config: GPT2Config
@@ -1241,6 +1484,30 @@ class TFQwen3ForTokenClassification(TensorflowModel):
 class TFQwen3ForQuestionAnswering(TensorflowModel):
     config: Qwen3Config
 
+class TFMinistral3Model(TensorflowModel):
+    config: Ministral3Config
+
+class TFMinistral3ForCausalLM(TensorflowModel):
+    config: Ministral3Config
+
+class TFMinistral3ForSequenceClassification(TensorflowModel):
+    config: Ministral3Config
+
+class TFMinistral3ForTokenClassification(TensorflowModel):
+    config: Ministral3Config
+
+class TFMinistral3ForQuestionAnswering(TensorflowModel):
+    config: Ministral3Config
+
+class TFOlmo2Model(TensorflowModel):
+    config: Olmo2Config
+
+class TFOlmo2ForCausalLM(TensorflowModel):
+    config: Olmo2Config
+
+class TFOlmo2ForSequenceClassification(TensorflowModel):
+    config: Olmo2Config
+
 class TFResNetModel(TensorflowModel):
     config: ResNetConfig
 
@@ -1282,6 +1549,21 @@ class TFXLMRobertaForQuestionAnswering(TensorflowModel):
 
 class TFXLMRobertaForMultipleChoice(TensorflowModel):
     config: XLMRobertaConfig
+
+class TFSmolLM3Model(TensorflowModel):
+    config: SmolLM3Config
+
+class TFSmolLM3ForCausalLM(TensorflowModel):
+    config: SmolLM3Config
+
+class TFSmolLM3ForSequenceClassification(TensorflowModel):
+    config: SmolLM3Config
+
+class TFSmolLM3ForTokenClassification(TensorflowModel):
+    config: SmolLM3Config
+
+class TFSmolLM3ForQuestionAnswering(TensorflowModel):
+    config: SmolLM3Config
 
 class TFViTModel(TensorflowModel):
     config: ViTConfig

@@ -91,6 +91,10 @@ class ConfigError(LoadstoneError, ValueError):
     """A configuration is missing, unreadable, or says something impossible."""
 
 
+class UntrustedCodeError(ConfigError):
+    """A checkpoint needs code of its author, and the caller did not say that it may run."""
+
+
 class ArchitectureError(LoadstoneError, ValueError):
     """No architecture, or no task head of it, answers to what was asked for."""
 

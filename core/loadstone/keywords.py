@@ -86,7 +86,10 @@ class ConfigArguments:
         force_download: Fetch what the cache has too.
         local_files_only: Open no socket.
         model_type: "bert", say: of a config.json that does not say it, or in its place.
-        trust_remote_code: No code of a checkpoint is run whatever it says; the report tells where there is some.
+        trust_remote_code: Whether code that comes with the checkpoint may run: True, or a list of what is trusted
+            ("org/repo@<commit>", "sha256:<digest>"). None of it runs else, and the error says what it is.
+        prefer_remote_code: Run that code where loadstone has the model type itself, too.
+        code_revision: The branch, tag or commit of the code, where it is not that of the checkpoint.
         attn_implementation: "sdpa" or "eager".
     """
 
@@ -98,7 +101,9 @@ class ConfigArguments:
     force_download: bool = False
     local_files_only: bool = False
     model_type: str | None = None
-    trust_remote_code: bool | None = None
+    trust_remote_code: bool | list[str] | None = None
+    prefer_remote_code: bool = False
+    code_revision: str | None = None
     attn_implementation: str | None = None
 
     def source(self) -> dict[str, Any]:

@@ -367,7 +367,7 @@ def test_an_unknown_model_type_names_the_nearest(tmp_path, name, near):
 def test_a_checkpoint_with_code_of_its_own_is_told_that_it_is_not_run(tmp_path):
     folder = write(tmp_path, {"model_type": "custom", "auto_map": {"AutoConfig": "evil.EvilConfig"}})
     (folder / "evil.py").write_text("raise SystemExit('the code was run')")
-    with pytest.raises(ConfigError, match="code of its own, which is never run"):
+    with pytest.raises(ConfigError, match="which is never run unless you trust it"):
         AutoConfig.from_pretrained(folder)
 
 

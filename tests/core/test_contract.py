@@ -302,9 +302,21 @@ def trees(folder):
     return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.py"))}
 
 
+ORACLE = CORE / "testing" / "oracle"
+"""What asks transformers, in a process of its own: nothing of core imports it."""
+
+
 def test_core_imports_no_framework_and_no_backend():
     packages = FRAMEWORKS | {f"loadstone_{name}" for name in OURS}
-    assert {path: names for path, tree in trees(CORE).items() if (names := imported(tree) & packages)} == {}
+    found = {path: names for path, tree in trees(CORE).items() if (names := imported(tree) & packages)}
+    assert {path.name for path in found} == {"forward.py", "record.py"}
+    assert {path.parent for path in found} == {ORACLE}
+
+
+def test_testing_imports_neither_a_framework_nor_pytest():
+    script = "import json, sys, loadstone.testing; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not set(json.loads(done.stdout)) & (FRAMEWORKS | {"pytest", "_pytest"})
 
 
 @pytest.mark.parametrize("name", OURS)

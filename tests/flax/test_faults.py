@@ -1,7 +1,7 @@
-"""The list of faults, in Flax."""
+"""Faults that Flax has a part in."""
 
-from tests.oracle.faults import FaultSuite
+from tests.oracle.faults import OwnFaultSuite
 
 
-class TestFlax(FaultSuite):
+class TestFlax(OwnFaultSuite):
     backend = "flax"

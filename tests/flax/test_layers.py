@@ -11,12 +11,13 @@ from flax import nnx
 
 import loadstone
 from loadstone.errors import ArgumentError
+from loadstone.testing.compare import relative_difference
 from loadstone_flax.backend import FlaxBackend
+from loadstone_flax.blocks.attention import attention
 from loadstone_flax.generation import Cache
-from loadstone_flax.layers import Dropout, Embedding, attention
+from loadstone_flax.layers import Dropout, Embedding
 from loadstone_flax.losses import causal_lm_loss, cross_entropy, sequence_loss, span_loss, token_loss
 from tests.oracle import load
-from tests.oracle.compare import relative_difference
 
 pytestmark = pytest.mark.usefixtures("compile_little")
 IDS = np.arange(6, 22).reshape(2, 8)

@@ -44,7 +44,7 @@ from loadstone.architectures import (
     rope_spec,
 )
 from loadstone.architectures.llama import LlamaConfig
-from tests.oracle.versions import TRANSFORMERS
+from loadstone.testing.store import TRANSFORMERS
 
 FILE = Path(__file__).parents[2] / ".cache" / "oracle" / "blocks.npz"
 BATCH, TOKENS, MEMORY, HIDDEN, MIDDLE, WINDOW, WORDS = 2, 11, 7, 24, 20, 4, 31

@@ -40,13 +40,16 @@ from transformers.configuration_utils import PreTrainedConfig
 import loadstone
 from loadstone.architectures import architecture_for
 from loadstone.errors import LoadstoneError
-from tests.oracle import config_keys, inputs, load, record
-from tests.oracle.cases import CASES, Case
-from tests.oracle.compare import FP32_TOLERANCE
-from tests.oracle.forward import flatten, tensors
+from loadstone.testing import inputs
+from loadstone.testing.case import PROOF, Case
+from loadstone.testing.cases import CASES
+from loadstone.testing.compare import FP32_TOLERANCE
+from loadstone.testing.oracle import record
+from loadstone.testing.oracle.forward import flatten, tensors
+from tests.oracle import config_keys, load
 
 COUNT = 200
-RUNS = ("plain", "short", "right", "left", "positions", "train")
+RUNS = ("plain", "short", "right", "left", "positions", PROOF)
 NEW_TOKENS = 4
 HALF = {"torch.bfloat16": 0.05, "torch.float16": 0.02}
 """Dtype -> what roundings in other orders come to, as a part of the largest value."""
@@ -257,7 +260,7 @@ def _ours(change: Change, folder: Path) -> Answer:
 def _computed(model: Any, case: Case) -> Iterator[tuple[str, np.ndarray]]:
     """Yield every output of a few runs, where tokens are not padding."""
     for run in RUNS:
-        if run not in case.runs:
+        if run not in case.feeds:
             continue
         arrays = _fed(case, run, model)
         mask = arrays.get("attention_mask")
@@ -266,7 +269,7 @@ def _computed(model: Any, case: Case) -> Iterator[tuple[str, np.ndarray]]:
         named = output if isinstance(output, dict) else {str(i): value for i, value in enumerate(output)}
         for name, value in flatten(dict(named), run):
             yield name, value if mask is None else _valid(value, mask.numpy() == 1)
-    if "generate" in case.runs:
+    if "generate" in case.feeds:
         arrays = _fed(case, "generate", model)
         written = model.generate(**arrays, max_new_tokens=NEW_TOKENS, do_sample=False)
         # transformers returns a record where the file asks for hidden states.

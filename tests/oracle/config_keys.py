@@ -104,7 +104,7 @@ CHECKED = "transformers checks it, and nothing reads what it holds"
 COMMON: Mapping[str, Key] = {
     "model_type": elsewhere("decides the architecture"),
     "architectures": followed(["SomethingElse"], None, "BertModel", refuses=("BertModel",), because=TYPED),
-    "auto_map": elsewhere("code from a checkpoint never runs", {"AutoModel": "modeling.Model"}),
+    "auto_map": elsewhere("its code runs only where the caller trusts it", {"AutoModel": "modeling.Model"}),
     "configuration_files": elsewhere(
         "config_file.read_config refuses what names another file",
         ["config.4.0.0.json"],
@@ -305,6 +305,51 @@ QWEN2 = {
     "layer_types": LAYER_TYPES,
 }
 QWEN3 = {**QWEN2, "attention_bias": flag()}
+SMOLLM3 = {
+    **DECODER,
+    "is_causal": BIDIRECTIONAL,
+    "attention_bias": flag(),
+    "mlp_bias": flag(),
+    "use_sliding_window": flag(),
+    "sliding_window": followed(WINDOW, 4096, None, 0, -1),
+    "layer_types": followed(
+        ["full_attention", "sliding_attention", "full_attention"],
+        ["full_attention"] * 3,
+        ["sliding_attention"],
+        None,
+        ["x", "y", "z"],
+        refuses=(["full_attention", "sliding_attention", "full_attention"],),
+        because="without use_sliding_window no layer is windowed; transformers' masks are, where there is a window",
+    ),
+    "no_rope_layers": followed([0, 1, 1], [1, 1, 1], [0, 0, 0], [1, 0, 2, 0], [1], None, 3),
+    "no_rope_layer_interval": followed(1, 3, 7, 0, -2, None),
+    "num_hidden_layers": size(1, 2),
+}
+OLMO2 = {**DECODER, **NO_WINDOWS, "attention_bias": flag()}
+YARN = {"rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 8}
+GROWN = {"llama_4_scaling_beta": 0.3}
+MINISTRAL3 = {
+    **DECODER,
+    "is_causal": BIDIRECTIONAL,
+    "sliding_window": followed(WINDOW, None, 4096, 0, -1, "5", refuses=(0, -1), because=NO_SIZES),
+    "layer_types": refused(["full_attention"] * 2, ["sliding_attention"] * 2, None),
+    "rope_parameters": followed(
+        YARN | GROWN,
+        {"rope_type": "default", "rope_theta": 77.0, "original_max_position_embeddings": 8} | GROWN,
+        {"rope_type": "linear", "factor": 3.0, "original_max_position_embeddings": 8} | GROWN,
+        {"rope_type": "llama3", "factor": 3.0} | GROWN,
+        YARN,
+        GROWN,
+        YARN | {"llama_4_scaling_beta": "0.3"},
+        None,
+    ),
+    "rope_scaling": followed(
+        {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8} | GROWN,
+        {"type": "linear", "factor": 3.0, "original_max_position_embeddings": 8} | GROWN,
+        {"type": "linear", "factor": 3.0},
+        None,
+    ),
+}
 GPT2: Mapping[str, Key] = {
     **TEXT,
     "text_config": NESTED,
@@ -395,6 +440,22 @@ DISTILBERT: Mapping[str, Key] = {
         because="no piece would change a number",
     ),
 }
+ELECTRA: Mapping[str, Key] = {
+    **BERT,
+    "num_labels": followed(
+        3, 1, 4, 0, -1, "3", refuses=(0, -1), takes=ANY, because=f"{NO_SIZES}; {TWO_ANSWERS}"
+    ),
+    "id2label": followed(
+        {"0": "a", "1": "b", "2": "c"}, {"0": "a"}, None, ["a"], takes=ANY, because=TWO_ANSWERS
+    ),
+    "embedding_size": size(24, 32, 7),
+    "summary_last_dropout": rate(),
+    "summary_type": refused("first", "mean", "last", None),
+    "summary_use_proj": refused(*FLAGS),
+    "summary_proj_to_labels": refused(*FLAGS),
+    "summary_activation": refused("gelu", "tanh", None),
+    "summary_first_dropout": refused(0, 0.1, None),
+}
 NOT_SHARED = (
     "heads that do not share the hidden size are not there; without the check, transformers rounds down"
 )
@@ -481,10 +542,15 @@ OF_TYPE: Mapping[str, Mapping[str, Key]] = {
     "gemma2": GEMMA2,
     "qwen2": QWEN2,
     "qwen3": QWEN3,
+    "smollm3": SMOLLM3,
+    "olmo2": OLMO2,
+    "ministral3": MINISTRAL3,
     "gpt2": GPT2,
     "bert": BERT,
     "roberta": BERT,
     "xlm-roberta": BERT,
+    "camembert": BERT,
+    "electra": ELECTRA,
     "distilbert": DISTILBERT,
     "vit": VIT,
     "resnet": RESNET,

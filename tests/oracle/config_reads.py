@@ -20,9 +20,10 @@ import torch
 import transformers
 from transformers.configuration_utils import PreTrainedConfig
 
-from tests.oracle import inputs
-from tests.oracle.cases import CASES, Case
-from tests.oracle.forward import tensors
+from loadstone.testing import inputs
+from loadstone.testing.case import PROOF, Case
+from loadstone.testing.cases import CASES
+from loadstone.testing.oracle.forward import tensors
 
 ROOT = str(Path(transformers.__file__).parent)
 
@@ -49,9 +50,9 @@ def reads_of(case: Case, folder: Path) -> Reads:
         model = getattr(transformers, case.class_name).from_pretrained(folder, **case.model_arguments)
         with torch.no_grad():
             model.eval()(**tensors(inputs.draw(case, "plain")), output_hidden_states=True)
-        if "train" in case.runs:
-            model.train()(**tensors(inputs.draw(case, "train"))).loss.backward()
-        if "generate" in case.runs:
+        if case.task != "base":
+            model.train()(**tensors(inputs.draw(case, PROOF))).loss.backward()
+        if "generate" in case.feeds:
             model.generate(**tensors(inputs.draw(case, "generate")), max_new_tokens=2, do_sample=False)
     for key in _popped(type(model.config)):
         found[key].add("__post_init__")

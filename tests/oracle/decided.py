@@ -1,4 +1,4 @@
-"""What a load decides beside its plan, one list for every backend: saves that come meanwhile, adapters, dtypes, types, code."""
+"""What a load decides beside its plan, whatever the backend: saves that come meanwhile, adapters, dtypes, types, code."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import pytest
 import loadstone
 import loadstone.load.decide
 import loadstone.read.files
+from loadstone import plugins
 from loadstone.backend import get_backend
 from loadstone.checkpoint.settled import JOURNAL
 from loadstone.errors import (
@@ -271,7 +272,7 @@ class DecidedSuite:
     # The model type
 
     def class_named(self, name: str) -> Any:
-        return getattr(loadstone, {"flax": "Flax", "tensorflow": "TF"}.get(self.backend, "") + name)
+        return getattr(loadstone, plugins.class_prefix_of(self.backend) + name)
 
     def test_a_config_without_a_model_type(self, folder: Path) -> None:
         edit_config(folder, model_type=None)

@@ -1,6 +1,7 @@
-"""The fault suite: every fault injected into a good checkpoint is caught before a model comes back.
+"""The fault suites: every fault injected into a good checkpoint is caught before a model comes back.
 
-A backend's test module subclasses `FaultSuite` and inherits the tests: files are damaged in the same ways for all of them.
+`FaultSuite` is what core catches, in the same way for every backend: it runs once, on a plain one. `OwnFaultSuite` is what
+each backend's own reading and filling has a part in: a backend's test module subclasses it.
 """
 
 import itertools
@@ -21,8 +22,8 @@ from loadstone.architectures import find_head
 from loadstone.backend import get_backend
 from loadstone.errors import CheckpointError, ConfigError, LoadstoneError, MatchError
 from loadstone.load.story import from_pretrained
+from loadstone.testing.cases import CASES
 from tests.oracle import load
-from tests.oracle.cases import CASES
 from tests.oracle.files import SIZES, WEIGHTS, copied, edit_config, rewrite, tensors
 from tests.oracle.real import CHECKPOINTS, needs_checkpoints
 from tests.oracle.resave4 import NOT_IN_4
@@ -56,8 +57,8 @@ def _folded(name: str) -> str:
     return "".join(name.rpartition(".")[0])
 
 
-class FaultSuite:
-    """Every fault for one backend.
+class Faulty:
+    """Good checkpoints for one backend, which a test may damage.
 
     Attributes:
         backend: Its name.
@@ -157,6 +158,10 @@ class FaultSuite:
         rewrite(folder, held)
         assert not self.refused(folder, task, **arguments), "and the good one is taken again"
         return missed
+
+
+class FaultSuite(Faulty):
+    """What is caught from headers, configurations and names, before anything is read."""
 
     def test_any_tensor_that_is_dropped(self, single: Any) -> None:
         assert self.undetected(*single, lambda held, name: held.pop(name)) == []
@@ -408,6 +413,10 @@ class FaultSuite:
         for broken in ("", text[: len(text) // 2], "[]", "null", nameless):
             (folder / "config.json").write_text(broken)
             assert "config.json" in self.refused(folder, task, error=ConfigError)
+
+
+class OwnFaultSuite(Faulty):
+    """What happens while a load is running, and what must not be an alarm."""
 
     # While a load is running
 

@@ -13,7 +13,7 @@ from tests.oracle import load
 from tests.oracle.files import copied
 
 CASE = "llama-causal-lm"
-PROMPT = load.run(CASE, "generate_left").inputs
+PROMPT = load.run(CASE, "greedy").inputs
 """Two rows of tokens, padded on the left: "input_ids" and "attention_mask"."""
 IDS = load.run(CASE, "plain").inputs["input_ids"][:, :5]
 """Two rows of tokens, none of them padding."""
@@ -61,7 +61,7 @@ class GenerateSuite:
         found = model.generate(self.native(ids), **{"eos_token_id": -1} | arguments)
         return self.array(found)[:, ids.shape[1] :]
 
-    @pytest.mark.parametrize("run", ["generate", "generate_left", "generate_eos"])
+    @pytest.mark.parametrize("run", ["generate", "greedy", "generate_eos"])
     @pytest.mark.parametrize("use_cache", [True, False])
     @pytest.mark.parametrize("streamed", [True, False])
     def test_every_way_writes_what_transformers_writes(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import loadstone
+from loadstone.testing.compare import assert_close
 from tests.oracle import load
-from tests.oracle.compare import assert_close
 
 CASES = (
     "llama-causal-lm",

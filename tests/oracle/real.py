@@ -22,10 +22,10 @@ from tokenizers import Tokenizer
 import loadstone
 from loadstone.backend import get_backend
 from loadstone.load.story import from_pretrained
-from tests.oracle import store
-from tests.oracle.compare import assert_close
+from loadstone.testing.compare import assert_close
+from loadstone.testing.proofs import arrays
 
-REPOSITORY = store.HERE.parents[1]
+REPOSITORY = Path(__file__).parents[2]
 CHECKPOINTS = REPOSITORY.parent / "shared" / "checkpoints"
 REFERENCES = REPOSITORY / ".cache" / "oracle_real"
 needs_checkpoints = pytest.mark.skipif(not CHECKPOINTS.is_dir(), reason="shared/checkpoints is absent")
@@ -70,26 +70,34 @@ def minilm() -> Path:
 
 
 class RealSuite:
-    """Checks on real weights for one backend; mixed into its parity tests, which say how arrays go in and out."""
+    """Checks on real weights for one backend, whose driver says how arrays go in and out."""
 
-    backend: ClassVar[str]
+    driver: ClassVar[Any]
+
+    @property
+    def backend(self) -> str:
+        return str(self.driver.backend)
+
+    def outputs(self, model: Any, **inputs: np.ndarray) -> dict[str, Any]:
+        given = {name: self.driver.native(array) for name, array in inputs.items()}
+        return arrays(self.driver, self.driver.forward(model, given))
 
     def load(self, folder: Path, task: str, **arguments: Any) -> Any:
         return from_pretrained(folder, task=task, backend=self.backend, **arguments)
 
     @needs_checkpoints
     @pytest.mark.parametrize("name", STORIES)
-    def test_stories(self: Any, name: str) -> None:
+    def test_stories(self, name: str) -> None:
         expected = reference(CHECKPOINTS / name)
         model = self.load(CHECKPOINTS / name, "CausalLM")
-        output = self.arrays(self.call(model, {"input_ids": self.native(expected["input_ids"])}))
+        output = self.outputs(model, input_ids=expected["input_ids"])
         assert_close(output["logits"], expected["logits"], what=f"{self.backend}/{name}")
-        written = model.generate(self.native(expected["input_ids"][:1, :6]), max_new_tokens=30)
-        assert_close(self.array(written), expected["sequences"], what=f"{self.backend}/{name}: story")
+        written = model.generate(self.driver.native(expected["input_ids"][:1, :6]), max_new_tokens=30)
+        assert_close(self.driver.array(written), expected["sequences"], what=f"{self.backend}/{name}: story")
         self.assert_nothing_unexplained(model)
 
     @needs_checkpoints
-    def test_tied_head_stored_under_the_other_name(self: Any) -> None:
+    def test_tied_head_stored_under_the_other_name(self) -> None:
         model = self.load(CHECKPOINTS / STORIES[0], "CausalLM")
         plan = model.load_report.plan
         assert plan.assignments["model.embed_tokens.weight"].recipe.sources[0].name == "lm_head.weight"
@@ -99,7 +107,7 @@ class RealSuite:
         assert parameters["lm_head.weight"].identity == parameters["model.embed_tokens.weight"].identity
 
     @needs_checkpoints
-    def test_ticket_classifier_has_12_of_18_right(self: Any) -> None:
+    def test_ticket_classifier_has_12_of_18_right(self) -> None:
         folder = CHECKPOINTS / CLASSIFIER
         model = self.load(folder, "SequenceClassification")
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -108,28 +116,26 @@ class RealSuite:
         for row in rows:
             encoded = tokenizer.encode(row["text"])  # this tokenizer pads
             inputs = {"input_ids": encoded.ids, "attention_mask": encoded.attention_mask}
-            arguments = {name: self.native(np.array([values])) for name, values in inputs.items()}
-            logits = self.arrays(self.call(model, arguments))["logits"]
+            given = {name: np.array([values]) for name, values in inputs.items()}
+            logits = self.outputs(model, **given)["logits"]
             right += model.config.id2label[int(logits.argmax())] == row["label"]
         assert (right, len(rows)) == (12, 18)
         self.assert_nothing_unexplained(model)
 
     @needs_checkpoints
-    def test_classifier_against_the_logits_recorded_beside_it(self: Any) -> None:
+    def test_classifier_against_the_logits_recorded_beside_it(self) -> None:
         folder = CHECKPOINTS / f"{CLASSIFIER}-all-formats"
         recorded = dict(np.load(folder / "reference_io.npz"))
         model = self.load(folder, "SequenceClassification")
-        inputs = {
-            name: self.native(recorded[name]) for name in ("input_ids", "attention_mask") if name in recorded
-        }
-        logits = self.arrays(self.call(model, inputs))["logits"]
+        inputs = {name: recorded[name] for name in ("input_ids", "attention_mask") if name in recorded}
+        logits = self.outputs(model, **inputs)["logits"]
         assert_close(logits, recorded["logits"], what=f"{self.backend}/{folder.name}")
 
-    def test_sentence_encoder(self: Any) -> None:
+    def test_sentence_encoder(self) -> None:
         folder = minilm()
         model = self.load(folder, "")
         expected = reference(folder)
-        output = self.arrays(self.call(model, {"input_ids": self.native(expected["input_ids"])}))
+        output = self.outputs(model, input_ids=expected["input_ids"])
         assert_close(
             output["last_hidden_state"], expected["last_hidden_state"], what=f"{self.backend}/MiniLM"
         )
@@ -139,7 +145,7 @@ class RealSuite:
 
         def embed(text: str) -> np.ndarray:
             ids = np.array([tokenizer.encode(text).ids])
-            states = self.arrays(self.call(model, {"input_ids": self.native(ids)}))["last_hidden_state"]
+            states = self.outputs(model, input_ids=ids)["last_hidden_state"]
             mean = states[0].mean(axis=0)
             return mean / np.linalg.norm(mean)
 
@@ -154,17 +160,17 @@ class RealSuite:
         )
 
     @needs_checkpoints
-    def test_gpt2(self: Any) -> None:
+    def test_gpt2(self) -> None:
         folder = CHECKPOINTS / GPT2
         expected = reference(folder)
         model = self.load(folder, "CausalLM")
-        output = self.arrays(self.call(model, {"input_ids": self.native(expected["input_ids"])}))
+        output = self.outputs(model, input_ids=expected["input_ids"])
         assert_close(output["logits"], expected["logits"], what=f"{self.backend}/gpt2-tiny")
         self.assert_nothing_unexplained(model)
 
-    def test_demo_checkpoint(self: Any) -> None:
+    def test_demo_checkpoint(self) -> None:
         folder = DEMO
         model = self.load(folder, "CausalLM", dtype="float32")
         expected = reference(folder)
-        output = self.arrays(self.call(model, {"input_ids": self.native(expected["input_ids"])}))
+        output = self.outputs(model, input_ids=expected["input_ids"])
         assert_close(output["logits"], expected["logits"], what=f"{self.backend}/demo")

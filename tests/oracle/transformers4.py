@@ -13,10 +13,12 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parents[2])
 
-from tests.oracle import store
-from tests.oracle.versions import TRANSFORMERS4
+from loadstone.testing import store
 
-PEER = store.HERE.parents[1] / ".peers" / "transformers4"
+TRANSFORMERS4 = ("transformers==4.56.2", "huggingface_hub==0.36.2", "tokenizers==0.22.2")
+"""The second saver: installed beside the environment, without dependencies; it shares the environment's torch."""
+
+PEER = Path(__file__).parents[2] / ".peers" / "transformers4"
 
 
 def install() -> Path:

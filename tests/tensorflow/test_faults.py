@@ -1,7 +1,7 @@
-"""The list of faults, in TensorFlow."""
+"""Faults that TensorFlow has a part in."""
 
-from tests.oracle.faults import FaultSuite
+from tests.oracle.faults import OwnFaultSuite
 
 
-class TestTensorFlow(FaultSuite):
+class TestTensorFlow(OwnFaultSuite):
     backend = "tensorflow"

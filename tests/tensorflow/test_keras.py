@@ -109,7 +109,7 @@ def test_more_tokens_than_positions_are_an_error(case: str, compiled: bool) -> N
     model = loadstone.TFAutoModel.from_pretrained(load.folder(case))
     call = tf.function(model, jit_compile=compiled, autograph=False)
     with pytest.raises(ArgumentError, match="no positions for so many tokens"):
-        call(tf.ones((1, model.spec.max_positions + 1), tf.int32))
+        call(tf.ones((1, model.spec.embeddings.positions + 1), tf.int32))
 
 
 @pytest.mark.parametrize("inputs", [{"input_id": IDS}, {"input_ids": IDS, "output_attention": True}])
@@ -175,7 +175,7 @@ def test_an_export_serves_the_same(make: Any, tmp_path: Path) -> None:
     artifact = tf.saved_model.load(tmp_path)
     for rows, tokens in ((12, 9), (2, 7)):
         inputs = {"input_ids": IDS[:rows, :tokens], "attention_mask": mask[:rows, :tokens]}
-        if getattr(model.spec, "type_vocab_size", 0):
+        if model.spec.embeddings.types:
             inputs["token_type_ids"] = IDS[:rows, :tokens] % 3
         served = artifact.serve({name: tf.constant(array, tf.int32) for name, array in inputs.items()})
         assert list(served) == ["logits"]

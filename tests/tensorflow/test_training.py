@@ -17,7 +17,8 @@ from tests.tensorflow.small import CLASSES, IDS, classifier, decoder
 def test_fit_with_a_compiled_loss_lowers_it() -> None:
     keras.utils.set_random_seed(0)
     model = classifier()
-    assert model.spec.hidden_dropout and model.spec.attention_dropout
+    layer = model.spec.layers[0]
+    assert layer.feed_forward.dropout and layer.attention.dropout
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(3e-3), loss=loss, metrics=["accuracy"])
     before, _ = model.evaluate(IDS, CLASSES, verbose=0)

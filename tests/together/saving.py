@@ -12,8 +12,8 @@ def save(backend: str, out: Path, cases: list[str]) -> None:
     """Load each case in a backend, and save it."""
     from loadstone.architectures import find_head
     from loadstone.backend import get_backend
+    from loadstone.testing.cases import CASES
     from tests.oracle import load
-    from tests.oracle.cases import CASES
 
     for case in cases:
         found = find_head(CASES[case].class_name)
@@ -27,7 +27,7 @@ def open_in_transformers(out: Path, cases: list[str]) -> None:
     """Print what transformers finds missing, unexpected or mismatched in each saved case."""
     import transformers
 
-    from tests.oracle.cases import CASES
+    from loadstone.testing.cases import CASES
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

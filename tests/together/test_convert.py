@@ -22,8 +22,8 @@ import loadstone
 from loadstone.backend import get_backend
 from loadstone.errors import ArgumentError, MatchError
 from loadstone.model.convert import ConversionReport
+from loadstone.testing.cases import CASES
 from tests.oracle import load
-from tests.oracle.cases import CASES
 
 torch.set_num_threads(1)
 

@@ -18,10 +18,10 @@ import loadstone
 from loadstone.architectures import find_head
 from loadstone.backend import get_backend
 from loadstone.errors import ArgumentError, ConfigError
+from loadstone.testing.cases import CASES
+from loadstone.testing.compare import relative_difference
 from loadstone_flax.modeling import full_precision
 from tests.oracle import load
-from tests.oracle.cases import CASES
-from tests.oracle.compare import relative_difference
 
 BACKENDS = ("torch", "flax", "tensorflow")
 IDS = np.random.default_rng(3).integers(6, 67, (2, 20))

@@ -8,8 +8,8 @@ import torch
 import transformers
 
 import loadstone
+from loadstone.testing.compare import assert_close
 from tests.oracle import load
-from tests.oracle.compare import assert_close
 from tests.oracle.packed import CASES, POSITIONS
 
 BACKENDS = ("torch", "flax", "tensorflow")

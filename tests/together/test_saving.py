@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from loadstone.architectures import model_types
+from loadstone.testing.cases import CASES
 from tests.oracle import load
-from tests.oracle.cases import CASES
 
 REPOSITORY = Path(__file__).parents[2]
 BACKENDS = ("torch", "flax", "tensorflow")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from loadstone import LlamaConfig
+from loadstone.testing import assert_close
 from loadstone_torch.blocks.attention import Attention, CrossAttention
 from loadstone_torch.blocks.biases import RelativeBias, alibi
 from loadstone_torch.blocks.feedforward import FeedForward
@@ -21,7 +22,6 @@ from loadstone_torch.layers import RMSNorm, RotaryEmbedding, without_memory
 from loadstone_torch.models.bert import BertModel
 from loadstone_torch.models.llama import LlamaModel
 from tests.oracle.blocks import BLOCKS, HIDDEN, TOKENS, arrays
-from tests.oracle.compare import assert_close
 
 torch.set_num_threads(1)
 

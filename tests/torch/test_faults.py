@@ -1,7 +1,7 @@
-"""The list of faults, in PyTorch."""
+"""Faults that PyTorch has a part in."""
 
-from tests.oracle.faults import FaultSuite
+from tests.oracle.faults import OwnFaultSuite
 
 
-class TestTorch(FaultSuite):
+class TestTorch(OwnFaultSuite):
     backend = "torch"

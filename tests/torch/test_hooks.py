@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 import loadstone
+from loadstone.testing import Case
+from loadstone.testing.cases import CASES
 from tests.oracle import load
-from tests.oracle.cases import CASES, Case
 
 # Lists of modules, and what only holds others: nothing computes there, in transformers neither.
 HOLDERS = {"cls": nn.Module}

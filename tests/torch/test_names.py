@@ -10,8 +10,8 @@ import transformers
 
 import loadstone
 from loadstone.errors import ArgumentError, PlacementError
+from loadstone.testing.cases import CASES
 from tests.oracle import load
-from tests.oracle.cases import CASES
 
 FAMILIES = (
     "llama-causal-lm-tied",

@@ -1,6 +1,6 @@
 """BERT in Flax.
 
-B batch, T tokens, H heads, D head size, C hidden size, V vocabulary, L labels, N choices.
+B batch, T tokens, V vocabulary.
 Source: Devlin et al. 2018, https://arxiv.org/abs/1810.04805.
 """
 
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
-from flax import nnx
 from jax import Array
 
-from loadstone.architectures import EncoderSpec
 from loadstone.architectures.bert import ARCHITECTURES
 from loadstone.config import Config
 from loadstone.model.classes import add_classes
+from loadstone_flax.blocks.embeddings import Embeddings
+from loadstone_flax.blocks.encoder import Encoder
+from loadstone_flax.blocks.layer import NestedLayer
+from loadstone_flax.blocks.run import place
 from loadstone_flax.heads import (
     ForMaskedLM,
     ForMultipleChoice,
@@ -25,255 +26,32 @@ from loadstone_flax.heads import (
     Headed,
     Output,
 )
-from loadstone_flax.layers import (
-    ACTIVATIONS,
-    Dropout,
-    Embedding,
-    LayerNorm,
-    Linear,
-    attention,
-    merge_heads,
-    padding_mask,
-    parameter,
-    split_heads,
-    stack,
-)
+from loadstone_flax.layers import Linear
 from loadstone_flax.losses import cross_entropy, token_loss
-from loadstone_flax.modeling import PreTrainedModel
 
 
-class BertEmbeddings(nnx.Module):
+class BertEmbeddings(Embeddings):
     """Words, positions and token types, added and normalised."""
 
-    def __init__(self, spec: EncoderSpec) -> None:
-        self.word_embeddings = Embedding(spec.vocab_size, spec.hidden_size, padding_idx=spec.pad_token_id)
-        self.position_embeddings = Embedding(spec.max_positions, spec.hidden_size)
-        if spec.type_vocab_size:
-            self.token_type_embeddings = Embedding(spec.type_vocab_size, spec.hidden_size)
-        self.LayerNorm = LayerNorm(spec.hidden_size, spec.norm_eps)
-        self.dropout = Dropout(spec.hidden_dropout)
-        self.spec = spec
 
-    def __call__(self, words: Array, token_type_ids: Array | None, position_ids: Array) -> Array:
-        """Word embeddings (B, T, C) and ids (B, T) -> (B, T, C)."""
-        x = words
-        if self.spec.type_vocab_size:
-            if token_type_ids is None:
-                token_type_ids = jnp.zeros(words.shape[:2], jnp.int32)
-            x = x + self.token_type_embeddings(token_type_ids)
-        x = x + self.position_embeddings(position_ids)
-        return self.dropout(self.LayerNorm(x))
-
-    def positions(self, input_ids: Array | None, words: Array) -> Array:
-        """Return positions (B or 1, T) where the caller gave none."""
-        if not self.spec.positions_skip_padding:
-            return jnp.arange(words.shape[1])[None]
-        pad = self.spec.pad_token_id or 0
-        if input_ids is None:
-            return jnp.arange(pad + 1, pad + 1 + words.shape[1])[None]
-        real = (input_ids != pad).astype(jnp.int32)
-        return real.cumsum(-1) * real + pad
-
-
-class BertSelfAttention(nnx.Module):
-    """Attention of all tokens to all tokens."""
-
-    def __init__(self, spec: EncoderSpec) -> None:
-        self.head_dim = spec.hidden_size // spec.num_heads
-        self.dropout = Dropout(spec.attention_dropout)
-        self.query = Linear(spec.hidden_size, spec.hidden_size)
-        self.key = Linear(spec.hidden_size, spec.hidden_size)
-        self.value = Linear(spec.hidden_size, spec.hidden_size)
-
-    def __call__(self, x: Array, mask: Array | None, eager: bool) -> tuple[Array, Array | None]:
-        """(B, T, C) -> (B, T, C), and the weights (B, H, T, T) where eager."""
-        q, k, v = (split_heads(project(x), self.head_dim) for project in (self.query, self.key, self.value))
-        mixed, weights = attention(
-            q, k, v, mask, scale=self.head_dim**-0.5, dropout=self.dropout, eager=eager
-        )
-        return merge_heads(mixed), weights
-
-
-class BertResidual(nnx.Module):
-    """A projection, added to the block's input and normalised."""
-
-    def __init__(self, spec: EncoderSpec, in_features: int) -> None:
-        self.dense = Linear(in_features, spec.hidden_size)
-        self.LayerNorm = LayerNorm(spec.hidden_size, spec.norm_eps)
-        self.dropout = Dropout(spec.hidden_dropout)
-
-    def __call__(self, x: Array, residual: Array) -> Array:
-        """(B, T, in_features) and (B, T, C) -> (B, T, C)."""
-        return self.LayerNorm(self.dropout(self.dense(x)) + residual)
-
-
-class BertAttention(nnx.Module):
-    """Self-attention and its residual."""
-
-    def __init__(self, spec: EncoderSpec) -> None:
-        self.self = BertSelfAttention(spec)
-        self.output = BertResidual(spec, spec.hidden_size)
-
-    def __call__(self, x: Array, mask: Array | None, eager: bool) -> tuple[Array, Array | None]:
-        """(B, T, C) -> (B, T, C), and the weights where eager."""
-        mixed, weights = self.self(x, mask, eager)
-        return self.output(mixed, x), weights
-
-
-class BertIntermediate(nnx.Module):
-    """The widening half of the feed-forward."""
-
-    def __init__(self, spec: EncoderSpec) -> None:
-        self.dense = Linear(spec.hidden_size, spec.intermediate_size)
-        self.activation = spec.activation
-
-    def __call__(self, x: Array) -> Array:
-        """(B, T, C) -> (B, T, intermediate)."""
-        return ACTIVATIONS[self.activation](self.dense(x))
-
-
-class BertLayer(nnx.Module):
+class BertLayer(NestedLayer):
     """Attention and feed-forward, each normalised after it is added to its input."""
 
-    def __init__(self, spec: EncoderSpec) -> None:
-        self.attention = BertAttention(spec)
-        self.intermediate = BertIntermediate(spec)
-        self.output = BertResidual(spec, spec.intermediate_size)
 
-    def __call__(self, x: Array, mask: Array | None, eager: bool) -> tuple[Array, Array | None]:
-        """(B, T, C) -> (B, T, C), and the attention weights where eager."""
-        x, weights = self.attention(x, mask, eager)
-        return self.output(self.intermediate(x), x), weights
-
-
-class BertEncoder(nnx.Module):
-    """The stack of layers."""
-
-    def __init__(self, spec: EncoderSpec) -> None:
-        self.layer = stack(spec.num_layers, lambda: BertLayer(spec))
-
-    def __call__(
-        self, x: Array, mask: Array | None, eager: bool
-    ) -> tuple[Array, list[Array], list[Array | None]]:
-        """(B, T, C) -> the last state, all states from the input on, and all attention weights."""
-        states, weights = [x], []
-        for layer in self.layer:
-            x, attended = layer(x, mask, eager)
-            states.append(x)
-            weights.append(attended)
-        return x, states, weights
-
-
-class BertPooler(nnx.Module):
-    """tanh(dense(first token))."""
-
-    def __init__(self, spec: EncoderSpec) -> None:
-        self.dense = Linear(spec.hidden_size, spec.hidden_size)
-
-    def __call__(self, x: Array) -> Array:
-        """(B, T, C) -> (B, C)."""
-        return jnp.tanh(self.dense(x[:, 0]))
-
-
-class FlaxBertModel(PreTrainedModel):
+class FlaxBertModel(Encoder):
     """The encoder without a head: token ids to hidden states."""
 
-    spec: EncoderSpec
-
-    def __init__(self, config: Config, add_pooling_layer: bool = True) -> None:
-        super().__init__(config)
-        self.embeddings = BertEmbeddings(self.spec)
-        self.encoder = BertEncoder(self.spec)
-        self.pooler = BertPooler(self.spec) if add_pooling_layer else None
-
-    def forward(
-        self,
-        input_ids: Array | None = None,
-        attention_mask: Array | None = None,
-        token_type_ids: Array | None = None,
-        position_ids: Array | None = None,
-        inputs_embeds: Array | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> Output:
-        """Run the encoder.
-
-        Args:
-            input_ids: (B, T).
-            attention_mask: (B, T), zero at padding.
-            token_type_ids: (B, T); zeros where absent.
-            position_ids: (B, T); counted from 0 where absent.
-            inputs_embeds: (B, T, C) in place of `input_ids`.
-            output_attentions: Return the weights of each layer, (B, H, T, T).
-            output_hidden_states: Return the embeddings and each layer's output, (B, T, C).
-            return_dict: False returns a tuple.
-
-        Returns:
-            `last_hidden_state` (B, T, C), `pooler_output` (B, C), `hidden_states`, `attentions`.
-        """
-        words = self.embed(self.embeddings.word_embeddings, input_ids, inputs_embeds)
-        if position_ids is None:
-            position_ids = self.embeddings.positions(input_ids, words)
-        x = self.embeddings(words, token_type_ids, position_ids)
-        want_weights = self.wants("output_attentions", output_attentions)
-        eager = want_weights or self.attn_implementation == "eager"
-        x, states, weights = self.encoder(x, padding_mask(attention_mask), eager)
-        return self.result(
-            return_dict,
-            last_hidden_state=x,
-            pooler_output=None if self.pooler is None else self.pooler(x),
-            hidden_states=tuple(states) if self.wants("output_hidden_states", output_hidden_states) else None,
-            attentions=tuple(weights) if want_weights else None,
-        )
+    embeddings_class, layer_class = BertEmbeddings, BertLayer
 
 
-class BertTransform(nnx.Module):
-    """What the masked-token head does before it scores."""
-
-    def __init__(self, spec: EncoderSpec) -> None:
-        self.dense = Linear(spec.hidden_size, spec.hidden_size)
-        self.LayerNorm = LayerNorm(spec.hidden_size, spec.norm_eps)
-        self.activation = spec.activation
-
-    def __call__(self, x: Array) -> Array:
-        """(B, T, C) -> (B, T, C)."""
-        return self.LayerNorm(ACTIVATIONS[self.activation](self.dense(x)))
-
-
-class BertPredictions(nnx.Module):
-    """Scores of every token of the vocabulary at each position."""
-
-    def __init__(self, spec: EncoderSpec) -> None:
-        self.transform = BertTransform(spec)
-        self.decoder = Linear(spec.hidden_size, spec.vocab_size)
-        self.bias = parameter(spec.vocab_size)  # stored beside the decoder's own, which is tied to it
-
-    def __call__(self, x: Array) -> Array:
-        """(B, T, C) -> (B, T, V)."""
-        return self.decoder(self.transform(x))
-
-
-class BertHeads(nnx.Module):
-    """The heads of pre-training, under the name that checkpoints have for them."""
-
-    def __init__(
-        self, spec: EncoderSpec, *, predictions: bool = False, seq_relationship: bool = False
-    ) -> None:
-        if predictions:
-            self.predictions = BertPredictions(spec)
-        if seq_relationship:
-            self.seq_relationship = Linear(spec.hidden_size, 2)
-
-
-class FlaxBertForPreTraining(Headed):
+class FlaxBertForPreTraining(ForMaskedLM):
     """BERT with both heads of pre-training."""
 
     reads_pooled = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.cls = BertHeads(self.spec, predictions=True, seq_relationship=True)
+        place(self, "cls.seq_relationship", Linear(self.spec.hidden_size, 2))
 
     def forward(
         self,
@@ -299,7 +77,7 @@ class FlaxBertForPreTraining(Headed):
             `loss`, `prediction_logits` (B, T, V), `seq_relationship_logits` (B, 2), `hidden_states`, `attentions`.
         """
         base = self.run_base(input_ids, attention_mask, **inputs)
-        logits = self.cls.predictions(base.last_hidden_state)
+        logits = self.token_scores(base.last_hidden_state)
         related = self.cls.seq_relationship(base.pooler_output)
         loss = None
         if labels is not None and next_sentence_label is not None:
@@ -309,18 +87,6 @@ class FlaxBertForPreTraining(Headed):
         )
 
 
-class FlaxBertForMaskedLM(ForMaskedLM):
-    """BERT with a head that fills in masked tokens."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.cls = BertHeads(self.spec, predictions=True)
-
-    def token_scores(self, x: Array) -> Array:
-        """(B, T, C) -> (B, T, V)."""
-        return self.cls.predictions(x)
-
-
 class FlaxBertForNextSentencePrediction(Headed):
     """BERT with a head that tells whether the second sentence follows the first."""
 
@@ -328,7 +94,7 @@ class FlaxBertForNextSentencePrediction(Headed):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.cls = BertHeads(self.spec, seq_relationship=True)
+        place(self, "cls.seq_relationship", Linear(self.spec.hidden_size, 2))
 
     def forward(
         self,
@@ -351,6 +117,7 @@ class FlaxBertForNextSentencePrediction(Headed):
 
 
 HEADS = {
+    "MaskedLM": ForMaskedLM,
     "SequenceClassification": ForPooledClassification,
     "TokenClassification": ForTokenClassification,
     "QuestionAnswering": ForQuestionAnswering,

@@ -1,19 +1,20 @@
 """DistilBERT in Flax.
 
-B batch, T tokens, H heads, D head size, C hidden size, V vocabulary, L labels.
+B batch, T tokens, C hidden size.
 Source: Sanh et al. 2019, https://arxiv.org/abs/1910.01108.
 """
 
 from __future__ import annotations
 
-import jax
-from flax import nnx
+from typing import TYPE_CHECKING, Any
+
 from jax import Array
 
-from loadstone.architectures.distilbert import ARCHITECTURES, DistilBertSpec
+from loadstone.architectures.distilbert import ARCHITECTURES
 from loadstone.config import Config
 from loadstone.model.classes import add_classes
-from loadstone.model.outputs import ModelOutput
+from loadstone_flax.blocks.encoder import Encoder
+from loadstone_flax.blocks.layer import Layer
 from loadstone_flax.heads import (
     ForMaskedLM,
     ForMultipleChoice,
@@ -22,101 +23,22 @@ from loadstone_flax.heads import (
     ForTokenClassification,
     Output,
 )
-from loadstone_flax.layers import (
-    ACTIVATIONS,
-    Dropout,
-    LayerNorm,
-    Linear,
-    attention,
-    merge_heads,
-    padding_mask,
-    split_heads,
-    stack,
-)
-from loadstone_flax.modeling import PreTrainedModel
-from loadstone_flax.models.bert import BertEmbeddings
 
 
-class DistilBertAttention(nnx.Module):
-    """Attention of all tokens to all tokens."""
-
-    def __init__(self, spec: DistilBertSpec) -> None:
-        self.head_dim = spec.hidden_size // spec.num_heads
-        self.dropout = Dropout(spec.attention_dropout)
-        self.q_lin = Linear(spec.hidden_size, spec.hidden_size)
-        self.k_lin = Linear(spec.hidden_size, spec.hidden_size)
-        self.v_lin = Linear(spec.hidden_size, spec.hidden_size)
-        self.out_lin = Linear(spec.hidden_size, spec.hidden_size)
-
-    def __call__(self, x: Array, mask: Array | None, eager: bool) -> tuple[Array, Array | None]:
-        """(B, T, C) -> (B, T, C), and the weights (B, H, T, T) where eager."""
-        q, k, v = (split_heads(project(x), self.head_dim) for project in (self.q_lin, self.k_lin, self.v_lin))
-        mixed, weights = attention(
-            q, k, v, mask, scale=self.head_dim**-0.5, dropout=self.dropout, eager=eager
-        )
-        return self.out_lin(merge_heads(mixed)), weights
-
-
-class DistilBertFFN(nnx.Module):
-    """lin2(act(lin1(x)))."""
-
-    def __init__(self, spec: DistilBertSpec) -> None:
-        self.dropout = Dropout(spec.hidden_dropout)
-        self.lin1 = Linear(spec.hidden_size, spec.intermediate_size)
-        self.lin2 = Linear(spec.intermediate_size, spec.hidden_size)
-        self.activation = spec.activation
-
-    def __call__(self, x: Array) -> Array:
-        """(B, T, C) -> (B, T, C)."""
-        mixed = self.dropout(self.lin2(ACTIVATIONS[self.activation](self.lin1(x))))
-        return mixed
-
-
-class DistilBertLayer(nnx.Module):
+class DistilBertLayer(Layer):
     """Attention and feed-forward, each normalised after it is added to its input."""
 
-    def __init__(self, spec: DistilBertSpec) -> None:
-        self.attention = DistilBertAttention(spec)
-        self.sa_layer_norm = LayerNorm(spec.hidden_size, spec.norm_eps)
-        self.ffn = DistilBertFFN(spec)
-        self.output_layer_norm = LayerNorm(spec.hidden_size, spec.norm_eps)
 
-    def __call__(self, x: Array, mask: Array | None, eager: bool) -> tuple[Array, Array | None]:
-        """(B, T, C) -> (B, T, C), and the attention weights where eager."""
-        mixed, weights = self.attention(x, mask, eager)
-        x = self.sa_layer_norm(mixed + x)
-        return self.output_layer_norm(self.ffn(x) + x), weights
-
-
-class DistilBertStack(nnx.Module):
-    """The stack of layers, under the name that checkpoints have for it."""
-
-    def __init__(self, spec: DistilBertSpec) -> None:
-        self.layer = stack(spec.num_layers, lambda: DistilBertLayer(spec))
-
-    def __call__(
-        self, x: Array, mask: Array | None, eager: bool
-    ) -> tuple[Array, list[Array], list[Array | None]]:
-        """(B, T, C) -> the last state, all states from the input on, and all attention weights."""
-        states, weights = [x], []
-        for layer in self.layer:
-            x, attended = layer(x, mask, eager)
-            states.append(x)
-            weights.append(attended)
-        return x, states, weights
-
-
-class FlaxDistilBertModel(PreTrainedModel):
+class FlaxDistilBertModel(Encoder):
     """DistilBERT without a head: token ids to hidden states."""
 
-    spec: DistilBertSpec
+    layer_class = DistilBertLayer
 
     def __init__(self, config: Config) -> None:
+        """Build it without memory."""
         super().__init__(config)
-        self.embeddings = BertEmbeddings(self.spec)
-        self.transformer = DistilBertStack(self.spec)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         input_ids: Array | None = None,
         attention_mask: Array | None = None,
@@ -126,94 +48,30 @@ class FlaxDistilBertModel(PreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Output:
-        """Run the encoder.
-
-        Args:
-            input_ids: (B, T).
-            attention_mask: (B, T), zero at padding.
-            inputs_embeds: (B, T, C) in place of `input_ids`.
-            position_ids: (B, T); counted from 0 where absent.
-            output_attentions: Return the weights of each layer, (B, H, T, T).
-            output_hidden_states: Return the embeddings and each layer's output, (B, T, C).
-            return_dict: False returns a tuple.
-
-        Returns:
-            `last_hidden_state` (B, T, C), `hidden_states`, `attentions`.
-        """
-        words = self.embed(self.embeddings.word_embeddings, input_ids, inputs_embeds)
-        if position_ids is None:
-            position_ids = self.embeddings.positions(input_ids, words)
-        x = self.embeddings(words, None, position_ids)
-        want_weights = self.wants("output_attentions", output_attentions)
-        eager = want_weights or self.attn_implementation == "eager"
-        x, states, weights = self.transformer(x, padding_mask(attention_mask), eager)
-        return self.result(
+        """Run the encoder, as `Encoder.forward` does; there are no token types."""
+        return super().forward(
+            input_ids,
+            attention_mask,
+            None,
+            position_ids,
+            inputs_embeds,
+            output_attentions,
+            output_hidden_states,
             return_dict,
-            last_hidden_state=x,
-            hidden_states=tuple(states) if self.wants("output_hidden_states", output_hidden_states) else None,
-            attentions=tuple(weights) if want_weights else None,
         )
 
 
-class FlaxDistilBertForMaskedLM(ForMaskedLM):
-    """DistilBERT with a head that fills in masked tokens."""
+HEADS = {
+    "MaskedLM": ForMaskedLM,
+    "SequenceClassification": ForPooledClassification,
+    "TokenClassification": ForTokenClassification,
+    "QuestionAnswering": ForQuestionAnswering,
+    "MultipleChoice": ForMultipleChoice,
+}
+"""The heads whose model classes have no code of their own, and what these are made from."""
+add_classes(globals(), ARCHITECTURES, HEADS, prefix="Flax")
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.activation = self.spec.activation
-        self.vocab_transform = Linear(self.spec.hidden_size, self.spec.hidden_size)
-        self.vocab_layer_norm = LayerNorm(self.spec.hidden_size, self.spec.norm_eps)
-        self.vocab_projector = Linear(self.spec.hidden_size, self.spec.vocab_size)
+if TYPE_CHECKING:
 
-    def token_scores(self, x: Array) -> Array:
-        """(B, T, C) -> (B, T, V)."""
-        x = self.vocab_layer_norm(ACTIVATIONS[self.activation](self.vocab_transform(x)))
-        return self.vocab_projector(x)
-
-
-class FlaxDistilBertForSequenceClassification(ForPooledClassification):
-    """DistilBERT with a head that classifies a sequence by its first token."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.pre_classifier = Linear(self.spec.hidden_size, self.spec.hidden_size)
-
-    def pooled(self, base: ModelOutput) -> Array:
-        """relu(pre_classifier(first token)), (B, C)."""
-        return jax.nn.relu(self.pre_classifier(base.last_hidden_state[:, 0]))
-
-
-class FlaxDistilBertForTokenClassification(ForTokenClassification):
-    """DistilBERT with a head that classifies each token."""
-
-    @property
-    def head_dropout(self) -> float:
-        """The encoder's own: `seq_classif_dropout` is for other heads, in transformers too."""
-        return self.spec.hidden_dropout
-
-
-class FlaxDistilBertForQuestionAnswering(ForQuestionAnswering):
-    """DistilBERT with a head that scores where an answer starts and ends."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.dropout = Dropout(self.spec.answer_dropout)
-
-    def before_answers(self, x: Array) -> Array:
-        """Drop some of the last state in training."""
-        return self.dropout(x)
-
-
-class FlaxDistilBertForMultipleChoice(ForMultipleChoice):
-    """DistilBERT with a head that scores each of several continuations."""
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        self.pre_classifier = Linear(self.spec.hidden_size, self.spec.hidden_size)
-
-    def pooled(self, base: ModelOutput) -> Array:
-        """relu(pre_classifier(first token)), (B, C)."""
-        return jax.nn.relu(self.pre_classifier(base.last_hidden_state[:, 0]))
-
-
-add_classes(globals(), ARCHITECTURES, prefix="Flax")
+    def __getattr__(name: str) -> Any:
+        """Return a class that `add_classes` makes."""

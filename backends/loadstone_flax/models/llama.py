@@ -1,6 +1,5 @@
 """Llama in Flax, and the decoders that share its shape: what sets them apart is in the spec.
 
-B batch, T query tokens, S key tokens, H heads, K key-value heads, D head size, C hidden size, V vocabulary.
 Source: Touvron et al. 2023, https://arxiv.org/abs/2302.13971.
 """
 
@@ -8,238 +7,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jax.numpy as jnp
-from flax import nnx
-from jax import Array
-
-from loadstone.architectures import DecoderSpec
-from loadstone.architectures.llama import ARCHITECTURES
-from loadstone.config import Config
+from loadstone.architectures import family
 from loadstone.model.classes import add_classes
-from loadstone_flax.generation import Cache
+from loadstone_flax.blocks.decoder import Decoder
+from loadstone_flax.blocks.layer import Layer
 from loadstone_flax.heads import (
     ForCausalLM,
     ForLastTokenClassification,
     ForQuestionAnswering,
     ForTokenClassification,
-    Output,
 )
-from loadstone_flax.layers import (
-    ACTIVATIONS,
-    Dropout,
-    Embedding,
-    Linear,
-    RMSNorm,
-    RotaryEmbedding,
-    attention,
-    causal_mask,
-    merge_heads,
-    packed_sequences,
-    rotate,
-    split_heads,
-    stack,
-)
-from loadstone_flax.modeling import PreTrainedModel
 
 
-class LlamaMLP(nnx.Module):
-    """down(act(gate(x)) * up(x))."""
-
-    def __init__(self, spec: DecoderSpec) -> None:
-        self.gate_proj = Linear(spec.hidden_size, spec.intermediate_size, bias=spec.mlp_bias)
-        self.up_proj = Linear(spec.hidden_size, spec.intermediate_size, bias=spec.mlp_bias)
-        self.down_proj = Linear(spec.intermediate_size, spec.hidden_size, bias=spec.mlp_bias)
-        self.activation = spec.activation
-
-    def __call__(self, x: Array) -> Array:
-        """(B, T, C) -> (B, T, C)."""
-        return self.down_proj(ACTIVATIONS[self.activation](self.gate_proj(x)) * self.up_proj(x))
+class LlamaDecoderLayer(Layer):
+    """A layer: its parts `self_attn` and `mlp` are normalised before, in a sandwich also after."""
 
 
-class LlamaAttention(nnx.Module):
-    """Rotary attention with grouped keys and values."""
-
-    def __init__(self, spec: DecoderSpec) -> None:
-        self.spec = spec
-        queries, keys = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
-        self.q_proj = Linear(spec.hidden_size, queries, bias=spec.attention_bias)
-        self.k_proj = Linear(spec.hidden_size, keys, bias=spec.attention_bias)
-        self.v_proj = Linear(spec.hidden_size, keys, bias=spec.attention_bias)
-        self.o_proj = Linear(queries, spec.hidden_size, bias=spec.output_bias)
-        self.dropout = Dropout(spec.attention_dropout)
-        if spec.qk_norm:
-            self.q_norm = RMSNorm(spec.head_dim, spec.norm_eps)
-            self.k_norm = RMSNorm(spec.head_dim, spec.norm_eps)
-
-    def __call__(
-        self,
-        x: Array,
-        rotary: tuple[Array, Array],
-        mask: Array,
-        cache: Cache | None,
-        layer: int,
-        eager: bool,
-    ) -> tuple[Array, Array | None]:
-        """(B, T, C) -> (B, T, C), and the weights (B, H, T, S) where eager."""
-        q = split_heads(self.q_proj(x), self.spec.head_dim)  # (B, T, H, D)
-        k = split_heads(self.k_proj(x), self.spec.head_dim)  # (B, T, K, D)
-        v = split_heads(self.v_proj(x), self.spec.head_dim)  # (B, T, K, D)
-        if self.spec.qk_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k = rotate(q, *rotary), rotate(k, *rotary)
-        if cache is not None:
-            k, v = cache.update(k, v, layer)  # (B, S, K, D)
-        mixed, weights = attention(
-            q,
-            k,
-            v,
-            mask,
-            scale=self.spec.attention_scale,
-            dropout=self.dropout,
-            softcap=self.spec.attention_softcap,
-            eager=eager,
-        )
-        return self.o_proj(merge_heads(mixed)), weights
-
-
-class LlamaDecoderLayer(nnx.Module):
-    """Attention and feed-forward, each normalised before, in a sandwich also after, and added to its input."""
-
-    def __init__(self, spec: DecoderSpec) -> None:
-        self.sandwich = spec.sandwich_norms
-        self.self_attn = LlamaAttention(spec)
-        self.mlp = LlamaMLP(spec)
-        self.input_layernorm = norm(spec)
-        self.post_attention_layernorm = norm(spec)
-        if spec.sandwich_norms:
-            self.pre_feedforward_layernorm = norm(spec)
-            self.post_feedforward_layernorm = norm(spec)
-
-    def __call__(
-        self,
-        x: Array,
-        rotary: tuple[Array, Array],
-        mask: Array,
-        cache: Cache | None,
-        layer: int,
-        eager: bool,
-    ) -> tuple[Array, Array | None]:
-        """(B, T, C) -> (B, T, C), and the attention weights where eager."""
-        mixed, weights = self.self_attn(self.input_layernorm(x), rotary, mask, cache, layer, eager)
-        if self.sandwich:
-            x = x + self.post_attention_layernorm(mixed)
-            return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x))), weights
-        x = x + mixed
-        return x + self.mlp(self.post_attention_layernorm(x)), weights
-
-
-def norm(spec: DecoderSpec) -> RMSNorm:
-    """Return a norm over the hidden size."""
-    return RMSNorm(spec.hidden_size, spec.norm_eps, spec.norm_offset)
-
-
-class FlaxLlamaModel(PreTrainedModel):
+class FlaxLlamaModel(Decoder):
     """The decoder without a head: token ids to hidden states."""
 
-    spec: DecoderSpec
-
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        spec = self.spec
-        self.embed_tokens = Embedding(spec.vocab_size, spec.hidden_size, padding_idx=spec.pad_token_id)
-        self.layers = stack(spec.num_layers, lambda: LlamaDecoderLayer(spec))
-        self.norm = norm(spec)
-        self.rotary_emb = RotaryEmbedding(spec.rope)
-
-    def forward(
-        self,
-        input_ids: Array | None = None,
-        attention_mask: Array | None = None,
-        position_ids: Array | None = None,
-        past_key_values: Cache | None = None,
-        inputs_embeds: Array | None = None,
-        use_cache: bool | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> Output:
-        """Run the decoder.
-
-        Args:
-            input_ids: (B, T).
-            attention_mask: (B, S), zero at padding; S counts the slots of the cache too.
-            position_ids: (B, T); counted from the cached tokens on where absent. Without a mask and a cache, a new sequence
-                starts wherever they do not go up by one, and sees none before it.
-            past_key_values: The cache of earlier tokens; the extended one is returned.
-            inputs_embeds: (B, T, C) in place of `input_ids`.
-            use_cache: Return a cache.
-            output_attentions: Return the weights of each layer, (B, H, T, S).
-            output_hidden_states: Return the embeddings and each layer's output, (B, T, C).
-            return_dict: False returns a tuple.
-
-        Returns:
-            `last_hidden_state` (B, T, C), `past_key_values`, `hidden_states`, `attentions`.
-        """
-        x = self.embed(self.embed_tokens, input_ids, inputs_embeds)
-        if inputs_embeds is None and self.spec.embedding_scale != 1.0:
-            x = x * jnp.asarray(self.spec.embedding_scale, x.dtype)
-        cache = past_key_values
-        if cache is None and self.wants("use_cache", use_cache):
-            cache = Cache()
-        tokens = x.shape[1]
-        seen = cache.get_seq_length() if cache is not None else 0
-        keys = cache.get_size() if cache is not None and cache.length is not None else seen + tokens
-        packed = None
-        if position_ids is None:
-            position_ids = (seen + jnp.arange(tokens))[None]
-        elif attention_mask is None and cache is None:
-            packed = packed_sequences(position_ids)
-        rotary = self.rotary_emb(x, position_ids)
-        masks = {
-            window: causal_mask(
-                attention_mask,
-                seen=seen,
-                queries=tokens,
-                keys=keys,
-                window=window,
-                packed=packed,
-                causal=self.spec.causal,
-            )
-            for window in set(self.spec.windows)
-        }
-        want_weights = self.wants("output_attentions", output_attentions)
-        eager = want_weights or self.attn_implementation == "eager"
-        states, weights = [x], []
-        for index, (layer, window) in enumerate(zip(self.layers, self.spec.windows, strict=True)):
-            x, attended = layer(x, rotary, masks[window], cache, index, eager)
-            states.append(x)
-            weights.append(attended)
-        if cache is not None:
-            cache.advance(tokens)
-        x = self.norm(x)
-        states[-1] = x  # the last state is the normalised one
-        return self.result(
-            return_dict,
-            last_hidden_state=x,
-            past_key_values=cache,
-            hidden_states=tuple(states) if self.wants("output_hidden_states", output_hidden_states) else None,
-            attentions=tuple(weights) if want_weights else None,
-        )
-
-
-class FlaxLlamaForTokenClassification(ForTokenClassification):
-    """Llama with a head that classifies each token."""
-
-    classifier_name = "score"
+    layer_class = LlamaDecoderLayer
 
 
 HEADS = {
     "CausalLM": ForCausalLM,
     "SequenceClassification": ForLastTokenClassification,
+    "TokenClassification": ForTokenClassification,
     "QuestionAnswering": ForQuestionAnswering,
 }
 """The heads whose model classes have no code of their own, and what these are made from."""
-add_classes(globals(), ARCHITECTURES, HEADS, prefix="Flax")
+add_classes(globals(), family("llama"), HEADS, prefix="Flax")
 
 if TYPE_CHECKING:
 

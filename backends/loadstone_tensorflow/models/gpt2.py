@@ -1,6 +1,6 @@
 """GPT-2 in TensorFlow. Its projections are stored as [in, out], and held so.
 
-B batch, T query tokens, S key tokens, H heads, D head size, C hidden size, V vocabulary.
+B batch, T query tokens, S key tokens, C hidden size.
 Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
 """
 
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from loadstone.architectures.gpt2 import ARCHITECTURES, GPT2Spec
-from loadstone.config import Config
+from loadstone.architectures.gpt2 import ARCHITECTURES
 from loadstone.model.classes import add_classes
+from loadstone_tensorflow.blocks.decoder import Decoder
+from loadstone_tensorflow.blocks.layer import Layer
 from loadstone_tensorflow.framework import tf
 from loadstone_tensorflow.generation import Cache, Layers
 from loadstone_tensorflow.heads import (
@@ -20,113 +21,20 @@ from loadstone_tensorflow.heads import (
     ForTokenClassification,
     Output,
 )
-from loadstone_tensorflow.layers import (
-    ACTIVATIONS,
-    Dropout,
-    Embedding,
-    Layer,
-    LayerNorm,
-    attention,
-    causal_mask,
-    check_length,
-    merge_heads,
-    packed_sequences,
-    parameter,
-    sizes,
-    split_heads,
-)
-from loadstone_tensorflow.modeling import PreTrainedModel
 
 Tensor: TypeAlias = tf.Tensor
-
-
-class Projection(Layer):
-    """x @ weight + bias, with `weight` [in, out]."""
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__()
-        self.weight = parameter(in_features, out_features)
-        self.bias = parameter(out_features)
-
-    def call(self, x: Tensor) -> Tensor:
-        """(B, T, in) -> (B, T, out)."""
-        batch, tokens, width = sizes(x)
-        flat = tf.matmul(tf.reshape(x, (-1, width)), self.weight.value)
-        return tf.reshape(tf.nn.bias_add(flat, self.bias.value), (batch, tokens, flat.shape[-1]))
-
-
-class GPT2Attention(Layer):
-    """Causal attention, queries, keys and values from one projection."""
-
-    def __init__(self, spec: GPT2Spec, layer: int) -> None:
-        super().__init__()
-        self.layer, self.scale = layer, spec.attention_scales[layer]
-        self.head_dim = spec.hidden_size // spec.num_heads
-        self.c_attn = Projection(spec.hidden_size, 3 * spec.hidden_size)
-        self.c_proj = Projection(spec.hidden_size, spec.hidden_size)
-        self.dropout = Dropout(spec.attention_dropout)
-        self.resid_dropout = Dropout(spec.residual_dropout)
-
-    def call(
-        self, x: Tensor, mask: Tensor | None, cache: Cache | None, training: bool
-    ) -> tuple[Tensor, Tensor]:
-        """(B, T, C) -> (B, T, C), and the weights (B, H, T, S)."""
-        q, k, v = (split_heads(part, self.head_dim) for part in tf.split(self.c_attn(x), 3, axis=-1))
-        if cache is not None:
-            k, v = cache.update(k, v, self.layer)  # (B, H, S, D)
-        mixed, weights = attention(q, k, v, mask, scale=self.scale, dropout=self.dropout, training=training)
-        return self.resid_dropout(self.c_proj(merge_heads(mixed)), training), weights
-
-
-class GPT2MLP(Layer):
-    """c_proj(act(c_fc(x)))."""
-
-    def __init__(self, spec: GPT2Spec) -> None:
-        super().__init__()
-        self.c_fc = Projection(spec.hidden_size, spec.intermediate_size)
-        self.c_proj = Projection(spec.intermediate_size, spec.hidden_size)
-        self.activation = ACTIVATIONS[spec.activation]
-        self.dropout = Dropout(spec.residual_dropout)
-
-    def call(self, x: Tensor, training: bool) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        return self.dropout(self.c_proj(self.activation(self.c_fc(x))), training)
 
 
 class GPT2Block(Layer):
     """Attention and feed-forward, each normalised before and added to its input."""
 
-    def __init__(self, spec: GPT2Spec, layer: int) -> None:
-        super().__init__()
-        self.ln_1 = LayerNorm(spec.hidden_size, spec.norm_eps)
-        self.attn = GPT2Attention(spec, layer)
-        self.ln_2 = LayerNorm(spec.hidden_size, spec.norm_eps)
-        self.mlp = GPT2MLP(spec)
 
-    def call(
-        self, x: Tensor, mask: Tensor | None, cache: Cache | None, training: bool
-    ) -> tuple[Tensor, Tensor]:
-        """(B, T, C) -> (B, T, C), and the attention weights."""
-        mixed, weights = self.attn(self.ln_1(x), mask, cache, training)
-        x = x + mixed
-        return x + self.mlp(self.ln_2(x), training), weights
-
-
-class TFGPT2Model(PreTrainedModel):
+class TFGPT2Model(Decoder):
     """GPT-2 without a head: token ids to hidden states."""
 
-    spec: GPT2Spec
+    layer_class = GPT2Block
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
-        spec = self.spec
-        self.wte = Embedding(spec.vocab_size, spec.hidden_size)
-        self.wpe = Embedding(spec.max_positions, spec.hidden_size)
-        self.drop = Dropout(spec.embedding_dropout)
-        self.h = [GPT2Block(spec, i) for i in range(spec.num_layers)]
-        self.ln_f = LayerNorm(spec.hidden_size, spec.norm_eps)
-
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -140,58 +48,35 @@ class TFGPT2Model(PreTrainedModel):
         return_dict: bool | None = None,
         training: bool = False,
     ) -> Output:
-        """Run the decoder.
+        """Run the decoder, as `Decoder.forward` does.
 
         Args:
             input_ids: (B, T).
-            attention_mask: (B, S), zero at padding; S counts the cached tokens too.
+            attention_mask: (B, S).
             token_type_ids: (B, T), looked up among the words; nothing is added where absent.
-            position_ids: (B, T); counted from the cached tokens on where absent. Without a mask and a cache, a new sequence
-                starts wherever they do not go up by one, and sees none before it.
+            position_ids: (B, T).
             past_key_values: What an earlier call returned, or a `Cache`.
-            inputs_embeds: (B, T, C) in place of `input_ids`.
+            inputs_embeds: (B, T, C).
             use_cache: Return keys and values.
-            output_attentions: Return the weights of each layer, (B, H, T, S).
-            output_hidden_states: Return the embeddings and each layer's output, (B, T, C).
+            output_attentions: Return the weights of each layer.
+            output_hidden_states: Return the states.
             return_dict: False returns a tuple.
             training: Apply dropout.
 
         Returns:
-            `last_hidden_state` (B, T, C), `past_key_values` (a pair (B, H, S, D) per layer), `hidden_states`, `attentions`.
+            What `Decoder.forward` returns.
         """
-        x = self.embed(self.wte, input_ids, inputs_embeds)
-        cache = Cache.of(past_key_values, wanted=self.wants("use_cache", use_cache))
-        queries = sizes(x)[1]
-        seen = cache.get_seq_length() if cache is not None else 0
-        keys = cache.keys(queries) if cache is not None else queries
-        packed = None
-        if position_ids is None:
-            check_length(seen + queries, self.spec.max_positions)
-            position_ids = (tf.range(queries) + seen)[None]
-        elif attention_mask is None and cache is None:
-            packed = packed_sequences(position_ids)
-        x = x + self.wpe(position_ids)
-        if token_type_ids is not None:
-            x = x + self.wte(token_type_ids)
-        x = self.drop(x, training)
-        mask = causal_mask(
-            attention_mask, first=seen, queries=queries, keys=keys, packed=packed, causal=self.spec.causal
-        )
-        want_weights = self.wants("output_attentions", output_attentions)
-        states, weights = [x], []
-        for block in self.h:
-            x, attended = block(x, mask, cache, training)
-            states.append(x)
-            if want_weights:  # they are large: nothing else shall hold them
-                weights.append(attended)
-        x = self.ln_f(x)
-        states[-1] = x  # the last state is the normalised one
-        return self.result(
-            return_dict,
-            last_hidden_state=x,
-            past_key_values=None if cache is None else tuple(cache),
-            hidden_states=tuple(states) if self.wants("output_hidden_states", output_hidden_states) else None,
-            attentions=tuple(weights) if want_weights else None,
+        return self.decode(
+            self.words(input_ids, inputs_embeds),
+            attention_mask,
+            position_ids,
+            past_key_values,
+            token_type_ids=token_type_ids,
+            use_cache=use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=return_dict,
+            training=training,
         )
 
 

@@ -1,4 +1,4 @@
-"""Attention: grouped heads, windows, soft caps, sinks, biases, norms of queries and keys, rotation, cache; to an encoder too.
+"""Attention: grouped heads, windows, soft caps, sinks, biases, norms of queries and keys, rotation, growth, cache; to an encoder too.
 
 B batch, T query tokens, S key tokens, M tokens of an encoder, H heads, K key-value heads, D head size, C hidden size.
 """
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from loadstone.architectures import AttentionNames, AttentionSpec, LayerSpec, leaf, owner
+from loadstone.architectures import AttentionNames, AttentionSpec, GrowthSpec, LayerSpec, leaf, owner
 from loadstone_torch.blocks.feedforward import Output
 from loadstone_torch.blocks.run import Context, part_of, place
 from loadstone_torch.layers import Linear, Projection, norm, parameter
@@ -53,6 +53,8 @@ class Attention(nn.Module):
         q, k, v = self._projected(x)
         if context.rotary is not None:
             q, k = self._rotated(q, *context.rotary), self._rotated(k, *context.rotary)
+        if context.growth is not None:
+            q = q * context.growth
         if context.cache is not None:
             k, v = context.cache.update(k, v, context.layer)  # (B, K, S, D)
         return self._mixed(q, k, v, context.mask, context)
@@ -155,6 +157,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False) ->
         first, second = x.chunk(2, dim=-1)
         turned = torch.cat((-second, first), dim=-1)
     return x * cos + turned * sin
+
+
+def grown(growth: GrowthSpec, position_ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what the queries of tokens at some positions (B, T) are multiplied by, (B, 1, T, 1)."""
+    factor = 1 + growth.rate * torch.log(1 + torch.floor(position_ids / growth.span))
+    return factor[:, None, :, None].to(dtype)
 
 
 def split_heads(x: Tensor, head_dim: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from loadstone.architectures import DecoderSpec
 from loadstone.config import Config
+from loadstone_torch.blocks.attention import grown
 from loadstone_torch.blocks.layer import Layer
 from loadstone_torch.blocks.masks import causal_mask, packed_sequences
 from loadstone_torch.blocks.run import Context, place, run_blocks
@@ -174,7 +175,7 @@ class Decoder(PreTrainedModel):
         cache: Cache | None,
         eager: bool,
     ) -> list[Context]:
-        """Return each layer's context: there is one mask for each window, and one rotation for each rope."""
+        """Return each layer's context: there is one mask a window, one rotation a rope, one factor a growth."""
         masks = {
             window: causal_mask(
                 attention_mask,
@@ -185,15 +186,19 @@ class Decoder(PreTrainedModel):
                 packed=packed,
                 causal=self.spec.causal,
             )
-            for window in {window for window, _ in self.kinds}
+            for window in {window for window, _, _ in self.kinds}
         }
         turns = {
             rope: None if rope is None else getattr(self, _rotary(self.spec, rope))(x, position_ids)
-            for rope in {rope for _, rope in self.kinds}
+            for rope in {rope for _, rope, _ in self.kinds}
+        }
+        factors = {
+            growth: None if growth is None else grown(growth, position_ids, x.dtype)
+            for growth in {growth for _, _, growth in self.kinds}
         }
         return [
-            Context(masks[window], turns[rope], cache, layer, eager)
-            for layer, (window, rope) in enumerate(self.kinds)
+            Context(masks[window], turns[rope], cache, layer, eager, growth=factors[growth])
+            for layer, (window, rope, growth) in enumerate(self.kinds)
         ]
 
 

@@ -28,6 +28,7 @@ class Context(NamedTuple):
         layer: The layer's number, by which the cache knows it.
         eager: Return the attention weights.
         bias: What is added to the scores, (B or 1, H, T or 1, S): relative positions, ALiBi.
+        growth: What queries are multiplied by for their position, (B, 1, T, 1), or None.
         memory: The states of an encoder (B, M, C), which cross-attention attends.
         memory_mask: True where a query may look there, (B, 1, 1, M), or None: everywhere.
     """
@@ -38,6 +39,7 @@ class Context(NamedTuple):
     layer: int = 0
     eager: bool = False
     bias: Tensor | None = None
+    growth: Tensor | None = None
     memory: Tensor | None = None
     memory_mask: Tensor | None = None
 

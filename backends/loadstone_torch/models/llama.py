@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from loadstone.architectures.llama import ARCHITECTURES
+from loadstone.architectures import family
 from loadstone.model.classes import add_classes
 from loadstone_torch.blocks.decoder import Decoder
 from loadstone_torch.blocks.layer import Layer
@@ -36,7 +36,7 @@ HEADS = {
     "QuestionAnswering": ForQuestionAnswering,
 }
 """The heads whose model classes have no code of their own, and what these are made from."""
-add_classes(globals(), ARCHITECTURES, HEADS)
+add_classes(globals(), family("llama"), HEADS)
 
 if TYPE_CHECKING:
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from loadstone.architectures.roberta import ARCHITECTURES
+from loadstone.architectures import family
 from loadstone.model.classes import add_classes
 from loadstone_torch.heads import (
     ForFirstTokenClassification,
@@ -27,7 +27,7 @@ HEADS = {
     "MultipleChoice": ForMultipleChoice,
 }
 """The heads whose model classes have no code of their own, and what these are made from."""
-add_classes(globals(), ARCHITECTURES, HEADS)
+add_classes(globals(), family("roberta"), HEADS)
 
 if TYPE_CHECKING:
 

@@ -188,6 +188,7 @@ MASKED_LM = (
 )
 NEXT_SENTENCE = ("cls.seq_relationship.weight", "cls.seq_relationship.bias")
 CLASSIFIER = ("classifier.weight", "classifier.bias")
+RENAMED = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
 DECODER_TIES = (
     Tie(name="cls.predictions.decoder.weight", to="bert.embeddings.word_embeddings.weight"),
     Tie(name="cls.predictions.decoder.bias", to="cls.predictions.bias"),
@@ -229,7 +230,7 @@ ARCHITECTURES = (
         heads=_heads(),
         embedding="embeddings.word_embeddings",
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
-        renamed=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
+        renamed=RENAMED,
         no_split=("encoder.layer.{}", "embeddings"),
         sizes=SIZES,
     ),

@@ -58,8 +58,6 @@ class DistilBertConfig(Config):
     pad_token_id: int | None = 0
 
 
-DistilBertSpec = EncoderSpec
-
 SIZES = ("vocab_size", "dim", "hidden_dim", "n_layers", "n_heads", "max_position_embeddings")
 
 

@@ -74,8 +74,6 @@ class GPT2Config(Config):
     eos_token_id: int | list[int] | None = 50256
 
 
-GPT2Spec = DecoderSpec
-
 SIZES = ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "n_inner")
 
 

@@ -21,7 +21,7 @@ from loadstone.architectures.parts import (
     NormSpec,
 )
 from loadstone.architectures.records import Architecture, Head, Tie
-from loadstone.architectures.rope import rope_parameters, rope_spec
+from loadstone.architectures.rope import rope_block, rope_parameters, rope_spec
 from loadstone.architectures.specs import (
     NEUTRAL,
     NEUTRAL_CACHE,
@@ -50,6 +50,9 @@ class DecoderConfig(Config):
         **NEUTRAL_CACHE,
         "token_classification_bias": (True,),
     }
+    # The rope, and its base, where the configuration does not speak of them.
+    default_rope: ClassVar[Mapping[str, Any]] = {}
+    default_theta: ClassVar[float] = 10000.0
 
     vocab_size: int = 32000
     hidden_size: int = 4096
@@ -62,7 +65,7 @@ class DecoderConfig(Config):
     max_position_embeddings: int = 2048
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = False
-    rope_theta: float = derived(lambda config: _rope_block(config).get("rope_theta", 10000.0))
+    rope_theta: float = derived(lambda config: rope_block(config).get("rope_theta", config.default_theta))
     rope_scaling: dict[str, Any] | None = None
     rope_parameters: dict[str, Any] | None = derived(rope_parameters)
     attention_dropout: float = 0.0
@@ -256,7 +259,7 @@ def alternating(num_layers: int) -> list[str]:
 
 def windowed_after(config: Config, first: int) -> list[str]:
     """Return layer types that are windowed from layer `first` on, where windows are used at all."""
-    used = _window(config) is not None
+    used = window_of(config) is not None
     return [SLIDING if used and layer >= first else FULL for layer in range(config.num_hidden_layers)]
 
 
@@ -341,14 +344,14 @@ def llama_spec(config: Config) -> DecoderSpec:
     """Resolve a Llama configuration."""
     config = config.get_text_config()
     return decoder_spec(
-        config, names=LLAMA, attention=_biases(config), feed_forward={"bias": config.mlp_bias}
+        config, names=LLAMA, attention=attention_biases(config), feed_forward={"bias": config.mlp_bias}
     )
 
 
 def mistral_spec(config: Config) -> DecoderSpec:
     """Resolve a Mistral configuration: every layer attends within one window, unless the layers' types say otherwise."""
     config = config.get_text_config()
-    return decoder_spec(config, names=LLAMA, windows=_windows(config))
+    return decoder_spec(config, names=LLAMA, windows=layer_windows(config))
 
 
 def gemma_spec(config: Config) -> DecoderSpec:
@@ -361,7 +364,7 @@ def gemma_spec(config: Config) -> DecoderSpec:
     return decoder_spec(
         config,
         names=LLAMA,
-        attention=_biases(config),
+        attention=attention_biases(config),
         feed_forward={"activation": activation(meant)},
         norm={"offset": True},
         embeddings={"scale": config.hidden_size**0.5},
@@ -378,8 +381,8 @@ def gemma2_spec(config: Config) -> DecoderSpec:
     return decoder_spec(
         config,
         names=GEMMA2,
-        windows=_windows(config),
-        attention=_biases(config) | capped,
+        windows=layer_windows(config),
+        attention=attention_biases(config) | capped,
         feed_forward={"activation": activation(config.hidden_activation)},
         norm={"offset": True},
         embeddings={"scale": config.hidden_size**0.5},
@@ -390,27 +393,30 @@ def gemma2_spec(config: Config) -> DecoderSpec:
 def qwen2_spec(config: Config) -> DecoderSpec:
     """Resolve a Qwen 2 configuration: biases on queries, keys and values alone."""
     config = config.get_text_config()
-    return decoder_spec(config, names=LLAMA, windows=_windows(config), attention={"bias": True})
+    return decoder_spec(config, names=LLAMA, windows=layer_windows(config), attention={"bias": True})
 
 
 def qwen3_spec(config: Config) -> DecoderSpec:
     """Resolve a Qwen 3 configuration: queries and keys are normalised."""
     config = config.get_text_config()
     normed = {"qk_norm": NormSpec(kind="rms", eps=config.rms_norm_eps)}
-    return decoder_spec(config, names=QWEN3, windows=_windows(config), attention=_biases(config) | normed)
+    return decoder_spec(
+        config, names=QWEN3, windows=layer_windows(config), attention=attention_biases(config) | normed
+    )
 
 
-def _biases(config: Config) -> dict[str, Any]:
+def attention_biases(config: Config) -> dict[str, Any]:
+    """Return the fields of `AttentionSpec` where one key speaks of all projections."""
     return {"bias": config.attention_bias, "output_bias": config.attention_bias}
 
 
-def _windows(config: Config) -> tuple[int | None, ...]:
+def layer_windows(config: Config) -> tuple[int | None, ...]:
     """Return each layer's window, from its type.
 
     Raises:
         ConfigError: If there is not one type per layer, or an unknown one, or a windowed layer and no window.
     """
-    types, window = config.layer_types, _window(config)
+    types, window = config.layer_types, window_of(config)
     if len(types) != config.num_hidden_layers or not {SLIDING, FULL}.issuperset(types):
         raise ConfigError(
             "layer_types does not fit the model",
@@ -429,28 +435,22 @@ def _windows(config: Config) -> tuple[int | None, ...]:
     return tuple(window if kind == SLIDING else None for kind in types)
 
 
-def _window(config: Config) -> int | None:
+def window_of(config: Config) -> int | None:
     """Return how many tokens back a windowed layer attends; None where the configuration turns windows off."""
     used = not config.knows("use_sliding_window") or config.use_sliding_window
     window: int | None = config.sliding_window if used else None
     return window
 
 
-def _rope_block(config: Config) -> Mapping[str, Any]:
-    """Return the section that describes the rope: transformers takes the old one where both are there."""
-    return config.rope_scaling or config.held("rope_parameters") or {}
-
-
-def decoder_heads(stem: str, *, answers: bool = True) -> tuple[Head, ...]:
+def decoder_heads(stem: str, *, answers: str = "transformer") -> tuple[Head, ...]:
     """Return the model classes of a decoder whose class names begin with `stem`.
 
     Args:
         stem: E.g. "Llama".
-        answers: Whether there is a head for question answering.
+        answers: Where the base model sits in the one for question answering; "": there is none.
     """
     embedding = Tie(name="lm_head.weight", to="model.embed_tokens.weight")
     score, outputs = ("score.weight", "score.bias"), ("qa_outputs.weight", "qa_outputs.bias")
-    qa_prefix = "model" if stem == "Mistral" else "transformer"
     heads = (
         Head(task="", class_name=f"{stem}Model", prefix=""),
         Head(
@@ -476,7 +476,7 @@ def decoder_heads(stem: str, *, answers: bool = True) -> tuple[Head, ...]:
         Head(
             task="QuestionAnswering",
             class_name=f"{stem}ForQuestionAnswering",
-            prefix=qa_prefix,
+            prefix=answers,
             new=(outputs,),
         ),
     )
@@ -498,19 +498,30 @@ def norms_of(names: Names) -> tuple[str, ...]:
     return tuple(f"{name}.weight" for name in (*within, names.norm))
 
 
-def _architecture(stem: str, config: type[Config], spec: Any, **more: Any) -> Architecture:
+def like_llama(
+    stem: str, config: type[Config], spec: Any, *, answers: str = "transformer", **more: Any
+) -> Architecture:
+    """Return the architecture of a decoder that has Llama's classes.
+
+    Args:
+        stem: What its class names begin with.
+        config: Its configuration class.
+        spec: Resolves a configuration.
+        answers: See `decoder_heads`.
+        **more: Fields of `Architecture` that it has otherwise.
+    """
+    fields: dict[str, Any] = {"heads": decoder_heads(stem, answers=answers), **more}
     return Architecture(
         model_type=config.model_type,
         family="llama",
         config=config,
         spec=spec,
-        heads=decoder_heads(stem, answers=not stem.startswith("Gemma")),
         embedding="embed_tokens",
         optional=biases(LLAMA),
         ignored=("layers.{}.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq"),
         no_split=("layers.{}",),
         sizes=SIZES,
-        **more,
+        **fields,
     )
 
 
@@ -518,10 +529,10 @@ def _architecture(stem: str, config: type[Config], spec: Any, **more: Any) -> Ar
 GEMMA_NORMS = dict.fromkeys(norms_of(LLAMA) + norms_of(GEMMA2), "zeros")
 
 ARCHITECTURES = (
-    _architecture("Llama", LlamaConfig, llama_spec),
-    _architecture("Mistral", MistralConfig, mistral_spec),
-    _architecture("Gemma", GemmaConfig, gemma_spec, drawn=GEMMA_NORMS),
-    _architecture("Gemma2", Gemma2Config, gemma2_spec, drawn=GEMMA_NORMS),
-    _architecture("Qwen2", Qwen2Config, qwen2_spec),
-    _architecture("Qwen3", Qwen3Config, qwen3_spec),
+    like_llama("Llama", LlamaConfig, llama_spec),
+    like_llama("Mistral", MistralConfig, mistral_spec, answers="model"),
+    like_llama("Gemma", GemmaConfig, gemma_spec, answers="", drawn=GEMMA_NORMS),
+    like_llama("Gemma2", Gemma2Config, gemma2_spec, answers="", drawn=GEMMA_NORMS),
+    like_llama("Qwen2", Qwen2Config, qwen2_spec),
+    like_llama("Qwen3", Qwen3Config, qwen3_spec),
 )

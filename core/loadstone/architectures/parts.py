@@ -28,6 +28,19 @@ class NormSpec:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GrowthSpec:
+    """Queries grow with their position, by `1 + rate * log(1 + floor(position / span))`: attention over many tokens stays sharp.
+
+    Attributes:
+        rate: How fast.
+        span: The factor stays for so many tokens.
+    """
+
+    rate: float
+    span: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionSpec:
     """Attention of a layer.
 
@@ -44,6 +57,7 @@ class AttentionSpec:
         rope: How queries and keys are rotated by their positions, or None.
         qk_norm: The norm of queries and keys, where they have one.
         qk_norm_whole: It is over all heads together; else over each head.
+        growth: How queries grow with their position, once they are rotated, or None.
         transposed: The projections are stored as [in, out].
     """
 
@@ -60,6 +74,7 @@ class AttentionSpec:
     rope: RopeSpec | None = None
     qk_norm: NormSpec | None = None
     qk_norm_whole: bool = False
+    growth: GrowthSpec | None = None
     transposed: bool = False
 
 

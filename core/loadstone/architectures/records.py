@@ -83,6 +83,7 @@ class Architecture:
         drawn: Names -> how a fresh parameter is drawn ("ones", "zeros", "fan_out"), where it is not the rule: zeros for a
             `bias`, ones for any other vector, else a normal distribution of width `initializer_range`.
         counters: Base-model names of numbers that count training, and start at zero where they are not stored.
+        may_lack: Base-model names that any checkpoint may lack, and that are then drawn afresh.
         arranged: Parameters that checkpoints hold in another arrangement (a stack of experts).
         modules: Backend name -> module that holds the classes, where it is not the backend's own.
         layers: Configuration keys that count layers, each of which has a parameter or more of its own; a list counts
@@ -103,6 +104,7 @@ class Architecture:
     keep_float32: tuple[str, ...] = ()
     drawn: Mapping[str, str] = dataclasses.field(default_factory=dict)
     counters: tuple[str, ...] = ()
+    may_lack: tuple[str, ...] = ()
     arranged: tuple[Arrangement, ...] = ()
     modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
     layers: tuple[str, ...] = ("num_hidden_layers",)

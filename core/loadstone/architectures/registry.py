@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import weakref
 from collections.abc import Iterator, Mapping
 
 from loadstone import _names, plugins
@@ -111,6 +112,13 @@ def architectures() -> Iterator[Architecture]:
     yield from unlisted()
 
 
+def family(name: str) -> tuple[Architecture, ...]:
+    """Return the architectures of ours whose classes lie in one module of each backend, those of its own file first."""
+    found = [model_type for model_type, held in _names.MODELS.items() if held == name]
+    found.sort(key=lambda model_type: _names.FAMILIES[model_type] != name)
+    return tuple(built_in()[model_type] for model_type in found)
+
+
 def unlisted() -> Iterator[Architecture]:
     """Yield the architectures of which the table of names says nothing: what was registered, and those of working plugins."""
     yield from tuple(registered.values())
@@ -134,6 +142,14 @@ def passed_over() -> Iterator[tuple[LoadstoneError, list[Architecture]]]:
             yield error, found
 
 
+_made: weakref.WeakKeyDictionary[type[Config], Architecture] = weakref.WeakKeyDictionary()
+
+
+def made_for(config_class: type[Config], architecture: Architecture) -> None:
+    """Note the architecture that was made on the spot for a configuration class which came with a checkpoint."""
+    _made[config_class] = architecture
+
+
 def architecture_of(config: Config) -> Architecture:
     """Return the architecture that a configuration belongs to: of two claims on its model type, the one of its class.
 
@@ -141,6 +157,8 @@ def architecture_of(config: Config) -> Architecture:
         ConfigError: If there is none.
         PluginError: If it is not decided which of two it is, or the plugin is broken.
     """
+    if (made := _made.get(type(config))) is not None:
+        return made
     model_type = config.model_type
     rivals = plugins.claims_of("architecture").get(model_type, [])
     if model_type in built_in() and isinstance(config, built_in()[model_type].config):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from loadstone.architectures import bert
-from loadstone.architectures.bert import POOLER, SIZES, BertConfig, encoder_spec
+from loadstone.architectures.bert import POOLER, RENAMED, SIZES, BertConfig, encoder_spec
 from loadstone.architectures.names import ScoreNames
 from loadstone.architectures.records import Architecture, Head, Tie
 from loadstone.architectures.specs import EncoderSpec
@@ -93,8 +93,9 @@ def _heads(stem: str) -> tuple[Head, ...]:
     )
 
 
-ARCHITECTURES = tuple(
-    Architecture(
+def like_roberta(stem: str, config: type[Config]) -> Architecture:
+    """Return the architecture of RoBERTa under another name: `stem` is what its class names begin with."""
+    return Architecture(
         model_type=config.model_type,
         family="roberta",
         config=config,
@@ -102,9 +103,10 @@ ARCHITECTURES = tuple(
         heads=_heads(stem),
         embedding="embeddings.word_embeddings",
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
-        renamed=(("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")),
+        renamed=RENAMED,
         no_split=("encoder.layer.{}", "embeddings"),
         sizes=SIZES,
     )
-    for stem, config in (("Roberta", RobertaConfig), ("XLMRoberta", XLMRobertaConfig))
-)
+
+
+ARCHITECTURES = (like_roberta("Roberta", RobertaConfig), like_roberta("XLMRoberta", XLMRobertaConfig))

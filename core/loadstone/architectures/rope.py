@@ -78,14 +78,33 @@ class RopeSpec:
         return 2 * len(self.inverse_frequencies)
 
 
+def rope_block(config: Config) -> Mapping[str, Any]:
+    """Return the section that describes the rope, the old one where both are there, or what holds where none is."""
+    return (
+        config.rope_scaling
+        or config.held("rope_parameters")
+        or getattr(type(config), "default_rope", None)
+        or {}
+    )
+
+
+def original_context(config: Config) -> Any:
+    """Return how many tokens the model was first trained with, or None where its rope does not speak of it."""
+    parameters = rope_parameters(config)
+    original = parameters.get("original_max_position_embeddings")
+    if parameters["rope_type"] not in _OF_ORIGINAL:
+        return original
+    beside = getattr(config, "original_max_position_embeddings", None)  # it goes before the one among them
+    return next(one for one in (beside, original, config.max_position_embeddings) if one is not None)
+
+
 def rope_parameters(config: Config) -> dict[str, Any]:
     """Return `rope_type`, `rope_theta` and the type's own parameters, from either spelling.
 
     transformers 5 writes them as `rope_parameters`; transformers 4 as `rope_theta` beside `rope_scaling`, whose type is
     called `rope_type` or `type`. Where both are there, transformers takes `rope_scaling` as a whole.
     """
-    given = config.rope_scaling or config.held("rope_parameters") or {}
-    scaling = {key: value for key, value in given.items() if value is not None}
+    scaling = {key: value for key, value in rope_block(config).items() if value is not None}
     legacy_type = scaling.pop("type", None)
     scaling.setdefault("rope_type", legacy_type or "default")
     scaling.setdefault("rope_theta", config.rope_theta)
@@ -112,7 +131,7 @@ def rope_spec(config: Config, *, head_dim: int) -> RopeSpec:
             hint=nearest(kind, _SCALINGS),
         )
     if kind != "default":
-        _add_lengths(config, kind, parameters)
+        _add_lengths(config, parameters)
     _check_numbers(kind, parameters)
     _check_rotated(parameters, head_dim)
     parameters["rotated"] = head_dim
@@ -130,12 +149,12 @@ def rope_spec(config: Config, *, head_dim: int) -> RopeSpec:
         raise _impossible(kind, [f"{error}: {', '.join(listed)}"]) from error
 
 
-def _add_lengths(config: Config, kind: str, parameters: dict[str, Any]) -> None:
+def _add_lengths(config: Config, parameters: dict[str, Any]) -> None:
     """Add what a type reads of the configuration beside the rope's own parameters."""
-    beside = getattr(config, "original_max_position_embeddings", None)
-    if kind in _OF_ORIGINAL and beside is not None:  # it goes before the one among the parameters
-        parameters["original_max_position_embeddings"] = beside
-    parameters.setdefault("original_max_position_embeddings", config.max_position_embeddings)
+    original = original_context(config)
+    parameters["original_max_position_embeddings"] = (
+        config.max_position_embeddings if original is None else original
+    )
     parameters["max_position_embeddings"] = config.max_position_embeddings
     if getattr(config, "partial_rotary_factor", None) is not None:
         parameters.setdefault("partial_rotary_factor", config.partial_rotary_factor)

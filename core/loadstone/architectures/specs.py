@@ -8,9 +8,15 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from loadstone.architectures.flat import Flat
 from loadstone.architectures.names import Names
-from loadstone.architectures.parts import EmbeddingSpec, LayerSpec, NormSpec, PoolerSpec, ScoreSpec
+from loadstone.architectures.parts import (
+    EmbeddingSpec,
+    GrowthSpec,
+    LayerSpec,
+    NormSpec,
+    PoolerSpec,
+    ScoreSpec,
+)
 from loadstone.architectures.rope import RopeSpec
 from loadstone.config import Config
 from loadstone.errors import ArgumentError, ConfigError, nearest
@@ -143,12 +149,15 @@ class StackSpec:
         return tuple(dict.fromkeys(rope for rope in distinct.values() if rope is not None))
 
     @property
-    def kinds(self) -> tuple[tuple[int | None, int | None], ...]:
-        """Per layer, its window and which of `ropes` it has, or None: layers of a kind share a mask and a rotation."""
+    def kinds(self) -> tuple[tuple[int | None, int | None, GrowthSpec | None], ...]:
+        """Per layer, its window, which of `ropes` it has, and how its queries grow; each may be None.
+
+        Layers of a kind share a mask, a rotation and a factor.
+        """
         ropes = self.ropes
         return tuple(
-            (attention.window, None if attention.rope is None else ropes.index(attention.rope))
-            for attention in (layer.attention for layer in self.layers)
+            (one.window, None if one.rope is None else ropes.index(one.rope), one.growth)
+            for one in (layer.attention for layer in self.layers)
         )
 
 
@@ -167,9 +176,14 @@ class TokenSpec(StackSpec):
         """Tokens of the vocabulary."""
         return self.embeddings.vocab_size
 
+    @property
+    def max_positions(self) -> int | None:
+        """The longest sequence that there are positions for; None: they have no end."""
+        return self.embeddings.positions or None
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class DecoderSpec(Flat, TokenSpec):
+class DecoderSpec(TokenSpec):
     """A decoder: tokens to hidden states, each from the tokens before it.
 
     Attributes:
@@ -182,7 +196,7 @@ class DecoderSpec(Flat, TokenSpec):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderSpec(Flat, TokenSpec):
+class EncoderSpec(TokenSpec):
     """An encoder: tokens to hidden states, each from all tokens.
 
     Attributes:

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from loadstone.architectures.flat import Flat
 from loadstone.architectures.names import AttentionNames, EmbeddingNames, FeedForwardNames, Names
 from loadstone.architectures.parts import (
     AttentionSpec,
@@ -59,7 +58,7 @@ class ViTConfig(Config):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ViTSpec(Flat, StackSpec):
+class ViTSpec(StackSpec):
     """An encoder of image patches.
 
     Attributes:

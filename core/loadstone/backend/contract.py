@@ -11,7 +11,7 @@ import functools
 import importlib
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone import plugins
@@ -31,6 +31,7 @@ from loadstone.errors import (
 
 if TYPE_CHECKING:
     from loadstone.architectures import Architecture, Head
+    from loadstone.backend.adoption import Adoption
     from loadstone.backend.placement import Placement
     from loadstone.config import Config
     from loadstone.plugins.hookspecs import BackendRecord
@@ -106,6 +107,8 @@ def _guilty(backend: Backend, method: str, arguments: tuple[Any, ...]) -> plugin
     claim, module = plugins.backend_claim(backend.asked), ""
     if method == "build" and arguments:
         module = arguments[0].__module__
+        if module.startswith("loadstone.remote."):  # of a checkpoint's own code
+            return None
     elif method == "model_class" and arguments:
         module = arguments[0].modules.get(backend.name, "")
     package = module.partition(".")[0]
@@ -317,6 +320,27 @@ class Backend(abc.ABC):
         if is_registered(architecture):
             return f"register it: loadstone.register(the architecture, {{{self.name!r}: {self.class_name(head)}}})"
         return "load it with another backend; docs/support.md lists what each has"
+
+    def adopt(
+        self, model_class: type, config: Config, *, task: str, stored: Collection[str] | None
+    ) -> Adoption:
+        """Return how a class that comes with a checkpoint is loaded: its parameters are what it declares.
+
+        This takes classes that stand on this backend's own base class.
+
+        Args:
+            model_class: The class; whatever module it lies in has been imported, and is trusted.
+            config: The configuration of the model that is loaded.
+            task: What follows `AutoModelFor`.
+            stored: Names of the tensors that the checkpoint has; None before they are known: then the class is prepared,
+                and nothing built.
+
+        Raises:
+            ArchitectureError: If the class stands on nothing that this backend can load, or fails when it is made.
+        """
+        from loadstone.backend.adoption import adopted
+
+        return adopted(self, model_class, config, task, stored)
 
     def class_name(self, head: Head) -> str:
         """Return the name of a head's class in this backend, with its prefix."""

@@ -49,6 +49,7 @@ class TensorIndex:
         metadata: Texts that the files hold beside tensors, without the aliases and without what our own saves note.
         files: Names of the files that hold the tensors, in order.
         notes: What is to be told of the files, in sentences.
+        absent: Name -> its file, of the tensors whose files are not here, though elsewhere they are: all that is known.
     """
 
     tensors: Mapping[str, TensorInfo]
@@ -56,6 +57,12 @@ class TensorIndex:
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    absent: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all tensors of the checkpoint, those of absent files last."""
+        return [*self.tensors, *self.absent]
 
     def __len__(self) -> int:
         """Return the number of tensors."""

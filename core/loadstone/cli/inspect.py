@@ -29,6 +29,7 @@ from loadstone.plugins import answerable
 from loadstone.read.progress import byte_bar
 from loadstone.source import Name, Snapshot, resolve
 
+_FETCH = "inspect it with network access, or fetch what is missing with `hf download`"
 _REPLACE = "fetch the file again, or copy it again from where it is intact"
 
 
@@ -256,7 +257,9 @@ def _notes(config: Mapping[str, Any]) -> tuple[str, ...]:
         hint = meant(config["model_type"], model_types()) or f"it knows {', '.join(model_types())}"
         notes.append(f"loadstone has no architecture for the model type {config['model_type']!r}: {hint}")
         if (code := own_code(config.get("auto_map"))) is not None:
-            notes.append(f"auto_map names code of the checkpoint's author ({code}), which is never run here")
+            notes.append(
+                f"auto_map names code of the checkpoint's author ({code}), which runs only where you trust it"
+            )
     for key in ("quantization_config", "compression_config"):
         if isinstance(config.get(key), dict):
             method = config[key].get("quant_method", "an unnamed method")
@@ -292,11 +295,13 @@ def _read_weights(snapshot: Snapshot, variant: str | None, weights_format: str |
     headers: dict[str, list[TensorInfo]] = {name: [] for name in index.files}
     for info in index.tensors.values():
         headers[info.file].append(info)
+    absent = sorted(set(index.absent.values()))
     return _Weights(
-        names=index.files,
+        names=(*index.files, *absent),
         headers=headers,
         aliases=index.aliases,
         metadata=index.metadata,
+        problems=tuple(Problem(what=f"{name} is not in the download cache", hint=_FETCH) for name in absent),
         notes=index.notes,
     )
 

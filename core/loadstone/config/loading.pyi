@@ -18,7 +18,9 @@ class ConfigLoading:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         **arguments: Any,
     ) -> Self: ...
@@ -35,7 +37,9 @@ class ConfigLoading:
         force_download: bool = False,
         local_files_only: bool = False,
         model_type: str | None = None,
-        trust_remote_code: bool | None = None,
+        trust_remote_code: bool | list[str] | None = None,
+        prefer_remote_code: bool = False,
+        code_revision: str | None = None,
         attn_implementation: str | None = None,
         **arguments: Any,
     ) -> tuple[dict[str, Any], dict[str, Any]]: ...

@@ -27,7 +27,6 @@ ELSEWHERE = {
     "load_in_8bit": "quantising is not there yet; pass dtype='bfloat16' for half the memory of float32",
     "use_auth_token": "pass token=",
     "use_flash_attention_2": "leave attn_implementation out for the fastest that is there",
-    "code_revision": "leave it out: no code of a checkpoint is run",
     "adapter_kwargs": "add the adapter with PEFT's PeftModel.from_pretrained after loading",
 }
 READ_MODES = ("auto", "map", "copy")
@@ -89,12 +88,14 @@ class MakeArguments:
         seed: The same seed gives the same numbers in every backend; None: the framework's own generator decides
             (`torch.manual_seed`, `tf.random.set_seed`), and where it has none, the numbers differ from call to call.
         rngs: In Flax, an `nnx.Rngs` or a key of JAX's in place of a seed.
+        trust_remote_code: Not needed: a class that came with a checkpoint is taken from the code that made the configuration.
     """
 
     dtype: object = None
     attn_implementation: str | None = None
     seed: int | None = None
     rngs: object = None
+    trust_remote_code: bool | list[str] | None = None
 
 
 FIELDS = tuple(field.name for field in dataclasses.fields(LoadArguments))

@@ -6,14 +6,30 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from loadstone.architectures import Architecture, architecture_for, architecture_of, architectures
+from loadstone.architectures import (
+    Architecture,
+    architecture_for,
+    architecture_of,
+    architectures,
+    model_types,
+)
 from loadstone.checkpoint.formats import adapter_alone
 from loadstone.checkpoint.settled import settle
 from loadstone.config import CONFIG_NAME, Config, parse_config_json
 from loadstone.errors import ConfigError, NoConfigError, logger_of, memory_told
 from loadstone.load.arguments import LoadArguments, parse_arguments, split_rest
-from loadstone.load.custom_code import naming_code, note_of_code, own_code, with_hint
+from loadstone.load.custom_code import (
+    NO_HEAD,
+    naming_code,
+    note_of_code,
+    own_code,
+    own_code_of,
+    own_config,
+    permission_of,
+)
 from loadstone.load.watch import steadily, watch
+from loadstone.remote.foreign import ForeignConfig
+from loadstone.remote.own import NO_PERMISSION, OwnCode, Permission
 from loadstone.source import Name, Snapshot, resolve
 from loadstone.source.snapshot import summary
 
@@ -27,17 +43,26 @@ class Asked:
     Attributes:
         model_type: The caller's word, which goes before the file's.
         of_class: The model type of the class that is loaded, for a file that says none.
-        trusted: Whether the caller said `trust_remote_code=True`.
+        config_class: The configuration class of the class that is loaded, where that is of code that has run already.
+        permission: What the caller says of code that comes with the checkpoint.
     """
 
     model_type: str | None = None
     of_class: str | None = None
-    trusted: bool = False
+    config_class: type[Config] | None = None
+    permission: Permission = NO_PERMISSION
 
     @classmethod
-    def by(cls, given: LoadArguments, of_class: str | None) -> Asked:
+    def by(
+        cls, given: LoadArguments, of_class: str | None, config_class: type[Config] | None = None
+    ) -> Asked:
         """Return what the arguments of a load say."""
-        return cls(model_type=given.model_type, of_class=of_class, trusted=bool(given.trust_remote_code))
+        return cls(
+            model_type=given.model_type,
+            of_class=of_class,
+            config_class=config_class,
+            permission=permission_of(given),
+        )
 
 
 @memory_told("to read the configuration")
@@ -61,20 +86,21 @@ def load_config(
     config, notes = steadily(read)
     for note in notes:
         logger.warning("%s: %s", config.name_or_path, note)
-    fields, _ = split_rest(rest, config=config, head=architecture_of(config).heads[0])
+    head = NO_HEAD if own_code_of(config) else architecture_of(config).heads[0]
+    fields, _ = split_rest(rest, config=config, head=head)
     config.update(fields)
     if given.dtype not in (None, "auto"):
         config.update({"dtype": given.dtype})
     config._attn_implementation = given.attn_implementation
-    return config
+    return config.made() if isinstance(config, ForeignConfig) else config
 
 
-def config_values(name: Name, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def config_values(name_or_path: Name, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a parsed config.json, and the arguments that do not say where it is; `Config.get_config_dict` tells them."""
     given, _ = parse_arguments(arguments)
     where = given.source()
     rest = {name: value for name, value in arguments.items() if name not in where}
-    return read_values(settle(resolve(name, **where))), rest
+    return read_values(settle(resolve(name_or_path, **where))), rest
 
 
 def read_config(snapshot: Snapshot, asked: Asked) -> tuple[Config, tuple[str, ...]]:
@@ -86,13 +112,40 @@ def read_config(snapshot: Snapshot, asked: Asked) -> tuple[Config, tuple[str, ..
     where = f"{snapshot.location}/{CONFIG_NAME}"
     values = read_values(snapshot)
     _check_no_other_file(values, where=where)
+    if asked.config_class is not None:
+        return _of_class(asked.config_class, values, snapshot), ()
+    if (own := _own_code(values, snapshot, asked)) is not None:
+        return own_config(own, values), ()
     model_type, why = _model_type(values, asked, where=where)
     architecture = _architecture(model_type, values, asked, where=where)
     with naming_code(values.get("auto_map")):
         config = architecture.config.from_dict(values, where=where)
     config.name_or_path = snapshot.location
-    code = note_of_code(values.get("auto_map"), model_type, trusted=asked.trusted)
+    code = note_of_code(values.get("auto_map"), model_type, trusted=bool(asked.permission.trust))
     return config, tuple(note for note in (why, code) if note)
+
+
+def _of_class(config_class: type[Config], values: Mapping[str, Any], snapshot: Snapshot) -> Config:
+    config = config_class.from_dict(values, where=f"{snapshot.location}/{CONFIG_NAME}")
+    config.name_or_path = snapshot.location
+    return config
+
+
+def _own_code(values: Mapping[str, Any], snapshot: Snapshot, asked: Asked) -> OwnCode | None:
+    """Return the code of the checkpoint's own that is to describe it: where it is preferred, or we lack the model type."""
+    if not own_code(values.get("auto_map")) or asked.model_type is not None:
+        return None
+    if not asked.permission.prefer and _is_ours(values, asked):
+        return None
+    return OwnCode.of(values, snapshot, asked.permission)
+
+
+def _is_ours(values: Mapping[str, Any], asked: Asked) -> bool:
+    """Return whether a config.json is of a model type that is known here, by what it says."""
+    said = values.get("model_type")
+    if said in (None, ""):
+        return asked.of_class is not None or any(map(_type_of_class, _classes(values)))
+    return said in model_types()
 
 
 def _model_type(values: Mapping[str, Any], asked: Asked, *, where: object) -> tuple[str, str | None]:
@@ -121,7 +174,7 @@ def _model_type(values: Mapping[str, Any], asked: Asked, *, where: object) -> tu
         expected='"model_type", e.g. "llama"',
         found=repr(said) if said not in (None, "") else f"keys {', '.join(sorted(values)[:6])}",
         hint='pass model_type="bert", say, or config=, load with a class such as BertModel, or add it to config.json'
-        + (f"; its auto_map names the author's own code ({code}), which is never run here" if code else ""),
+        + (f"; its auto_map names no code for that ({code})" if code else ""),
     )
 
 
@@ -172,21 +225,10 @@ def _architecture(model_type: str, values: Mapping[str, Any], asked: Asked, *, w
     try:
         return architecture_for(model_type)
     except ConfigError as error:
-        code = own_code(values.get("auto_map"))
         located = ConfigError(
             error.what,
             where=where,
             expected=error.expected,
-            found=f"auto_map with code of the checkpoint's author ({code})" if code else None,
             hint=error.hint,
         )
-        if code is None:
-            raise located from error
-        asked_for = ", whatever trust_remote_code says" if asked.trusted else ""
-        typo = f"{error.hint} Else: " if error.hint and error.hint.startswith("did you mean") else ""
-        raise with_hint(
-            located,
-            f"{typo}the checkpoint brings code of its own, which is never run here{asked_for}: load it with transformers"
-            " and trust_remote_code=True, or install a plugin that adds the model type; if its weights are those of a"
-            ' type above, pass model_type="llama", say',
-        ) from error
+        raise located from error

@@ -12,10 +12,12 @@ from loadstone.config import Config
 from loadstone.errors import ArgumentError, memory_told, nearest
 from loadstone.keywords import told
 from loadstone.load.arguments import MakeArguments
+from loadstone.load.custom_code import imported_code_of, own_target
 from loadstone.load.install import NOTHING, Randomness, install
 from loadstone.load.target import Target, choose_target
 from loadstone.planning.dtype import DTypePolicy, dtype_policy
 from loadstone.planning.records import Assignment, LoadPlan
+from loadstone.remote.foreign import as_config
 
 
 @told(MakeArguments)
@@ -46,8 +48,12 @@ def from_config(
         PlacementError: If the device that the framework is set to is not there.
         OutOfMemoryError: If there is less memory than the parameters need.
     """
-    config = copy.deepcopy(config)
-    target = choose_target(config, task, model_class, backend)
+    config = copy.deepcopy(as_config(config) or config)
+    own = imported_code_of(config) if model_class is None else None
+    if own is None:
+        target = choose_target(config, task, model_class, backend).resolved(config, ())
+    else:
+        target = own_target(own, config, task, None, backend).resolved(config, ())
     known = [field.name for field in dataclasses.fields(MakeArguments)]
     given = MakeArguments(**{name: options.pop(name) for name in known if name in options})
     unknown = [name for name in options if name not in target.head.options]

@@ -17,7 +17,7 @@ from loadstone.config import CONFIG_NAME, Config
 from loadstone.errors import ArgumentError, ConfigError
 from loadstone.load.arguments import LoadArguments, split_rest
 from loadstone.load.configuration import Asked, read_config
-from loadstone.load.custom_code import naming_code
+from loadstone.load.custom_code import naming_code, own_code_of, own_config_class, own_target
 from loadstone.load.labels import names_hold
 from loadstone.load.report import LoadReport
 from loadstone.load.target import Target, choose_target
@@ -29,6 +29,8 @@ from loadstone.planning.place import place
 from loadstone.planning.records import LoadPlan
 from loadstone.planning.sizes import oversized, refuse_oversized
 from loadstone.planning.spread import block_finder
+from loadstone.remote.foreign import ForeignConfig, as_config
+from loadstone.remote.own import OwnCode
 from loadstone.source import Name, Snapshot, resolve
 
 
@@ -65,7 +67,7 @@ class Prepared:
 
 
 def prepare(
-    name: Name,
+    name_or_path: Name,
     given: LoadArguments,
     rest: Mapping[str, Any],
     task: str | None,
@@ -81,7 +83,7 @@ def prepare(
     """
 
     def decided() -> Prepared:
-        watched = watch(resolve(name, **given.source()))
+        watched = watch(resolve(name_or_path, **given.source()))
         with watched.unchanged(given.variant):
             return _decide(watched, given, rest, task, model_class, backend)
 
@@ -96,10 +98,15 @@ def _decide(
     model_class: type | str | None,
     backend: str | None,
 ) -> Prepared:
-    snapshot, asked = watched.snapshot, Asked.by(given, _type_of(model_class))
+    snapshot = watched.snapshot
+    asked = Asked.by(given, _type_of(model_class), own_config_class(model_class))
     file_config, told = _config(snapshot, given, asked)
-    with naming_code(file_config.auto_map if "auto_map" in file_config else None):
-        target = choose_target(file_config, task, model_class, backend)
+    own = own_code_of(file_config)
+    with naming_code(file_config.held("auto_map") if own is None else None):
+        if own is not None and not isinstance(model_class, type):
+            target = own_target(own, file_config, task, model_class, backend)
+        else:
+            target = choose_target(file_config, task, model_class, backend)
         fields, options = split_rest(rest, config=file_config, head=target.head)
         config = copy.deepcopy(file_config)
         config.update(fields)
@@ -109,6 +116,7 @@ def _decide(
         adapter = adapter_beside(snapshot.files, where=snapshot.location)
         if adapter is not None and not given.ignore_adapter:
             raise adapter
+        target = target.resolved(config, index.tensors)
         policy = dtype_policy(given.dtype, config=config, index=index, architecture=target.architecture)
         if policy.origin == "argument":
             config.dtype = policy.build
@@ -137,9 +145,9 @@ def _decide(
             head=target.head,
             key_mapping=given.key_mapping,
         ):
-            own = file_config if given.config is None else _config_beside(snapshot, target, asked)
-            if own is not None and not oversized(own, index, architecture=target.architecture):
-                before = target.backend.parameters(target.build(own, policy))
+            plain = file_config if given.config is None else _config_beside(snapshot, target, asked)
+            if plain is not None and not oversized(plain, index, architecture=target.architecture):
+                before = target.backend.parameters(target.build(plain, policy))
 
         plan = match(
             parameters,
@@ -212,15 +220,19 @@ def _config(snapshot: Snapshot, given: LoadArguments, asked: Asked) -> tuple[Con
         if not snapshot.has(CONFIG_NAME):
             find_weights(snapshot, **given.weights())  # where there are none either, its error says more
         return read_config(snapshot, asked)
-    if not isinstance(given.config, Config):
+    config = as_config(given.config)
+    if config is None:
         return read_config(settle(resolve(given.config, **given.source())), asked)
-    if given.model_type not in (None, given.config.model_type):
+    if given.model_type not in (None, config.model_type):
         raise ArgumentError(
             "config and model_type disagree",
             found=f"a {type(given.config).__name__} and model_type={given.model_type!r}",
             hint="leave model_type out",
         )
-    return copy.deepcopy(given.config), ()
+    config = copy.deepcopy(config)
+    if isinstance(config, ForeignConfig):
+        vars(config)["_own_code"] = OwnCode.of(config.to_dict(), snapshot, asked.permission)
+    return config, ()
 
 
 def _config_beside(snapshot: Snapshot, target: Target, asked: Asked) -> Config | None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from loadstone.backend import Backend, Device, Parameter, Placement
+from loadstone.backend.adoption import its_fault
 from loadstone.backend.seeds import choose_seed
 from loadstone.config import Config
 from loadstone.dtypes import nbytes
@@ -176,10 +177,14 @@ def _drawn(
     if not fresh and random.rngs is None:
         return
     seed = choose_seed(target.backend, random.seed, random.rngs)
+    own: Mapping[str, HostTensor] = {}
+    if target.fresh is not None:
+        with its_fault(target.model_class):
+            own = target.fresh(config, {one.name: one.dtype for one in fresh}, seed)
     for one in fresh:
         base_name = target.head.base_name(one.name)
         with memory_told(f"to draw {one.name}", asked=nbytes("float32", one.shape)):
-            tensor = draw(
+            tensor = own.get(one.name) or draw(
                 one, base_name=base_name, architecture=target.architecture, config=config, seed=seed
             )
         yield tensor

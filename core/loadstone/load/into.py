@@ -27,7 +27,7 @@ from loadstone.source import Name, resolve
 @memory_told("to load the checkpoint")
 def load_into(
     model: Model,
-    folder: Name,
+    name_or_path: Name,
     *,
     strict: bool,
     use_safetensors: bool | None = None,
@@ -37,7 +37,7 @@ def load_into(
 
     Args:
         model: A model of any backend.
-        folder: The checkpoint; it needs no config.json.
+        name_or_path: The checkpoint; it needs no config.json.
         strict: Every parameter must have a tensor and every tensor a parameter.
         use_safetensors: As in `from_pretrained`.
         weights_format: As in `from_pretrained`.
@@ -54,7 +54,7 @@ def load_into(
     """
     refuse_on_disk(model, "takes no other values")
     given, _ = parse_arguments({"use_safetensors": use_safetensors, "weights_format": weights_format})
-    watched = watch(resolve(folder))
+    watched = watch(resolve(name_or_path))
     with watched.unchanged(None):
         prepared = _prepared_into(model, watched, given, strict=strict)
         before = prepared.target.backend.parameters(model)

@@ -8,6 +8,7 @@ by that alone: so nothing of a mapped file is read.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -168,11 +169,13 @@ def root(ties: Mapping[str, str], name: str) -> str:
 
 def _joined(found: Mapping[str, Parameter], owners: Mapping[str, str]) -> Iterator[str]:
     """Yield the parameters that are tied and should not be, and those that should be tied and are not."""
+    identities = sorted(p.identity for p in found.values() if p.identity is not None)
+    shared = {one for one, other in itertools.pairwise(identities) if one == other}
     held_by: dict[int, str] = {}
     for name, parameter in found.items():
         owner = owners.get(name, name)
         identity = parameter.identity
         if owner != name and (identity is None or identity != found[owner].identity):
             yield f"{name}: is not tied to {owner}"
-        elif identity is not None and (other := held_by.setdefault(identity, owner)) != owner:
+        elif identity in shared and (other := held_by.setdefault(identity, owner)) != owner:
             yield f"{name}: is one with {other}, and nothing ties them"

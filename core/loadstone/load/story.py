@@ -12,6 +12,7 @@ from loadstone.generate.settings import GENERATION_CONFIG_NAME, GenerationConfig
 from loadstone.keywords import told
 from loadstone.load.arguments import LoadArguments, parse_arguments
 from loadstone.load.collector import paused_collector
+from loadstone.load.custom_code import loads_itself
 from loadstone.load.decide import Prepared, prepare, report_of
 from loadstone.load.install import Randomness, install
 from loadstone.load.report import LoadReport
@@ -67,6 +68,9 @@ def from_pretrained(
     given, rest = parse_arguments(arguments)
     with paused_collector():
         prepared = prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend)
+        own = prepared.target.model_class
+        if model_class is None and loads_itself(own):
+            return own.from_pretrained(pretrained_model_name_or_path, **arguments)  # type: ignore[attr-defined]
         check_runs(prepared.placement, prepared.target.backend)
         model, report = fill(prepared, given)
     model.load_report = dataclasses.replace(report, seconds=time.perf_counter() - started)

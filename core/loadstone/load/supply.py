@@ -42,14 +42,15 @@ class FromFiles(Supply):
 
     @contextlib.contextmanager
     def opened(self, plan: LoadPlan) -> Iterator[tuple[LoadPlan, Iterator[HostTensor]]]:
-        """Fetch the files, decide the open ties, and give the tensors as they arrive.
+        """Fetch the files that the plan needs, decide the open ties, and give the tensors as they arrive.
 
         Raises:
             ChangedFileError: If a file changed since its header was read.
             SourceError: If a file cannot be fetched.
             MatchError: If a tie cannot be kept.
         """
-        paths = self.prepared.snapshot.fetch(self.prepared.index.files)
+        needed = plan.files
+        paths = self.prepared.snapshot.fetch(name for name in self.prepared.index.files if name in needed)
         identities = self._identities(paths)
         with OpenFiles(paths, identities) as files:
             plan = self._with_ties_decided(plan, files)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from loadstone.architectures import Architecture, Head, architecture_of, head_for
 from loadstone.backend import Backend, get_backend
+from loadstone.backend.adoption import Fresh, its_fault
 from loadstone.backend.model import lacking
 from loadstone.config import Config
 from loadstone.errors import ArchitectureError, ArgumentError, BackendError, nearest
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.plugins import backend_claim
+from loadstone.remote.modules import is_own
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,8 @@ class Target:
         head: The task.
         model_class: The backend's class, or the caller's subclass of it.
         notes: Why it is this one, where that has to be told.
+        own: Whether it came with the checkpoint: then what describes it follows from the configuration.
+        fresh: Draws its parameters; None: core does.
     """
 
     backend: Backend
@@ -32,6 +37,19 @@ class Target:
     head: Head
     model_class: type
     notes: tuple[str, ...] = ()
+    own: bool = False
+    fresh: Fresh | None = None
+
+    def resolved(self, config: Config, stored: Collection[str]) -> Target:
+        """Return the target for the configuration that is loaded and the tensors that are stored.
+
+        Raises:
+            ArchitectureError: If the class came with the checkpoint, and fails.
+        """
+        if not self.own:
+            return self
+        found = self.backend.adopt(self.model_class, config, task=self.head.task, stored=stored)
+        return dataclasses.replace(self, architecture=found.architecture, head=found.head, fresh=found.fresh)
 
     def build(
         self,
@@ -46,13 +64,14 @@ class Target:
         Raises:
             BackendError: If it is not what core can work with.
         """
-        model = self.backend.build(
-            self.model_class,
-            config,
-            dtype=policy.build,
-            attn_implementation=attn_implementation,
-            options=options,
-        )
+        with its_fault(self.model_class) if self.own else contextlib.nullcontext():
+            model = self.backend.build(
+                self.model_class,
+                config,
+                dtype=policy.build,
+                attn_implementation=attn_implementation,
+                options=options,
+            )
         if names := lacking(model):
             claim = backend_claim(self.backend.asked)
             raise BackendError(
@@ -99,7 +118,13 @@ def choose_target(
                 found=model_class.__module__,
                 hint="load it with an Auto class",
             )
-        return Target(backend=chosen, architecture=architecture, head=head, model_class=model_class)
+        return Target(
+            backend=chosen,
+            architecture=architecture,
+            head=head,
+            model_class=model_class,
+            own=is_own(model_class),
+        )
     chosen = get_backend(backend)
     architecture = architecture_of(config)
     notes: tuple[str, ...] = ()

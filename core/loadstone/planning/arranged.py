@@ -29,15 +29,16 @@ def arranged(
     if not architecture.arranged:
         return {}
     stored = {names.stored_base(name): info for name, info in index.tensors.items()}
+    absent = {names.stored_base(name): file for name, file in index.absent.items()}
     found: dict[str, Recipe] = {}
     for name, parameter in parameters.items():
         base = names.base(name)
         group = next((g for a in architecture.arranged if (g := a.group(base)) is not None), None)
-        if group is None or base in stored:
+        if group is None or base in stored or base in absent:
             continue
         prefix = name.removesuffix(base)
         shapes = {n: parameters[prefix + n].shape for n in group.parameter_names if prefix + n in parameters}
-        sources = _sources(group, stored, problems)
+        sources = _sources(group, stored, absent, problems)
         recipe = _recipe(group, base, sources, shapes, problems) if sources else None
         if recipe is not None and recipe.shape != parameter.shape:
             line = f"{name}: expected shape {list(parameter.shape)}, found {list(recipe.shape)} in {_told(sources)}"
@@ -47,21 +48,28 @@ def arranged(
     return found
 
 
-def _sources(group: Group, stored: Mapping[str, TensorInfo], problems: Problems) -> list[TensorInfo]:
-    """Return the stored tensors of a group, in order; none where one is missing."""
+def _sources(
+    group: Group, stored: Mapping[str, TensorInfo], absent: Mapping[str, str], problems: Problems
+) -> list[TensorInfo]:
+    """Return the stored tensors of a group, in order; none where one is missing, or its file is not here."""
     wanted = group.stored_names(1)
     if group.arrangement.counts:
         number = next(
-            n for n in itertools.count() if not all(name in stored for name in group.stored_names(n + 1))
+            n
+            for n in itertools.count()
+            if not all(name in stored or name in absent for name in group.stored_names(n + 1))
         )
         wanted = group.stored_names(number)
-    missing = [name for name in wanted if name not in stored]
+    missing = [name for name in wanted if name not in stored and name not in absent]
     if len(missing) < len(wanted):
         for name in missing:
             problems.add(
                 "missing", f"{name}: missing, one of the tensors that make up {group.parameter_names[0]}"
             )
-    return [] if missing else [stored[name] for name in wanted]
+    elsewhere = [name for name in wanted if name in absent]
+    for name in elsewhere:
+        problems.need(name, absent[name])
+    return [] if missing or elsewhere else [stored[name] for name in wanted]
 
 
 def _recipe(

@@ -9,7 +9,7 @@ from loadstone.architectures import Architecture, matches
 from loadstone.checkpoint.index import TensorIndex
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES, canonical
-from loadstone.errors import ArgumentError
+from loadstone.errors import ArgumentError, SourceError
 from loadstone.planning.records import LoadPlan
 
 AUTO, STORED = "auto", "stored"
@@ -62,6 +62,7 @@ def dtype_policy(
 
     Raises:
         ArgumentError: If the argument names no dtype, or what decides names none of floats.
+        SourceError: If the file's dtype decides and the file is not here.
     """
     keeps: Keeps = "stored" if argument == STORED else ""
     origin = "argument"
@@ -86,12 +87,24 @@ def _first_float(index: TensorIndex | None) -> str:
 
     transformers decides so; it too passes over dtypes of eight bits and fewer, in which no model can be built.
     """
+    if index is None:
+        return "float32"
     floats = (
         (info.file, info.name, info.dtype)
-        for info in (index.tensors.values() if index is not None else ())
+        for info in index.tensors.values()
         if DTYPES[info.dtype].kind == "float" and DTYPES[info.dtype].bits >= 16
     )
-    return min(floats, default=("", "", "float32"))[2]
+    first = min(floats, default=None)
+    absent = min(((file, name) for name, file in index.absent.items()), default=None)
+    if absent is not None and (first is None or absent < first[:2]):
+        file, name = absent
+        raise SourceError(
+            "the dtype is that of the first float tensor, whose file may be one that is not here",
+            where=f"{file}, which holds {name}",
+            expected="a dtype in config.json, or the file in the download cache",
+            hint='pass dtype="bfloat16", say, or load once with network access',
+        )
+    return first[2] if first is not None else "float32"
 
 
 def narrowed(plan: LoadPlan) -> list[str]:

@@ -21,8 +21,16 @@ from loadstone.planning.arranged import arranged
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold, split_blocks
 from loadstone.planning.names import NameMap
-from loadstone.planning.problems import Kind, Problems
-from loadstone.planning.records import COUNTS_ANEW, Assignment, LoadPlan, ParameterState, Stored
+from loadstone.planning.problems import Kind, Problems, not_here
+from loadstone.planning.records import (
+    COUNTS_ANEW,
+    MAY_LACK,
+    Assignment,
+    LoadPlan,
+    ParameterState,
+    Stored,
+    StoredStates,
+)
 from loadstone.planning.surplus import Surplus
 from loadstone.planning.wrappers import wrappers
 
@@ -63,6 +71,7 @@ def match(
 
     Raises:
         MatchError: If anything does not fit; `.problems` names everything at once.
+        SourceError: If a parameter's tensor lies in a file that is not here, so that nothing can be said of it.
     """
     names = NameMap(architecture, head, _mapped(index, key_mapping), parameters)
     problems = Problems()
@@ -72,6 +81,8 @@ def match(
     )
     matcher.refuse_quantised(config)
     found = matcher.find()
+    if problems.absent:
+        raise not_here(problems.absent, where=where)
     assignments, compare = matcher.assign(found, ignore_mismatched_sizes=ignore_mismatched_sizes)
     surplus = Surplus(names, architecture, head, parameters, strict, before_arguments)
     stored = matcher.account(found, assignments, surplus)
@@ -114,13 +125,13 @@ def left_over(
     """
     names = NameMap(architecture, head, _mapped(index, key_mapping), parameters)
     surplus = Surplus(names, architecture, head, parameters, False, ())
-    extra = (name for name in index.tensors if names.parameter(name) not in parameters)
+    extra = (name for name in index.names if names.parameter(name) not in parameters)
     return [name for name in extra if surplus.judge(name).state == "unused"]
 
 
 def _mapped(index: TensorIndex, key_mapping: Mapping[str, str] | None) -> dict[str, str]:
     """Return stored name -> the name after the caller's `key_mapping`, aliases included."""
-    stored = [*index.tensors, *index.aliases]
+    stored = [*index.names, *index.aliases]
     if not key_mapping:
         return {name: name for name in stored}
     rules = _rules(key_mapping)
@@ -206,14 +217,24 @@ class _Matcher:
         found: dict[str, TensorInfo] = {}
         for stored in self.names.stored:
             name = self.names.parameter(stored)
-            info = self.index.tensors.get(stored) or self.index.tensors[self.index.aliases[stored]]
             if name not in self.parameters:
+                continue
+            info = self._info(stored)
+            if info is None:
                 continue
             if found.setdefault(name, info) is not info:
                 self.rivals.add(stored)
                 line = f"{name}: two stored tensors are for it, {found[name].name!r} and {stored!r}"
                 self.problems.add("rivals", line)
         return found
+
+    def _info(self, stored: str) -> TensorInfo | None:
+        """Return the tensor of a stored name or alias; of one whose file is not here, record that it is needed."""
+        tensors, absent = self.index.tensors, self.index.absent
+        held = stored if stored in tensors or stored in absent else self.index.aliases[stored]
+        if held in absent:
+            self.problems.need(held, absent[held])
+        return tensors.get(held)
 
     def assign(
         self, found: Mapping[str, TensorInfo], *, ignore_mismatched_sizes: bool
@@ -256,10 +277,12 @@ class _Matcher:
         lost = set() if saved else {tie.name for tie in self.head.ties if not tie.holds(self.config)}
         return {name: "task head" for group in groups if lost.isdisjoint(group) for name in group}
 
-    def _counts_anew(self, name: str) -> bool:
-        """Return whether a parameter counts training, and starts at zero where it is not stored."""
+    def _why_absent(self, name: str) -> str:
+        """Return why any checkpoint may lack a parameter: it counts training and starts at zero, or the class says so."""
         base = self.names.base(name)
-        return any(matches(pattern, base) for pattern in self.counters)
+        if any(matches(pattern, base) for pattern in self.counters):
+            return COUNTS_ANEW
+        return MAY_LACK if base in self.architecture.may_lack else ""
 
     def _saved_classes(self) -> list[str]:
         return self.config.architectures or []
@@ -269,7 +292,7 @@ class _Matcher:
     ) -> Assignment:
         name, shape = parameter.name, parameter.shape
         if info is None:
-            why = may_be_new.get(name) or (COUNTS_ANEW if self._counts_anew(name) else "")
+            why = may_be_new.get(name) or self._why_absent(name)
             if not why:
                 self.missing.append(name)
             return self._fresh(parameter, why=why)
@@ -320,7 +343,7 @@ class _Matcher:
     @functools.cached_property
     def _scales(self) -> dict[str, str]:
         """Module -> a stored tensor of it that looks like the scale of a quantised one."""
-        parts = {name: name.rpartition(".") for name in self.index.tensors}
+        parts = {name: name.rpartition(".") for name in self.index.names}
         return {module: name for name, (module, _, leaf) in parts.items() if "scale" in leaf or leaf == "SCB"}
 
     def report_missing(self, found: Mapping[str, TensorInfo]) -> None:
@@ -347,24 +370,33 @@ class _Matcher:
 
     def account(
         self, found: Mapping[str, TensorInfo], assignments: Mapping[str, Assignment], surplus: Surplus
-    ) -> dict[str, Stored]:
+    ) -> StoredStates:
         """Return every stored tensor's state."""
-        used = {info.name for a in assignments.values() if a.recipe is not None for info in a.recipe.sources}
-        redrawn = {info.name for info in found.values()} - used
-        used |= self.rivals
-        stored: dict[str, Stored] = {}
-        for name in self.index.tensors:
+        # Most of 100,000 tensors are used under their own names, and need not be listed for that.
+        elsewhere = {
+            info.name
+            for a in assignments.values()
+            if a.recipe is not None and not _takes_its_own(a)
+            for info in a.recipe.sources
+        }
+
+        def is_used(name: str) -> bool:
+            return name in elsewhere or (name in assignments and _takes_its_own(assignments[name]))
+
+        redrawn = {info.name for info in found.values() if not is_used(info.name)}
+        others: dict[str, Stored] = {}
+        for name in self.index.names:
             if name in redrawn:
-                stored[name] = Stored(name=name, state="ignored", why="of another shape, drawn afresh")
-            else:
-                stored[name] = Stored(name=name, state="used") if name in used else surplus.judge(name)
+                others[name] = Stored(name=name, state="ignored", why="of another shape, drawn afresh")
+            elif not is_used(name) and name not in self.rivals:
+                others[name] = surplus.judge(name)
         for alias, name in self.index.aliases.items():
-            stored[alias] = Stored(name=alias, state="alias", why=name)
-        return stored
+            others[alias] = Stored(name=alias, state="alias", why=name)
+        return StoredStates(self.index.tensors, others)
 
     def of_a_wrapper(self) -> str | None:
         """Return the `key_mapping=` that cures names which a wrapper of the model left in front of its own."""
-        for pattern, wrapper in wrappers(self.index.tensors):
+        for pattern, wrapper in wrappers(self.index.names):
             unwrapped = {name: re.sub(pattern, "", name) for name in self.names.stored}
             names = NameMap(self.architecture, self.head, unwrapped, self.parameters)
             there = {names.parameter(name) for name in unwrapped}
@@ -388,3 +420,9 @@ class _Matcher:
         return (
             "the tensors have another model's names: check what was saved here, or rename with key_mapping="
         )
+
+
+def _takes_its_own(assignment: Assignment) -> bool:
+    """Return whether a parameter is made from the stored tensor of its own name, and from no other."""
+    sources = assignment.recipe.sources if assignment.recipe is not None else ()
+    return len(sources) == 1 and sources[0].name == assignment.name

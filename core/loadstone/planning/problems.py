@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
+
+from loadstone.errors import SourceError, counted
 
 Kind = Literal["quantised", "missing", "rivals", "shape", "dtype", "surplus", "strict"]
 
@@ -24,10 +27,13 @@ class Problems:
 
     Attributes:
         lines: One line for each.
+        absent: File -> the tensors in it that are needed, where it is not here: no problem of the two, but nothing can be
+            said without it.
     """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.absent: dict[str, list[str]] = {}
         self._kinds: set[Kind] = set()
 
     def add(self, kind: Kind, line: str) -> None:
@@ -35,6 +41,29 @@ class Problems:
         self._kinds.add(kind)
         self.lines.append(line)
 
+    def need(self, tensor: str, file: str) -> None:
+        """Record a tensor that is needed and lies in a file that is not here."""
+        self.absent.setdefault(file, []).append(tensor)
+
     def advice(self) -> str:
         """Return the next step."""
         return next(advice for kind, advice in ADVICE.items() if kind in self._kinds)
+
+
+def not_here(files: Mapping[str, Sequence[str]], *, where: object) -> SourceError:
+    """Make the error for files that are not here and of which something is needed.
+
+    Args:
+        files: File -> the tensors in it that are needed.
+        where: The repository.
+    """
+    return SourceError(
+        f"the download cache lacks {counted(len(files), 'file')} that this load needs",
+        where=where,
+        problems=[
+            f"{file}, which holds {tensors[0]}"
+            + (f" and {len(tensors) - 1:,} more of what is needed" if len(tensors) > 1 else "")
+            for file, tensors in sorted(files.items())
+        ],
+        hint=f"load once with network access, which fetches the rest, or run `hf download {where}` for this revision",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Literal
 
 from loadstone.checkpoint.recipe import Recipe
@@ -13,6 +13,9 @@ StoredState = Literal["used", "alias", "ignored", "unused"]
 
 COUNTS_ANEW = "not stored, counts from 0"
 """Why a counter of training may be new; nothing is lost by it."""
+
+MAY_LACK = "its class says that a checkpoint may lack it"
+"""Why a parameter may be new that a checkpoint of its own class lacks."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,40 @@ class Stored:
     why: str = ""
 
 
+class StoredStates(Mapping[str, Stored]):
+    """Stored tensor -> its state. Most are used, and the record of such a one is made when it is asked for.
+
+    Args:
+        tensors: The stored tensors, in file order.
+        others: The states of those that are not used, and of aliases.
+    """
+
+    __slots__ = ("_others", "_tensors")
+
+    def __init__(self, tensors: Collection[str], others: Mapping[str, Stored]) -> None:
+        self._tensors, self._others = tensors, others
+
+    def __getitem__(self, name: str) -> Stored:
+        """Return the state of one."""
+        other = self._others.get(name)
+        if other is None and name not in self._tensors:
+            raise KeyError(name)
+        return other or Stored(name=name, state="used")
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names in file order, aliases last."""
+        yield from self._tensors
+        yield from (name for name in self._others if name not in self._tensors)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._tensors) + sum(name not in self._tensors for name in self._others)
+
+    def __repr__(self) -> str:
+        """Return what a plain dictionary of them would."""
+        return repr(dict(self))
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlan:
     """Which stored tensor becomes which parameter.
@@ -75,6 +112,11 @@ class LoadPlan:
     def reads(self) -> Iterator[Assignment]:
         """Yield the assignments whose bytes come from a file."""
         return (assignment for assignment in self.assignments.values() if assignment.recipe is not None)
+
+    @property
+    def files(self) -> set[str]:
+        """The files of which something is read; of the others nothing is needed."""
+        return {info.file for one in self.reads() if one.recipe is not None for info in one.recipe.sources}
 
     def in_state(self, state: ParameterState) -> list[Assignment]:
         """Return the assignments in one state."""

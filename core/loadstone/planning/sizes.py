@@ -53,7 +53,7 @@ def oversized(
 ) -> list[str]:
     """Return a line for each key by which a configuration is larger than a checkpoint can be."""
     config = config.get_text_config()
-    tensors = len(index.tensors) + len(index.aliases)
+    tensors = len(index.names) + len(index.aliases)
     held = f"the checkpoint has {counted(tensors, 'tensor')}, fewer than layers"
     lines = [
         f"{key}={value}: {held}"
@@ -62,9 +62,12 @@ def oversized(
     ]
     if not ignore_mismatched_sizes:
         sizes = tuple(key for key in architecture.sizes if key not in architecture.layers)
+        absent = (
+            f" ({', '.join(sorted(set(index.absent.values()))[:3])} not looked at)" if index.absent else ""
+        )
         longest = max((max(info.shape, default=1) for info in index.tensors.values()), default=0)
         lines += [
-            f"{key}={value}: no stored tensor has an axis of more than {longest:,}"
+            f"{key}={value}: no stored tensor has an axis of more than {longest:,}{absent}"
             for key, value, numbers in said_numbers(config, sizes)
             if max(numbers, default=0) > max(longest, COMMON_SIZE)
         ]

@@ -61,6 +61,8 @@ class Surplus:
             problems: Where to record them.
             present: The stored tensors that are used.
         """
+        if not self._unwanted:
+            return
         kind: Kind = "strict" if self._strict else "surplus"
         reason = "and strict=True allows none" if self._strict else "the configuration has no room for it"
         surplus, single = split_blocks(self._unwanted, present)

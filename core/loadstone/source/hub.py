@@ -124,6 +124,11 @@ class CachedSnapshot(FolderSnapshot):
 
     reason: str
 
+    @property
+    def partial(self) -> bool:
+        """True: only what loads had use for was ever downloaded."""
+        return True
+
     def _missing(self, name: str) -> SourceError:
         return SourceError(
             f"the download cache holds no '{name}' of '{self.location}', and {self.reason}",

@@ -52,6 +52,11 @@ class Snapshot(ABC):
     root: Path | None
     files: Mapping[str, SourceFile] = field(repr=False)
 
+    @property
+    def partial(self) -> bool:
+        """Whether a file that is not listed may yet be one of the commit, as in a download cache without the network."""
+        return False
+
     def has(self, name: str) -> bool:
         """Return whether there is a file of this name."""
         return name in self.files or self._unlisted(name) is not None

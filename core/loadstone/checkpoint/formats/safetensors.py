@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import operator
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -257,8 +258,14 @@ class _Header:
             )
         # Thousands of tensors have a few shapes and sizes between them: each is held once.
         shape, nbytes = self.extents.setdefault((shape, end - begin), (shape, end - begin))
+        # So is each name: with the index of the shards, the parameters of the model have it too.
         return TensorInfo(
-            name=name, dtype=dtype.name, shape=shape, file=self.file, offset=data + begin, nbytes=nbytes
+            name=sys.intern(name),
+            dtype=dtype.name,
+            shape=shape,
+            file=self.file,
+            offset=data + begin,
+            nbytes=nbytes,
         )
 
     def _dtype(self, name: str, code: object) -> DType:

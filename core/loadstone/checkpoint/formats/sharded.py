@@ -34,8 +34,9 @@ class Safetensors(Format):
         """Check the header of each file, and that the shards are those of the index; problems are all named at once."""
         if entry.endswith(".json"):
             shards = parse_shard_map(snapshot.read_text(entry), file=entry, where=snapshot.location)
-            return _join(read_shards(snapshot, shards, index=entry, read=read_file_header))
-        return _join({entry: read_file_header(snapshot, entry)})
+            headers = read_shards(snapshot, shards, index=entry, read=read_file_header)
+            return _join(headers, absent=shards.beside(headers))
+        return _join({entry: read_file_header(snapshot, entry)}, absent={})
 
     def check(self, paths: Iterable[Path]) -> None:
         """Pass each file through the library's own parser too."""
@@ -63,12 +64,16 @@ def read_shards(
         index: Name of the index.
         read: Reads the header of one shard.
 
+    Returns:
+        Shard -> its header. Of a snapshot that is partial, those that are there; else all.
+
     Raises:
         CheckpointError: If a shard is damaged or absent, or is none of the index's.
     """
     present = [shard for shard in shards.shards if snapshot.has(shard)]
     headers, damaged = _read_headers(snapshot, present, read)
-    problems = [*shards.problems, *_absent(shards, present), *(_one_line(error) for error in damaged)]
+    absent = [] if snapshot.partial else _absent(shards, present)
+    problems = [*shards.problems, *absent, *(_one_line(error) for error in damaged)]
     places = {tensor: shard for tensor, shard in shards.places.items() if shard in headers}
     problems += mismatches(places, {shard: infos for shard, (infos, _) in headers.items()})
     problems += _of_other_saves(shards, headers)
@@ -133,7 +138,7 @@ def _one_line(error: CheckpointError) -> str:
     return f"{error.what}: " + ", ".join(f"{label} {fact}" for label, fact in facts if fact is not None)
 
 
-def _join(headers: Mapping[str, Header]) -> TensorIndex:
+def _join(headers: Mapping[str, Header], *, absent: Mapping[str, str]) -> TensorIndex:
     tensors = {info.name: info for infos, _ in headers.values() for info in infos}
     entries: dict[str, str] = {}
     for _, metadata in headers.values():
@@ -143,11 +148,12 @@ def _join(headers: Mapping[str, Header]) -> TensorIndex:
     aliases = {
         key: text
         for key, text in entries.items()
-        if text in tensors and key not in tensors and key != "format"
+        if (text in tensors or text in absent) and not (key in tensors or key in absent) and key != "format"
     }
     return TensorIndex(
         tensors=tensors,
         aliases=aliases,
         metadata={key: text for key, text in entries.items() if key not in aliases and key not in BLANK},
         files=tuple(headers),
+        absent=absent,
     )

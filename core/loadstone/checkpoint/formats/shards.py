@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from loadstone.checkpoint.formats.names import GENERATION
@@ -41,6 +41,10 @@ class ShardMap:
     def shards(self) -> list[str]:
         """Names of the shards, each once, in order."""
         return sorted(set(self.places.values()))
+
+    def beside(self, shards: Collection[str]) -> dict[str, str]:
+        """Return tensor -> shard for those that lie in none of some shards."""
+        return {tensor: shard for tensor, shard in self.places.items() if shard not in shards}
 
     @property
     def generation(self) -> str | None:

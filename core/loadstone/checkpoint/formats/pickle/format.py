@@ -34,8 +34,9 @@ class Pickle(Format):
         """Read each file's description of its tensors, and hold the shards against the index."""
         if entry.endswith(".json"):
             shards = _shards(snapshot, entry)
-            return _join(read_shards(snapshot, shards, index=entry, read=read_file))
-        return _join({entry: read_file(snapshot, entry)})
+            headers = read_shards(snapshot, shards, index=entry, read=read_file)
+            return _join(headers, absent=shards.beside(headers))
+        return _join({entry: read_file(snapshot, entry)}, absent={})
 
     def check(self, paths: Iterable[Path]) -> None:
         """Do nothing: what there is to check has been, and no library reads these files without running them."""
@@ -54,7 +55,7 @@ def _shards(snapshot: Snapshot, entry: str) -> ShardMap:
     return parse_shard_map(text, file=entry, where=snapshot.location, endings=names.ENDINGS)
 
 
-def _join(headers: Mapping[str, Header]) -> TensorIndex:
+def _join(headers: Mapping[str, Header], *, absent: Mapping[str, str]) -> TensorIndex:
     """Put the files' tensors into one index; of those that are one view of one storage, the first by name is stored."""
     tensors: dict[str, TensorInfo] = {}
     aliases: dict[str, str] = {}
@@ -69,4 +70,11 @@ def _join(headers: Mapping[str, Header]) -> TensorIndex:
                 tensors[info.name] = info
             else:
                 aliases[info.name] = first
-    return TensorIndex(tensors=tensors, aliases=aliases, metadata=texts, files=tuple(headers), notes=(NOTE,))
+    return TensorIndex(
+        tensors=tensors,
+        aliases=aliases,
+        metadata=texts,
+        files=tuple(headers),
+        notes=(NOTE,),
+        absent=absent,
+    )

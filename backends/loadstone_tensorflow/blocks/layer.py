@@ -1,0 +1,142 @@
+"""One layer of a decoder or an encoder.
+
+B batch, T query tokens, S key tokens, H heads, C hidden size.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from loadstone.architectures import LayerSpec, Names, owner
+from loadstone_tensorflow import layers
+from loadstone_tensorflow.blocks.attention import Attention, CrossAttention, NestedAttention
+from loadstone_tensorflow.blocks.feedforward import FeedForward, Output, add_feed_forward, fed
+from loadstone_tensorflow.blocks.run import Block, Context, part, place
+from loadstone_tensorflow.framework import tf
+from loadstone_tensorflow.layers import ACTIVATIONS, norm
+
+Tensor: TypeAlias = tf.Tensor
+
+
+class Layer(Block):
+    """Attention and feed-forward, each added to its input; a norm is there where it has a name.
+
+    ```
+    x ──┬── before ── attention ── after ──(+)──┬── before ── feed-forward ── after ──(+)──>
+        └───────────────────────────────────┘   └───────────────────────────────────────┘
+    ```
+
+    or, where the norm after a part is `of_sum`:
+
+    ```
+    x ──┬── attention ──(+)── after ──┬── feed-forward ──(+)── after ──>
+        └────────────────┘            └───────────────────┘
+    ```
+
+    Attention to an encoder's states stands between the two, in the same way.
+    """
+
+    def __init__(self, spec: LayerSpec, names: Names, hidden_size: int) -> None:
+        """Build it.
+
+        Args:
+            spec: Its part of the spec.
+            names: Where checkpoints have the parts.
+            hidden_size: Channels between the layers.
+        """
+        super().__init__()
+        self.of_sum, self.names = spec.norm.of_sum, names
+        attention, cross, feed_forward = names.attention, names.cross_attention, names.feed_forward
+        self.attends, self.feeds = owner(attention.output), owner(feed_forward.down)
+        self.crosses = owner(cross.output) if cross else ""
+        parts: dict[str, layers.Layer | None] = {attention.before: None}
+        parts[self.attends] = Attention(spec.attention, attention.within(self.attends), hidden_size)
+        parts[attention.after] = None
+        if cross is not None and spec.cross_attention is not None:
+            parts[cross.before] = None
+            parts[self.crosses] = CrossAttention(
+                spec.cross_attention, cross.within(self.crosses), hidden_size
+            )
+            parts[cross.after] = None
+        parts[feed_forward.before] = None
+        if self.feeds:
+            parts[self.feeds] = FeedForward(spec.feed_forward, feed_forward.within(self.feeds), hidden_size)
+        parts[feed_forward.after] = None
+        order = sorted(parts, key=lambda name: parts[name] is None) if names.norms_last else parts
+        for name in filter(None, order):
+            place(self, name, parts[name] or norm(spec.norm, hidden_size))
+        if not self.feeds:
+            self.activation = ACTIVATIONS[spec.feed_forward.activation]
+            add_feed_forward(self, spec.feed_forward, feed_forward, hidden_size)
+
+    def call(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C) -> (B, T, C), and the attention weights (B, H, T, S) where eager."""
+        names = self.names
+        mixed, weights = part(self, self.attends)(self._normed(names.attention.before, x), context)
+        x = self._added(x, mixed, names.attention.after)
+        if names.cross_attention is not None:
+            mixed, _ = part(self, self.crosses)(self._normed(names.cross_attention.before, x), context)
+            x = self._added(x, mixed, names.cross_attention.after)
+        read = self._normed(names.feed_forward.before, x)
+        if self.feeds:
+            given = part(self, self.feeds)(read, context.training)
+        else:
+            given = fed(self, names.feed_forward, self.activation, read, context.training)
+        return self._added(x, given, names.feed_forward.after), weights
+
+    def _normed(self, name: str, x: Tensor) -> Tensor:
+        return part(self, name)(x) if name else x
+
+    def _added(self, x: Tensor, given: Tensor, after: str) -> Tensor:
+        return self._normed(after, given + x) if self.of_sum else x + self._normed(after, given)
+
+
+class NestedLayer(Block):
+    """The same as BERT's checkpoints nest it: the norms are of the sums, and lie in the outputs with the projections.
+
+    ```
+          ┌──────────── attention ────────────┐     ┌ intermediate ┐ ┌───── output ─────┐
+    x ──┬── self ── output: dense ──(+)── norm ──┬── dense ── act ──── dense ──(+)── norm ──>
+        └────────────────────────────┘           └──────────────────────────────┘
+    ```
+
+    or, where they are not `of_sum` (ViT), before each part:
+
+    ```
+    x ──┬── before ── attention ──(+)──┬── before ── intermediate ── output ──(+)──>
+        └──────────────────────────┘   └──────────────────────────────────────┘
+    ```
+    """
+
+    def __init__(self, spec: LayerSpec, names: Names, hidden_size: int) -> None:
+        """Build it; the arguments are those of `Layer`."""
+        super().__init__()
+        attention, feed_forward = names.attention, names.feed_forward
+        self.of_sum, self.names = spec.norm.of_sum, names
+        self.attends = owner(owner(attention.output))
+        self.widens, self.narrows = owner(feed_forward.up), owner(feed_forward.down)
+        inner, outer = feed_forward.within(self.widens), feed_forward.within(self.narrows)
+        output = Output(
+            spec.feed_forward.size,
+            hidden_size,
+            dense=outer.down,
+            dropout=(outer.dropout, spec.feed_forward.dropout),
+            after=(outer.after, spec.norm),
+        )
+        place(self, self.attends, NestedAttention(spec, attention, hidden_size))
+        place(self, self.widens, FeedForward(spec.feed_forward, inner, hidden_size))
+        place(self, self.narrows, output)
+        for name in filter(None, (attention.before, feed_forward.before)):
+            place(self, name, norm(spec.norm, hidden_size))
+
+    def call(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C) -> (B, T, C), and the attention weights (B, H, T, S) where eager."""
+        attention, widen, narrow = (part(self, name) for name in (self.attends, self.widens, self.narrows))
+        training = context.training
+        if self.of_sum:
+            x, weights = attention(x, context)
+            return narrow(widen(x, training), x, training), weights
+        mixed, weights = attention(part(self, self.names.attention.before)(x), context)
+        x = x + mixed
+        widened = widen(part(self, self.names.feed_forward.before)(x), training)
+        return x + narrow(widened, x, training), weights

@@ -1,0 +1,1 @@
+"""Asking transformers: the only modules of loadstone that import it, in a process of their own."""
