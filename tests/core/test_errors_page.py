@@ -445,9 +445,9 @@ CASES = [
         'AutoModel.from_pretrained("llama", device_map="cpuu")',
     ),
     Case(
-        "A model over several devices",
+        "A model on disk in part that is to be cast",
         Place.llama,
-        'AutoModel.from_pretrained("llama", device_map={"layers": "cpu", "": "disk"})',
+        'AutoModel.from_pretrained("llama", device_map={"layers": "cpu", "": "disk"}).half()',
     ),
     Case(
         "A device map that leaves parameters out",
@@ -457,7 +457,7 @@ CASES = [
     Case(
         "An argument that is not there yet",
         Place.llama,
-        'AutoModel.from_pretrained("llama", offload_folder="folder")',
+        'AutoModel.from_pretrained("llama", offload_buffers=True)',
     ),
     Case(
         "A device map that takes a block apart",

@@ -2,6 +2,8 @@
 
 import torch  # isort: skip  # first: after TensorFlow it crashes
 
+from typing import Any
+
 import pytest
 
 import loadstone
@@ -31,14 +33,39 @@ def test_one_map_in_every_framework(case: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_spread_is_not_loaded_yet(backend: str) -> None:
+def test_what_is_spread_is_loaded_where_the_backend_runs_it(backend: str) -> None:
     name = get_backend(backend).devices()[-1].name
     asked = {"model.embed_tokens": "disk", "": name}
     assert loadstone.plan(load.folder(CASES[0]), backend=backend, device_map=asked).device_map == asked
-    with pytest.raises(PlacementError, match="not there yet"):
-        loadstone.AutoModel.from_pretrained(
+
+    def loaded() -> Any:
+        return loadstone.AutoModel.from_pretrained(
             load.folder("llama-base"), backend=backend, device_map={"layers": "disk", "": name}
         )
+
+    if get_backend(backend).capabilities.spreads:
+        assert loaded().hf_device_map == {"layers": "disk", "": name}
+    else:
+        with pytest.raises(PlacementError, match="not there yet"):
+            loaded()
+
+
+def test_a_model_on_disk_goes_to_other_frameworks() -> None:
+    resident, spread = (
+        loadstone.AutoModelForCausalLM.from_pretrained(
+            load.folder("llama-causal-lm-tied"), backend="torch", device_map=device_map
+        )
+        for device_map in ("cpu", {"": "cpu", "model.layers.1": "disk"})
+    )
+    for backend in ("flax", "tensorflow"):
+        one, other = (loadstone.to_backend(model, backend) for model in (resident, spread))
+        names = get_backend(backend).parameters(one)
+        for name in names:
+            values = [get_backend(backend).read(model, name).numpy() for model in (one, other)]
+            assert values[0].tobytes() == values[1].tobytes()
+        away = [name for name in names if name.startswith("model.layers.1.")]
+        assert away
+        assert {other.load_report.copied[name] for name in away} == {"torch gives only copies of it"}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

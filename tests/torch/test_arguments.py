@@ -93,8 +93,6 @@ def test_a_device_that_is_there(folders, device_map):
         ("cpuu", "PyTorch knows no device 'cpuu'"),
         ("meta", "the device 'meta' holds no values"),
         ("balancd", "did you mean balanced"),
-        ("disk", "not there yet"),
-        ({"layers": "cpu", "": "disk"}, "not there yet"),
         ({"layers": "cpu", "layers.0.mlp": "disk", "": "cpu"}, "takes apart what is one"),
     ],
 )
@@ -176,16 +174,16 @@ def test_an_argument_that_nobody_knows(folders, name, near):
     assert f"knows no argument {name!r}" in str(caught.value) and f"did you mean {near}" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "name", ["offload_buffers", "offload_folder", "quantization_config", "proxies", "gguf_file"]
-)
+@pytest.mark.parametrize("name", ["offload_buffers", "quantization_config", "proxies", "gguf_file"])
 def test_arguments_that_are_not_there_yet(folders, name):
     with pytest.raises(ArgumentError, match=f"{name}= is not there yet"):
         AutoModel.from_pretrained(folders["llama"], **{name: "something"})
     assert AutoModel.from_pretrained(folders["llama"], **{name: None}) is not None
 
 
-@pytest.mark.parametrize("name", ["low_cpu_mem_usage", "trust_remote_code", "weights_only"])
+@pytest.mark.parametrize(
+    "name", ["low_cpu_mem_usage", "trust_remote_code", "weights_only", "offload_state_dict"]
+)
 def test_arguments_that_change_nothing(folders, name):
     assert AutoModel.from_pretrained(folders["llama"], **{name: True}).load_report.names("loaded")
 

@@ -155,6 +155,15 @@ def test_threads_share_a_model(folders) -> None:
     assert len(left(spread)) == count
 
 
+def test_a_compiled_model_brings_its_blocks(folders) -> None:
+    spread = on_disk(folders["llama"], PART)
+    expected, count = spread(IDS).logits, len(left(spread))
+    compiled = torch.compile(spread, backend="eager")
+    with torch.no_grad():
+        assert all(torch.equal(compiled(IDS).logits, expected) for _ in range(2))
+    assert len(left(spread)) == count
+
+
 def test_a_file_that_changes_is_an_error_where_its_block_runs(folder) -> None:
     spread = on_disk(folder, PART)
     expected = spread(IDS).logits

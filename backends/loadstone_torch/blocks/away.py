@@ -6,6 +6,8 @@ computed again) need not know. What stays on disk is an `Away`: on the meta devi
 
 from __future__ import annotations
 
+import functools
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Self
@@ -18,6 +20,23 @@ from loadstone.backend import Placement
 from loadstone.errors import ArgumentError
 from loadstone.read.on_disk import Names, OnDisk
 from loadstone.read.tensor import HostTensor
+
+
+def uncompiled(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep `torch.compile` out of a method: what it does is no computation. Its import, a second, is not made for this."""
+    undisturbed: Any = None
+
+    @functools.wraps(method)
+    def call(*args: Any) -> Any:
+        nonlocal undisturbed
+        if "torch._dynamo" not in sys.modules:
+            return method(*args)
+        if undisturbed is None:
+            undisturbed = torch.compiler.disable(method)
+        return undisturbed(*args)
+
+    return call
+
 
 AsTorch = Callable[[HostTensor], Tensor]
 
@@ -123,6 +142,7 @@ class Visit:
         module.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True)
         module.register_forward_hook(self.after, always_call=True)
 
+    @uncompiled
     def before(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """Bring what the module needs; the first of several threads does."""
         self._check(module)
@@ -135,6 +155,7 @@ class Visit:
             return None
         return _pytree.tree_map_only(Tensor, lambda given: given.to(self.device), (args, kwargs))
 
+    @uncompiled
     def after(self, module: nn.Module, args: object, output: object) -> None:
         """Let go of what came; the last of several threads does."""
         with self.lock:

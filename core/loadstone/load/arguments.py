@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 # Known to transformers' users; what they ask for is always so, or has no meaning here.
 ACCEPTED = frozenset({"low_cpu_mem_usage", "weights_only", "resume_download"})
+# What is on disk stays in the checkpoint's own files, and nothing is held twice: no folder and no state dict is needed.
+ACCEPTED |= {"offload_folder", "offload_state_dict"}
 # Known to transformers' users and not built yet.
-NOT_YET = frozenset({"offload_folder", "offload_buffers", "tp_plan", "quantization_config"})
+NOT_YET = frozenset({"offload_buffers", "tp_plan", "quantization_config"})
 NOT_YET |= {"gguf_file", "state_dict", "proxies"}
 # Known to transformers' users under these names; what to do in their place.
 ELSEWHERE = {
@@ -47,7 +49,7 @@ class LoadArguments(ConfigArguments):
             bring it. None: the first that is there, loadstone's own before others.
         device_map: None (the default device), "auto" (the first device that holds the model, else all of them evenly),
             "balanced", "balanced_low_0" (the first device as empty as may be), "sequential", a device, its number, "disk", or
-            module -> one of these; so far `plan` alone tells of more than one.
+            module -> one of these; more than one, and "disk", are for backends whose models run so (PyTorch's).
         max_memory: Device -> what it may hold at most, in bytes or as "10GiB"; the number n is the n-th accelerator, and what
             none holds stays on disk. With it alone, `device_map` is "auto".
         key_mapping: Regular expressions, pattern -> replacement, applied to stored names.

@@ -51,11 +51,12 @@ class FromFiles(Supply):
         """
         needed = plan.files
         paths = self.prepared.snapshot.fetch(name for name in self.prepared.index.files if name in needed)
-        with OpenFiles(paths, self._identities(paths)) as files:
+        identities = self._identities(paths)
+        with OpenFiles(paths, identities) as files:
             plan = self._with_ties_decided(plan, files)
             requests = list(self._requests(plan, paths))
             if stays := [one for one in requests if self.prepared.placement.of(one.name).device is None]:
-                self.on_disk = self._on_disk(stays, plan, paths)
+                self.on_disk = self._on_disk(stays, plan, paths, identities)
                 requests = [one for one in requests if one.name not in self.on_disk.requests]
             tensors = read_tensors(
                 files,
@@ -85,12 +86,18 @@ class FromFiles(Supply):
         check_files(prepared.snapshot, paths.values(), **given.weights())
         return identities
 
-    def _on_disk(self, stays: list[Request], plan: LoadPlan, paths: Mapping[str, Path]) -> OnDisk:
+    def _on_disk(
+        self,
+        stays: list[Request],
+        plan: LoadPlan,
+        paths: Mapping[str, Path],
+        identities: Mapping[str, Identity],
+    ) -> OnDisk:
         backend = self.prepared.target.backend
         return OnDisk(
             stays,
             paths=paths,
-            identities=self._identities(paths),
+            identities=identities,
             alignment=backend.capabilities.alignment,
             room=room_on_host(plan, backend, self.prepared.placement, self.given.max_memory),
         )
