@@ -70,15 +70,23 @@ def test_both_spellings_describe_one_model():
 @pytest.mark.parametrize("spelling", ["rope_type", "type"])
 def test_the_old_names_of_a_rope_type(spelling):
     linear = SIZES | {"rope_scaling": {spelling: "linear", "factor": 2.0}}
-    plain = spec(SIZES).rope.inverse_frequencies
-    assert spec(linear).rope.inverse_frequencies == pytest.approx([f / 2 for f in plain])
+    plain = spec(SIZES).layers[0].attention.rope.inverse_frequencies
+    assert spec(linear).layers[0].attention.rope.inverse_frequencies == pytest.approx([f / 2 for f in plain])
 
 
 def test_the_base_of_the_rope_changes_every_frequency_but_the_first():
-    theta = spec(SIZES | {"rope_theta": 77.0}).rope.inverse_frequencies
-    assert theta == spec(SIZES | {"rope_parameters": {"rope_theta": 77.0}}).rope.inverse_frequencies
+    theta = spec(SIZES | {"rope_theta": 77.0}).layers[0].attention.rope.inverse_frequencies
+    assert (
+        theta
+        == spec(SIZES | {"rope_parameters": {"rope_theta": 77.0}})
+        .layers[0]
+        .attention.rope.inverse_frequencies
+    )
     assert theta[0] == 1.0
-    assert all(a != b for a, b in zip(theta[1:], spec(SIZES).rope.inverse_frequencies[1:], strict=True))
+    assert all(
+        a != b
+        for a, b in zip(theta[1:], spec(SIZES).layers[0].attention.rope.inverse_frequencies[1:], strict=True)
+    )
 
 
 @pytest.mark.parametrize(

@@ -91,11 +91,11 @@ def test_transformers_reads_what_we_save(exchanged, name):
     assert ours.keys() <= theirs.keys()
     assert {name: plain(theirs[name]) for name in ours} == {name: plain(ours[name]) for name in ours}
     if theirs["rope"] is not None:
-        rope = architecture_for("llama").spec(configs[name]).rope
+        rope = architecture_for("llama").spec(configs[name]).layers[0].attention.rope
         again = AutoConfig.for_model(
             "llama", **CASES[name] | {"rope_scaling": None, "rope_parameters": theirs["rope"]}
         )
-        assert architecture_for("llama").spec(again).rope == rope
+        assert architecture_for("llama").spec(again).layers[0].attention.rope == rope
 
 
 @pytest.mark.parametrize("name", CASES)

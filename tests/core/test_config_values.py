@@ -20,7 +20,7 @@ SIZES = {
     "vit": {"hidden_size": 24, "num_attention_heads": 4},
 }
 LLAMA = {"hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 61}
-LLAMA_LIKE = ("llama", "mistral", "gemma", "gemma2", "qwen2", "qwen3")
+LLAMA_LIKE = (*("llama", "mistral", "ministral3", "gemma", "gemma2", "qwen2", "qwen3", "olmo2", "smollm3"),)
 ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert", "vit")
 LONGROPE = {
     "rope_type": "longrope",
@@ -33,6 +33,7 @@ LONGROPE = {
 def spec(model_type, **fields):
     sizes = LLAMA if model_type in LLAMA_LIKE else SIZES.get(model_type, SIZES["bert"])
     values = {"num_hidden_layers": 2} if model_type in LLAMA_LIKE else {}
+    values |= {"pad_token_id": 0} if model_type == "smollm3" else {}
     config = AutoConfig.for_model(model_type, **{**sizes, **values, **fields})
     return architecture_for(model_type).spec(config)
 
@@ -174,7 +175,7 @@ BESIDE = {
 
 def test_of_two_ropes_the_old_section_holds_with_a_base_of_its_own():
     def frequencies(**fields):
-        return spec("llama", **fields).rope.inverse_frequencies
+        return spec("llama", **fields).layers[0].attention.rope.inverse_frequencies
 
     alone = frequencies(rope_scaling=BESIDE["rope_scaling"])
     assert frequencies(**BESIDE) == alone != frequencies(rope_parameters=BESIDE["rope_parameters"])
@@ -194,13 +195,13 @@ def test_of_two_ropes_the_old_section_holds_with_a_base_of_its_own():
 def test_what_is_set_holds_whatever_the_file_says(held, base):
     def changed(**said):
         config = LlamaConfig.from_dict({**LLAMA, "num_hidden_layers": 2, **held}, **said)
-        return architecture_for("llama").spec(config).rope
+        return architecture_for("llama").spec(config).layers[0].attention.rope
 
     def linear(factor, theta):
         return {"rope_type": "linear", "factor": factor, "rope_theta": theta}
 
     def rope(factor, theta):
-        return spec("llama", rope_parameters=linear(factor, theta)).rope
+        return spec("llama", rope_parameters=linear(factor, theta)).layers[0].attention.rope
 
     assert changed(rope_theta=77.0) == rope(2.0, 77.0)
     assert changed(rope_scaling={"type": "linear", "factor": 3.0}) == rope(3.0, base)

@@ -62,7 +62,7 @@ def test_stop_strings_end_a_sequence_and_the_other_goes_on() -> None:
         return np.eye(10, dtype=np.float32)[script[:, ids.shape[1] - 1]]
 
     ids = np.zeros((2, 1), np.int64)
-    out = decode(next_logits, Prompts(ids=ids, mask=np.ones_like(ids), plan=settings))
+    out = decode(next_logits, Prompts(ids=ids, mask=np.ones_like(ids), call=settings))
     assert out.tolist() == [[0, 1, 2, 9], [0, 1, 1, 2]]
 
 
@@ -79,7 +79,7 @@ def test_streamer_gets_prompt_tokens_and_end() -> None:
 
     recorder = Recorder()
     settings = plan(max_new_tokens=2, do_sample=False)
-    prompts = Prompts(ids=np.array([[5, 6]]), mask=np.ones((1, 2), np.int64), plan=settings)
+    prompts = Prompts(ids=np.array([[5, 6]]), mask=np.ones((1, 2), np.int64), call=settings)
     decode(lambda ids, mask: LOGITS, prompts, streamer=recorder)
     assert recorder.got == [[[5, 6]], [0], [0], "end"]
 

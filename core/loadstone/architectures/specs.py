@@ -123,6 +123,7 @@ class StackSpec:
                 (one.cross_attention is None) == (names.cross_attention is None) for one in distinct
             },
             "the norm after the last layer": {(self.norm is not None) == bool(names.norm)},
+            **self._embeddings_agree(),
         }
         if problems := [part for part, agrees in agree.items() if not all(agrees)]:
             raise ArgumentError(
@@ -131,6 +132,10 @@ class StackSpec:
                 problems=problems,
                 hint="give both, or neither",
             )
+
+    def _embeddings_agree(self) -> dict[str, set[bool]]:
+        """Return the parts of the embeddings -> whether each has a spec and a name, or neither."""
+        return {}
 
     @property
     def num_layers(self) -> int:
@@ -170,6 +175,15 @@ class TokenSpec(StackSpec):
     """
 
     embeddings: EmbeddingSpec
+
+    def _embeddings_agree(self) -> dict[str, set[bool]]:
+        spec, names = self.embeddings, self.names.embeddings
+        return {
+            "the table of positions": {bool(spec.positions) == bool(names.positions)},
+            "the table of types": {bool(spec.types) == bool(names.types) or names.types == names.words},
+            "the norm of the embeddings": {(spec.norm is not None) == bool(names.norm)},
+            "the projection after the embeddings": {bool(names.projection) or not spec.size},
+        }
 
     @property
     def vocab_size(self) -> int:

@@ -17,6 +17,7 @@ OTHERS = frozenset(
         "mixtral",
         "mllama",
         "modernvbert",
+        "molmo2",
         "mpt",
         "mt5",
         "opt",

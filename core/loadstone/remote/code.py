@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from loadstone.checkpoint.formats.names import ENDINGS
 from loadstone.errors import ConfigError, SourceError, human_bytes
 from loadstone.source import Snapshot, safe_name
 from loadstone.source.cache import RepositoryCache
@@ -176,7 +177,7 @@ class _Reader:
         return True
 
 
-_NOT_CODE = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", "config.json")
+_NOT_CODE = (*ENDINGS, "config.json")
 
 
 def read_code(snapshot: Snapshot, name: str) -> bytes:

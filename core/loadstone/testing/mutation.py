@@ -128,7 +128,7 @@ def changes(value: Any, others: Sequence[Any] = ()) -> list[Any]:
 
     Args:
         value: A field's.
-        others: What the field holds elsewhere: the only candidates for text, and for a field that holds nothing.
+        others: What the field holds elsewhere: the only candidates for a field that holds nothing.
     """
     found: list[Any] = []
     if isinstance(value, bool):
@@ -140,6 +140,8 @@ def changes(value: Any, others: Sequence[Any] = ()) -> list[Any]:
     elif isinstance(value, tuple) and value:
         places = sorted({0, len(value) - 1})
         found = [(*value[:at], new, *value[at + 1 :]) for at in places for new in changes(value[at])]
+    elif isinstance(value, str):
+        found = [f"{value}_"]
     found += others
     return [one for at, one in enumerate(found) if one != value and one not in found[:at]]
 
@@ -194,9 +196,13 @@ def records(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Yield the records inside a spec with their places."""
     for field in dataclasses.fields(value):
         inner = getattr(value, field.name)
+        several = inner if isinstance(inner, tuple) and any(map(dataclasses.is_dataclass, inner)) else ()
         if dataclasses.is_dataclass(inner):
             yield (*path, field.name), inner
             yield from records(inner, (*path, field.name))
+        for index, one in enumerate(several):
+            yield (*path, field.name, index), one
+            yield from records(one, (*path, field.name, index))
 
 
 def is_seen(driver: Computes, oracle: Oracle, case: Case, change: Callable[[Any], Any]) -> bool:
@@ -215,7 +221,7 @@ def blind_fields(
     others: Mapping[tuple[str, str], Sequence[Any]],
     among: Callable[[str], bool] = lambda field: True,
 ) -> list[str]:
-    """Return the fields of a case's spec of which no change moves its proof.
+    """Return the fields of a case's spec of which no change moves its proof; a name that is empty names nothing.
 
     Args:
         driver: As in `proof`.
@@ -233,7 +239,8 @@ def blind_fields(
         changed = (functools.partial(replaced, path=path, new=new) for new in candidates)
         return any(is_seen(driver, oracle, row, change) for change in changed)
 
-    return [dotted(path) for path, value in leaves(spec) if among(dotted(path)) and not seen(path, value)]
+    asked = [(path, value) for path, value in leaves(spec) if value != "" and among(dotted(path))]
+    return [dotted(path) for path, value in asked if not seen(path, value)]
 
 
 def is_known(case: Case, what: str) -> bool:

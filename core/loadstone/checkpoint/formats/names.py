@@ -28,6 +28,10 @@ _FOREIGN = re.compile(r"(tf_model[^/]*\.h5|flax_model[^/]*\.msgpack)(\.index\.js
 _NUMBERS = re.compile(r"-\d{5,}-of-\d{5,}")
 
 
+ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf")
+"""How the names of files of weights end, of whatever format."""
+
+
 def weight_names(variant: str | None) -> tuple[str, ...]:
     """Return the names under which weights are looked for, the preferred first.
 
