@@ -90,7 +90,7 @@ def changed(model: Any) -> Iterator[Any]:
 
 def test_changed_weights_are_seen_by_what_is_compiled(changed: Any) -> None:
     ids = PROMPT["input_ids"]
-    written = changed.generate(ids, max_new_tokens=1)
+    written = changed.generate(ids, attention_mask=np.ones_like(ids), max_new_tokens=1)
     np.testing.assert_array_equal(written[:, -1], tf.argmax(changed(ids).logits[:, -1], axis=-1))
     assert traces(changed)["_loop_with_cache"] == 1
 

@@ -198,23 +198,6 @@ def test_fit_trains_the_same(compiled: Any) -> None:
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5)
 
 
-def test_a_strategys_replicas_compute_again_too() -> None:
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
-        model = classifier(**CALM)
-        # TensorFlow's collectives of sparse gradients race on the CPU.
-        model.bert.embeddings.trainable = False
-        model.gradient_checkpointing_enable()
-        model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
-    alone = classifier(**CALM)
-    alone.bert.embeddings.trainable = False
-    alone.compile(keras.optimizers.SGD(0.1), jit_compile=False)
-    for trained in (model, alone):
-        trained.fit({"input_ids": IDS, "labels": CLASSES}, batch_size=12, verbose=0, shuffle=False)
-    for one, other in zip(model.weights, alone.weights, strict=True):
-        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5, err_msg=one.path)
-
-
 def test_turning_it_on_drops_what_is_compiled() -> None:
     model = classifier(**CALM)
     model.compile(keras.optimizers.SGD(0.1), jit_compile=False)

@@ -154,6 +154,7 @@ def test_a_frozen_batch_norm_infers() -> None:
 
 @pytest.fixture(scope="module")
 def strategy() -> Iterator[tf.distribute.Strategy]:
+    """The only strategy of the process that trains: two of them take each other's collectives for their own."""
     yield tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
@@ -194,3 +195,20 @@ def test_a_strategys_model_trains_with_a_compiled_loss(strategy: tf.distribute.S
     assert before == pytest.approx(float(classifier()({"input_ids": IDS, "labels": CLASSES}).loss), rel=1e-4)
     model.fit(IDS, CLASSES, epochs=8, batch_size=6, verbose=0)
     assert model.evaluate(IDS, CLASSES, batch_size=6, verbose=0)[0] < before
+
+
+def test_a_strategys_replicas_compute_again_too(strategy: tf.distribute.Strategy) -> None:
+    calm = {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0}
+    with strategy.scope():
+        model = classifier(**calm)
+        # TensorFlow's collectives of sparse gradients race on the CPU.
+        model.bert.embeddings.trainable = False
+        model.gradient_checkpointing_enable()
+        model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
+    alone = classifier(**calm)
+    alone.bert.embeddings.trainable = False
+    alone.compile(keras.optimizers.SGD(0.1), jit_compile=False)
+    for trained in (model, alone):
+        trained.fit({"input_ids": IDS, "labels": CLASSES}, batch_size=12, verbose=0, shuffle=False)
+    for one, other in zip(model.weights, alone.weights, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5, err_msg=one.path)
