@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone.architectures.names import Names
 from loadstone.architectures.parts import (
@@ -94,6 +94,7 @@ class StackSpec:
     """What every stack of layers has.
 
     Attributes:
+        decodes: Whether its layers may have windows, ropes and queries that grow.
         hidden_size: Channels between the layers.
         layers: Each layer's own; alike layers are one object.
         norm: The norm after the last layer, or None.
@@ -103,6 +104,7 @@ class StackSpec:
 
     hidden_size: int
     layers: tuple[LayerSpec, ...]
+    decodes: ClassVar[bool] = False
     norm: NormSpec | None
     names: Names
     classifier: ClassifierSpec
@@ -131,6 +133,12 @@ class StackSpec:
                 where=type(self).__name__,
                 problems=problems,
                 hint="give both, or neither",
+            )
+        if not self.decodes and any(one.window or one.rope or one.growth for one in attention):
+            raise ArgumentError(
+                "windows, ropes and queries that grow are a decoder's: an encoder's layers do not follow them yet",
+                where=type(self).__name__,
+                hint="leave them out, or describe the model as a decoder with causal=False",
             )
 
     def _embeddings_agree(self) -> dict[str, set[bool]]:
@@ -205,6 +213,7 @@ class DecoderSpec(TokenSpec):
         logit_softcap: Bounds the logits of the language model smoothly.
     """
 
+    decodes: ClassVar[bool] = True
     causal: bool = True
     logit_softcap: float | None = None
 

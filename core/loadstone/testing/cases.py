@@ -347,6 +347,24 @@ UNLABELLED = (
     "*-replaced-tokens*",
     "*-prediction",
 )
+DECODERS = tuple(f"{one}-*" for one in ("llama", *LLAMAS, "gpt2"))
+ENCODERS = ("bert-*", "roberta-*", "xlm-roberta-*", "camembert-*", "distilbert-*", "electra-*")
+NORMS_BEFORE = (
+    *("llama-*", "mistral-*", "ministral3-*", "gemma-*", "qwen*", "smollm3-*", "gpt2-*", "vit-*"),
+)
+WORDLESS = ("*-base*", "*-classification*", "*-answering", "*-choice", "*-prediction", "*-replaced-*")
+UNPOOLED = (
+    *("*-no-pooler", "*-masked-*", "*-token-*", "*-answering", "vit-image-*"),
+    *("roberta-sequence-*", "xlm-roberta-sequence-*", "camembert-sequence-*"),
+)
+UNCLASSIFIED = (
+    *("*-base*", "*-masked-*", "*-causal-*", "*-pre-training", "*-replaced-*", "*-answering", "*-prediction"),
+)
+ONE_LAYERED = (
+    *(*UNCLASSIFIED, *DECODERS, "*-token-*", "*-choice", "*-image-*"),
+    *("bert-sequence-*", "distilbert-sequence-*"),
+)
+
 UNSEEN = (
     Unseen(what="*dropout", why="training alone drops"),
     Unseen(what="*initializer_range", why="fresh weights alone are drawn"),
@@ -361,9 +379,39 @@ UNSEEN = (
     Unseen(what="*rope.limit", why="there is one table of frequencies"),
     Unseen(what="*rope.inverse_frequencies", why="the growth computes them", cases=("*-rope-dynamic",)),
     Unseen(what="*rope.growth", why="the second table goes before it", cases=("*-rope-longrope",)),
-    Unseen(
-        what="pooler_*", why="there is no pooler", cases=("vit-base-no-pooler", "vit-image-classification")
+    Unseen(what="*cross_attention", why="no type has it yet; single blocks show it"),
+    Unseen(what="names.rotary", why="checkpoints hold nothing of it"),
+    Unseen(what="names.norms_last", why="the order of modules alone"),
+    Unseen(what="*norm.wide", why="float32 rounds nothing"),
+    *(
+        Unseen(what=f"{place}norm.of_sum", why="it adds nothing to anything")
+        for place in ("", "embeddings.", "scores.", "*.qk_")
     ),
+    Unseen(what="layers.*.norm.of_sum", why="no norm stands after a part", cases=NORMS_BEFORE),
+    Unseen(what="*norm.offset", why="a layer norm has none", cases=(*ENCODERS, "gpt2-*", "vit-*")),
+    Unseen(what="embeddings.scale", why="no encoder scales what it looks up", cases=ENCODERS),
+    Unseen(
+        what="embeddings.positions_skip_padding",
+        why="nothing is looked up for positions, or for all of them",
+        cases=(*DECODERS, "electra-*-whole*"),
+    ),
+    Unseen(what="embeddings.types", why="types are tokens", cases=("gpt2-*",)),
+    Unseen(what="layers.*bias", why="what is stored as [in, out] has a bias", cases=("gpt2-*",)),
+    Unseen(what="layers.*.output_bias", why="an output has a bias", cases=(*ENCODERS, "vit-*")),
+    Unseen(what="*scores.*", why="no head scores words", cases=WORDLESS),
+    Unseen(what="*pooler*", why="there is no pooler, or nobody reads it", cases=UNPOOLED),
+    Unseen(
+        what="names.classifier",
+        why="no head classifies tokens",
+        cases=(*UNCLASSIFIED, "*-sequence-*", "*-choice", "*-image-*"),
+    ),
+    Unseen(
+        what="names.pre_classifier",
+        why="no head has that layer",
+        cases=(*UNCLASSIFIED, "*-token-*", "electra-sequence-*"),
+    ),
+    Unseen(what="norm", why="there is none after the layers", cases=ENCODERS),
+    Unseen(what="classifier.activation", why="no head has that layer", cases=ONE_LAYERED),
     Unseen(what="out_channels", why="no head reads it", cases=("resnet-base*",)),
     Unseen(what="*.key.bias", why="softmax does not see what is added to every score of a query"),
     Unseen(what="*.k_lin.bias", why="the same"),

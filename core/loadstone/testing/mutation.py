@@ -34,6 +34,8 @@ AMOUNT = 0.02
 """How far each element of a tensor is moved, as a part of itself (standard deviation)."""
 ENOUGH = 10 * FP32_TOLERANCE
 """A change that moves an answer this far is seen; the runs after that one are not asked."""
+ELSEWHERE = 4
+"""Values of other cases that a field is given at most."""
 Path = tuple[str | int, ...]
 
 
@@ -148,10 +150,7 @@ def changes(value: Any, others: Sequence[Any] = ()) -> list[Any]:
 
 def _numbers(spec: Any, path: Path) -> list[float]:
     """Return a number of each kind that a field may hold, by its annotation."""
-    owner = spec
-    for part in path[:-1]:
-        owner = owner[part] if isinstance(part, int) else getattr(owner, part)
-    kinds = typing.get_args(typing.get_type_hints(type(owner)).get(str(path[-1])))
+    kinds = typing.get_args(typing.get_type_hints(type(_owner(spec, path))).get(str(path[-1])))
     return [number for kind, number in ((float, 0.5), (int, 3)) if kind in kinds]
 
 
@@ -181,15 +180,27 @@ def spec_of(oracle: Oracle, case: Case) -> Any:
 
 @functools.cache
 def pool(oracle: Oracle) -> dict[tuple[str, str], list[Any]]:
-    """Return class of a spec and field -> every value that a case of the table has there."""
+    """Return class of a record and field -> every value that a case of the table has there."""
     found: dict[tuple[str, str], list[Any]] = {}
     for case in oracle.cases():
         spec = spec_of(oracle, case)
         for path, value in (*leaves(spec), *records(spec)):
-            values = found.setdefault((type(spec).__name__, dotted(path)), [])
+            values = found.setdefault(_field(spec, path), [])
             if value not in values:
                 values.append(value)
     return found
+
+
+def _field(spec: Any, path: Path) -> tuple[str, str]:
+    """Return the class of the record that has a field, and the field's name."""
+    return type(_owner(spec, path)).__name__, str(path[-1])
+
+
+def _owner(spec: Any, path: Path) -> Any:
+    """Return the record that a field is of."""
+    for part in path[:-1]:
+        spec = spec[part] if isinstance(part, int) else getattr(spec, part)
+    return spec
 
 
 def records(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -234,7 +245,7 @@ def blind_fields(
     spec = spec_of(oracle, row)
 
     def seen(path: Path, value: Any) -> bool:
-        elsewhere = others.get((type(spec).__name__, dotted(path)), ())
+        elsewhere = others.get(_field(spec, path), ())[:ELSEWHERE]
         candidates = changes(value, (*elsewhere, *_numbers(spec, path)) if value is None else elsewhere)
         changed = (functools.partial(replaced, path=path, new=new) for new in candidates)
         return any(is_seen(driver, oracle, row, change) for change in changed)
