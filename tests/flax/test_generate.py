@@ -83,10 +83,12 @@ def test_sampling_compiles_two_programs_and_each_once(model: Any, compiled: list
 
 def test_it_writes_with_the_parameters_given(model: Any) -> None:
     params = jax.tree.map(lambda value: value * 0.5, model.params)
+    params["lm_head.weight"] *= -1  # the most likely token becomes the least
     ids = PROMPT["input_ids"]
-    written = model.generate(ids, max_new_tokens=1, params=params)
+    read_whole = {"attention_mask": np.ones_like(ids), "max_new_tokens": 1}
+    written = model.generate(ids, params=params, **read_whole)
     np.testing.assert_array_equal(written[:, -1], model(ids, params=params).logits[:, -1].argmax(-1))
-    assert (written != model.generate(ids, max_new_tokens=1)).any()
+    assert (written != model.generate(ids, **read_whole)).any()
 
 
 def test_reserved_slots_give_what_a_growing_cache_gives(model: Any, compiled: list[str]) -> None:

@@ -9,6 +9,7 @@ from flax import nnx
 
 import loadstone
 from loadstone.errors import ArgumentError
+from loadstone.testing.case import PROOF
 from loadstone.testing.cases import CASES
 from tests.oracle import load
 
@@ -21,7 +22,7 @@ def loaded(case: str) -> Any:
 
 
 def inputs_of(case: str) -> dict[str, Any]:
-    return dict(load.run(case, "train").inputs)
+    return dict(load.run(case, PROOF).inputs)
 
 
 def gradients(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,14 @@ from loadstone import LlamaForCausalLM
 from loadstone.read import engine
 from loadstone_torch.backend import TorchBackend
 from tests.torch.tiny import same, state
+
+
+@pytest.fixture(autouse=True)
+def listening() -> Iterator[None]:
+    """Python leaves the signal alone where whoever started it does, as a shell does for what runs in the background."""
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, kept)
 
 
 def in_put(monkeypatch: Any) -> None:

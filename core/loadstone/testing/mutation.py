@@ -31,7 +31,7 @@ from loadstone.testing.compare import FP32_TOLERANCE, relative_difference, valid
 from loadstone.testing.reference import OURS, Oracle
 
 AMOUNT = 0.02
-"""How far each element of a tensor is moved, as a part of itself (standard deviation)."""
+"""How far each element of a tensor is moved, up or down, as a part of itself: at least half of that, at most half more."""
 ENOUGH = 10 * FP32_TOLERANCE
 """A change that moves an answer this far is seen; the runs after that one are not asked."""
 ELSEWHERE = 4
@@ -80,7 +80,7 @@ def blind_tensors(driver: Computes, oracle: Oracle, case: Case | str) -> list[st
             continue
         seen.add(parameter.identity)
         kept = backend.read(model, name).numpy().copy()
-        noise = 1 + AMOUNT * rng.standard_normal(kept.shape)
+        noise = 1 + AMOUNT * rng.uniform(0.5, 1.5, kept.shape) * rng.choice((-1, 1), kept.shape)
         _put(backend, model, name, (kept * noise).astype(kept.dtype))
         moved = furthest(driver, oracle, row, model)
         _put(backend, model, name, kept)
