@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,16 +22,16 @@ from loadstone.backend import (
     must_fit,
     unknown_device,
 )
-from loadstone.backend.adoption import Adoption
-from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, BackendError, PlacementError, nearest
-from loadstone.read.on_disk import OnDisk
 from loadstone.read.tensor import HostTensor
-from loadstone.remote.modules import is_own
-from loadstone_torch import custom
 from loadstone_torch.blocks.away import Away, Leaf, spread
 from loadstone_torch.layers import BatchNorm, RotaryEmbedding, without_memory
+
+if TYPE_CHECKING:
+    from loadstone.backend.adoption import Adoption
+    from loadstone.config import Config
+    from loadstone.read.on_disk import OnDisk
 
 TORCH_DTYPES = {name: getattr(torch, name) for name in DTYPES if hasattr(torch, name)}
 NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
@@ -88,7 +88,11 @@ class TorchBackend(Backend):
         options: Mapping[str, Any] | None = None,
     ) -> Any:
         """Build on the meta device."""
+        from loadstone.remote.modules import is_own
+
         if is_own(model_class):
+            from loadstone_torch import custom
+
             model = custom.build(model_class, config, TORCH_DTYPES[dtype], options or {})
         else:
             with without_memory(TORCH_DTYPES[dtype]):
@@ -182,7 +186,11 @@ class TorchBackend(Backend):
                 names.append(f"{path}inv_freq")
             elif isinstance(module, BatchNorm) and (device := placement.runs_on(path[:-1])).is_abstract:
                 module.compute(_for_buffers(device))
+        from loadstone.remote.modules import is_own
+
         if is_own(type(model)):
+            from loadstone_torch import custom
+
             names += custom.compute(model, lambda name: _for_buffers(placement.runs_on(name)))
         return tuple(dict.fromkeys(names))
 
@@ -218,6 +226,8 @@ class TorchBackend(Backend):
         """Adopt classes on our own base class, and on transformers'."""
         if hasattr(model_class, "backend_name") and not getattr(model_class, "adopted", False):
             return super().adopt(model_class, config, task=task, stored=stored)
+        from loadstone_torch import custom
+
         return custom.adopt(self, model_class, config, task, stored)
 
     def draw_seed(self, rngs: object = None) -> int:

@@ -281,7 +281,8 @@ def test_our_entry_points_claim_what_we_bring():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     entries = project["project"]["entry-points"]["loadstone"]
     claimed = {name: value for name, value in entries.items() if name.split(".")[0] in BUILT_IN}
-    assert set(claimed) == {"format.pickle", "format.safetensors", "source.file", "source.hub"}
+    formats = {"format.h5", "format.msgpack", "format.pickle", "format.safetensors"}
+    assert set(claimed) == {*formats, "source.file", "source.hub"}
     assert all(
         is_built_in(*name.split(".")) and BUILT_IN[name.split(".")[0]] == value
         for name, value in claimed.items()
@@ -324,7 +325,8 @@ def test_a_format_that_is_not_there_is_told(site, checkpoint):
     folder, _ = checkpoint
     message = refused(site, folder, str(folder), weights_format="safetensors")
     assert "NoWeightsError: there are no weights of the format 'safetensors' here" in message
-    assert "expected: model.safetensors" in message and "leave weights_format out" in message
+    assert "expected: model.safetensors" in message
+    assert "leave weights_format (from_tf, from_flax) out" in message
     message = refused(site, folder, str(folder), weights_format="rawr")
     assert "PluginError: no plugin offers the format 'rawr'" in message and "did you mean raw?" in message
     message = refused(site, folder, str(folder), weights_format="raw", use_safetensors=True)

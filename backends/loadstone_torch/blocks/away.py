@@ -10,16 +10,18 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from loadstone.backend import Placement
 from loadstone.errors import ArgumentError
-from loadstone.read.on_disk import Names, OnDisk
-from loadstone.read.tensor import HostTensor
+
+if TYPE_CHECKING:
+    from loadstone.backend import Placement
+    from loadstone.read.on_disk import Names, OnDisk
+    from loadstone.read.tensor import HostTensor
 
 
 def uncompiled(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,7 +40,7 @@ def uncompiled(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-AsTorch = Callable[[HostTensor], Tensor]
+AsTorch = Callable[["HostTensor"], Tensor]
 
 
 class Away(nn.Parameter):

@@ -10,7 +10,6 @@ import abc
 import functools
 import importlib
 import os
-import secrets
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -282,6 +281,8 @@ class Backend(abc.ABC):
                 found=type(rngs).__name__,
                 hint="pass seed=, a number",
             )
+        import secrets
+
         return secrets.randbits(63)
 
     def model_class(self, architecture: Architecture, head: Head) -> type:
