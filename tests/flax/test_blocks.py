@@ -16,6 +16,7 @@ from loadstone import LlamaConfig
 from loadstone.testing import assert_close
 from loadstone_flax.blocks.attention import Attention, CrossAttention
 from loadstone_flax.blocks.biases import RelativeBias, alibi
+from loadstone_flax.blocks.embeddings import Embeddings
 from loadstone_flax.blocks.feedforward import FeedForward
 from loadstone_flax.blocks.layer import Layer
 from loadstone_flax.blocks.run import Context, run_blocks
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.usefixtures("compile_little")
 KINDS = {
     "attention": Attention,
     "cross_attention": CrossAttention,
+    "embeddings": Embeddings,
     "feed_forward": FeedForward,
     "layer": Layer,
 }
@@ -200,3 +202,10 @@ def test_a_wide_norm_rounds_once() -> None:
     y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + 1e-6)
     assert jnp.array_equal(wide(x), (weight.astype(jnp.float32) * y).astype(jnp.bfloat16))
     assert not jnp.array_equal(wide(x), narrow(x))
+
+
+@of_kind("embeddings")
+def test_learned_positions_begin_at_a_later_row(case: str) -> None:
+    ids, module = jnp.asarray(arrays(case)["input"]["input_ids"]), built(case)
+    words = module.embed_tokens(ids)
+    check(case, summed=module(words, None, module.positions(ids, words)))

@@ -57,7 +57,7 @@ class Block:
     """A block that is compared.
 
     Attributes:
-        kind: "attention", "cross_attention", "feed_forward", "layer", "relative_bias", "decoder" or "encoder".
+        kind: "attention", "cross_attention", "feed_forward", "layer", "relative_bias", "embeddings", "decoder" or "encoder".
         spec: What it is built from.
         names: Where its parts are, relative to it; of a layer all names of a model.
     """
@@ -242,6 +242,11 @@ BLOCKS: Mapping[str, Block] = {
             scores=ScoreSpec(size=10, activation="gelu", norm=OF_SUM),
             classifier=classifier_spec(LlamaConfig(), dropout=0.0),
         ),
+    ),
+    "positions-offset": Block(
+        kind="embeddings",
+        spec=EmbeddingSpec(vocab_size=WORDS, pad_token_id=0, positions=TOKENS + 2, positions_offset=2),
+        names=EmbeddingNames(words="embed_tokens", positions="embed_positions"),
     ),
     "cross-layer": Block(
         kind="layer",
@@ -623,6 +628,22 @@ def _electra() -> Any:
     return weights, inputs, {"last_hidden_state": output.last_hidden_state, **states}
 
 
+def _opt() -> Any:
+    import torch
+    from transformers.models.opt.modeling_opt import OPTLearnedPositionalEmbedding
+
+    table = torch.nn.ModuleDict(
+        {
+            "embed_tokens": torch.nn.Embedding(WORDS, HIDDEN),
+            "embed_positions": OPTLearnedPositionalEmbedding(TOKENS, HIDDEN),
+        }
+    )
+    weights = _drawn(table)
+    ids = torch.randint(1, WORDS, (BATCH, TOKENS))
+    summed = table["embed_tokens"](ids) + table["embed_positions"](torch.ones_like(ids))
+    return weights, {"input_ids": ids}, {"summed": summed}
+
+
 _RECORDERS: Mapping[str, Callable[[], Any]] = {
     "sinks": _sinks,
     "alibi": _bloom,
@@ -641,6 +662,7 @@ _RECORDERS: Mapping[str, Callable[[], Any]] = {
     "ropes-two": _gemma3,
     "ropes-some": _smollm3_model,
     "words-factorised": _electra,
+    "positions-offset": _opt,
 }
 
 

@@ -13,9 +13,10 @@ from loadstone import LlamaConfig
 from loadstone.testing import assert_close
 from loadstone_tensorflow.blocks.attention import Attention, CrossAttention
 from loadstone_tensorflow.blocks.biases import RelativeBias, alibi
+from loadstone_tensorflow.blocks.embeddings import Embeddings
 from loadstone_tensorflow.blocks.feedforward import FeedForward
 from loadstone_tensorflow.blocks.layer import Layer
-from loadstone_tensorflow.blocks.run import Context, run_blocks
+from loadstone_tensorflow.blocks.run import Context, part, run_blocks
 from loadstone_tensorflow.generation import Cache
 from loadstone_tensorflow.layers import RMSNorm, RotaryEmbedding, without_memory
 from loadstone_tensorflow.modeling import named_layers, named_parameters
@@ -26,6 +27,7 @@ from tests.oracle.blocks import BLOCKS, HIDDEN, TOKENS, arrays
 KINDS = {
     "attention": Attention,
     "cross_attention": CrossAttention,
+    "embeddings": Embeddings,
     "feed_forward": FeedForward,
     "layer": Layer,
 }
@@ -176,3 +178,10 @@ def test_a_wide_norm_rounds_once() -> None:
     expected = tf.cast(tf.cast(wide.weight.value, tf.float32) * y, tf.bfloat16)
     assert tf.reduce_all(wide(x) == expected)
     assert not tf.reduce_all(wide(x) == narrow(x))
+
+
+@of_kind("embeddings")
+def test_learned_positions_begin_at_a_later_row(case: str) -> None:
+    ids, module = tf.constant(arrays(case)["input"]["input_ids"]), built(case)
+    words = part(module, "embed_tokens")(ids)
+    check(case, summed=module(words, None, module.positions(ids, words)))

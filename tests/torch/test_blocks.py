@@ -14,6 +14,7 @@ from loadstone import LlamaConfig
 from loadstone.testing import assert_close
 from loadstone_torch.blocks.attention import Attention, CrossAttention
 from loadstone_torch.blocks.biases import RelativeBias, alibi
+from loadstone_torch.blocks.embeddings import Embeddings
 from loadstone_torch.blocks.feedforward import FeedForward
 from loadstone_torch.blocks.layer import Layer
 from loadstone_torch.blocks.run import Context, run_blocks
@@ -28,6 +29,7 @@ torch.set_num_threads(1)
 KINDS = {
     "attention": Attention,
     "cross_attention": CrossAttention,
+    "embeddings": Embeddings,
     "feed_forward": FeedForward,
     "layer": Layer,
 }
@@ -165,3 +167,10 @@ def test_a_wide_norm_rounds_once() -> None:
     y = x.float() * torch.rsqrt(x.float().pow(2).mean(-1, keepdim=True) + 1e-6)
     assert torch.equal(wide(x), (wide.weight.float() * y).bfloat16())
     assert not torch.equal(wide(x), narrow(x))
+
+
+@of_kind("embeddings")
+def test_learned_positions_begin_at_a_later_row(case: str) -> None:
+    ids, module = torch.from_numpy(arrays(case)["input"]["input_ids"]), built(case)
+    words = module.embed_tokens(ids)
+    check(case, summed=module(words, None, module.positions(ids, words)))

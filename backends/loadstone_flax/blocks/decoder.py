@@ -161,7 +161,7 @@ class Decoder(PreTrainedModel):
         """Add learned positions and types to words (B, T, C), where the family has them."""
         names = self.spec.names.embeddings
         if names.positions:
-            x = x + getattr(self, names.positions)(position_ids)
+            x = x + getattr(self, names.positions)(position_ids + self.spec.embeddings.positions_offset)
         if token_type_ids is not None:
             x = x + getattr(self, names.types)(token_type_ids)
         return getattr(self, names.dropout)(x) if names.dropout else x

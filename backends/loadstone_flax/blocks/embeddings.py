@@ -55,7 +55,7 @@ class Embeddings(nnx.Module):
                 token_type_ids = jnp.zeros(words.shape[:2], jnp.int32)
             x = x + getattr(self, names.types)(token_type_ids)
         if spec.positions:
-            x = x + getattr(self, names.positions)(position_ids)
+            x = x + getattr(self, names.positions)(position_ids + spec.positions_offset)
         if spec.norm is not None:
             x = getattr(self, names.norm)(x)
         return getattr(self, names.dropout)(x) if names.dropout else x

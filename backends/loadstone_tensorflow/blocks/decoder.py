@@ -129,8 +129,8 @@ class Decoder(PreTrainedModel):
         seen = cache.get_seq_length() if cache is not None else 0
         packed = None
         if position_ids is None:
-            if self.spec.embeddings.positions:
-                check_length(seen + queries, self.spec.embeddings.positions)
+            if self.spec.max_positions:
+                check_length(seen + queries, self.spec.max_positions)
             position_ids = (tf.range(queries) + seen)[None]
         elif attention_mask is None and cache is None:
             packed = packed_sequences(position_ids)
@@ -166,7 +166,7 @@ class Decoder(PreTrainedModel):
         """Add learned positions and types to words (B, T, C), where the family has them."""
         names = self.spec.names.embeddings
         if names.positions:
-            x = x + part(self, names.positions)(position_ids)
+            x = x + part(self, names.positions)(position_ids + self.spec.embeddings.positions_offset)
         if token_type_ids is not None:
             x = x + part(self, names.types)(token_type_ids)
         return part(self, names.dropout)(x, training) if names.dropout else x

@@ -63,7 +63,7 @@ class Embeddings(Layer):
                 token_type_ids = tf.zeros((1, 1), tf.int32)
             x = x + part(self, names.types)(token_type_ids)
         if spec.positions:
-            x = x + part(self, names.positions)(position_ids)
+            x = x + part(self, names.positions)(position_ids + spec.positions_offset)
         if spec.norm is not None:
             x = part(self, names.norm)(x)
         return part(self, names.dropout)(x, training) if names.dropout else x

@@ -47,7 +47,7 @@ class Embeddings(nn.Module):
                 token_type_ids = torch.zeros(words.shape[:2], dtype=torch.long, device=words.device)
             x = x + getattr(self, names.types)(token_type_ids)
         if spec.positions:
-            x = x + getattr(self, names.positions)(position_ids)
+            x = x + getattr(self, names.positions)(position_ids + spec.positions_offset)
         if spec.norm is not None:
             x = getattr(self, names.norm)(x)
         return getattr(self, names.dropout)(x) if names.dropout else x

@@ -120,6 +120,7 @@ class EmbeddingSpec:
         size: Channels of the tables, where a projection to the hidden size follows; 0: there is none.
         scale: Factor on what is looked up of a token.
         positions: Rows of the table of positions; 0: there is none.
+        positions_offset: The row of the first position; none looks up the rows before it.
         positions_skip_padding: Positions count the tokens that are not padding, from the padding token's id on.
         types: Rows of the table of token types; 0: there is none.
         norm: Of the sum, or None.
@@ -131,6 +132,7 @@ class EmbeddingSpec:
     size: int = 0
     scale: float = 1.0
     positions: int = 0
+    positions_offset: int = 0
     positions_skip_padding: bool = False
     types: int = 0
     norm: NormSpec | None = None

@@ -201,7 +201,7 @@ class TokenSpec(StackSpec):
     @property
     def max_positions(self) -> int | None:
         """The longest sequence that there are positions for; None: they have no end."""
-        return self.embeddings.positions or None
+        return self.embeddings.positions - self.embeddings.positions_offset or None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

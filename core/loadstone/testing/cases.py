@@ -391,6 +391,11 @@ UNSEEN = (
     Unseen(what="*norm.offset", why="a layer norm has none", cases=(*ENCODERS, "gpt2-*", "vit-*")),
     Unseen(what="embeddings.scale", why="no encoder scales what it looks up", cases=ENCODERS),
     Unseen(
+        what="embeddings.positions_offset",
+        why="nothing is looked up for positions",
+        cases=tuple(one for one in DECODERS if one != "gpt2-*"),
+    ),
+    Unseen(
         what="embeddings.positions_skip_padding",
         why="nothing is looked up for positions, or for all of them",
         cases=(*DECODERS, "electra-*-whole*"),
