@@ -184,4 +184,4 @@ def test_a_wide_norm_rounds_once() -> None:
 def test_learned_positions_begin_at_a_later_row(case: str) -> None:
     ids, module = tf.constant(arrays(case)["input"]["input_ids"]), built(case)
     words = part(module, "embed_tokens")(ids)
-    check(case, summed=module(words, None, module.positions(ids, words)))
+    check(case, summed=module(words, None, module.positions(ids, words), training=False))
