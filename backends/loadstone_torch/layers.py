@@ -99,16 +99,17 @@ class Projection(nn.Module, Kin):
 
     kin = "transformers.pytorch_utils:Conv1D"  # so that PEFT knows which axis is which
 
-    bias: nn.Parameter
+    bias: nn.Parameter | None
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
         self.weight = parameter(in_features, out_features)
-        self.bias = parameter(out_features)
+        self.bias = parameter(out_features) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, in) -> (B, T, out)."""
-        flat = torch.addmm(self.bias, x.flatten(0, -2), self.weight)
+        flat = x.flatten(0, -2)
+        flat = flat @ self.weight if self.bias is None else torch.addmm(self.bias, flat, self.weight)
         return flat.view(*x.shape[:-1], -1)
 
 

@@ -72,6 +72,7 @@ class Output(nnx.Module):
         hidden_size: int,
         *,
         dense: str,
+        bias: bool,
         dropout: tuple[str, float],
         after: tuple[str, NormSpec],
     ) -> None:
@@ -81,11 +82,12 @@ class Output(nnx.Module):
             in_features: Channels that it reads.
             hidden_size: Channels that it gives.
             dense: Name of the projection.
+            bias: Whether it has one.
             dropout: Name of what drops some of it in training, and with what probability.
             after: Name of the norm, "" for none, and its spec.
         """
         self.names = dense, dropout[0], after[0]
-        place(self, dense, Linear(in_features, hidden_size))
+        place(self, dense, Linear(in_features, hidden_size, bias))
         if after[0]:
             place(self, after[0], norm(after[1], hidden_size))
         place(self, dropout[0], Dropout(dropout[1]))

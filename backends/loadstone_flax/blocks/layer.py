@@ -115,6 +115,7 @@ class NestedLayer(Block):
             spec.feed_forward.size,
             hidden_size,
             dense=outer.down,
+            bias=spec.feed_forward.bias,
             dropout=(outer.dropout, spec.feed_forward.dropout),
             after=(outer.after, spec.norm),
         )

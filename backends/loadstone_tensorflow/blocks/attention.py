@@ -140,6 +140,7 @@ class NestedAttention(Layer):
             mixed,
             hidden_size,
             dense=outer.output,
+            bias=spec.attention.output_bias,
             dropout=(outer.dropout, spec.attention.output_dropout),
             after=(outer.after, spec.norm),
         )

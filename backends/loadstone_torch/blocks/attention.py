@@ -137,6 +137,7 @@ class NestedAttention(nn.Module):
             mixed,
             hidden_size,
             dense=outer.output,
+            bias=spec.attention.output_bias,
             dropout=(outer.dropout, spec.attention.output_dropout),
             after=(outer.after, spec.norm),
         )

@@ -75,6 +75,7 @@ class Output(nn.Module):
         hidden_size: int,
         *,
         dense: str,
+        bias: bool,
         dropout: tuple[str, float],
         after: tuple[str, NormSpec],
     ) -> None:
@@ -84,12 +85,13 @@ class Output(nn.Module):
             in_features: Channels that it reads.
             hidden_size: Channels that it gives.
             dense: Name of the projection.
+            bias: Whether it has one.
             dropout: Name of what drops some of it in training, and with what probability.
             after: Name of the norm, "" for none, and its spec.
         """
         super().__init__()
         self.names = dense, dropout[0], after[0]
-        place(self, dense, Linear(in_features, hidden_size))
+        place(self, dense, Linear(in_features, hidden_size, bias))
         if after[0]:
             place(self, after[0], norm(after[1], hidden_size))
         place(self, dropout[0], nn.Dropout(dropout[1]))

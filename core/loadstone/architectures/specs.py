@@ -134,16 +134,28 @@ class StackSpec:
                 problems=problems,
                 hint="give both, or neither",
             )
-        if not self.decodes and any(one.window or one.rope or one.growth for one in attention):
+        if unread := [part for part, said in self._unread().items() if said]:
             raise ArgumentError(
-                "windows, ropes and queries that grow are a decoder's: an encoder's layers do not follow them yet",
+                f"{'a decoder' if self.decodes else 'an encoder'} does not follow all of its spec yet",
                 where=type(self).__name__,
-                hint="leave them out, or describe the model as a decoder with causal=False",
+                problems=unread,
+                hint="leave it out, or describe a decoder with causal=False where an encoder lacks it",
             )
 
     def _embeddings_agree(self) -> dict[str, set[bool]]:
         """Return the parts of the embeddings -> whether each has a spec and a name, or neither."""
         return {}
+
+    def _unread(self) -> dict[str, bool]:
+        """Return what no backend's stack of this kind reads -> whether the spec says it."""
+        if self.decodes:
+            return {}
+        attention = [layer.attention for layer in self.layers]
+        return {
+            "windows": any(one.window for one in attention),
+            "ropes": any(one.rope for one in attention),
+            "queries that grow": any(one.growth for one in attention),
+        }
 
     @property
     def num_layers(self) -> int:
@@ -187,11 +199,21 @@ class TokenSpec(StackSpec):
     def _embeddings_agree(self) -> dict[str, set[bool]]:
         spec, names = self.embeddings, self.names.embeddings
         return {
-            "the table of positions": {bool(spec.positions) == bool(names.positions)},
+            "the table of positions": {
+                bool(spec.positions) == bool(names.positions),
+                bool(spec.positions) or not (spec.positions_offset or spec.positions_skip_padding),
+            },
             "the table of types": {bool(spec.types) == bool(names.types) or names.types == names.words},
             "the norm of the embeddings": {(spec.norm is not None) == bool(names.norm)},
             "the projection after the embeddings": {bool(names.projection) or not spec.size},
         }
+
+    def _unread(self) -> dict[str, bool]:
+        skips, scales = self.embeddings.positions_skip_padding, self.embeddings.scale != 1.0
+        own = (
+            {"positions that skip padding": skips} if self.decodes else {"a scale of the embeddings": scales}
+        )
+        return StackSpec._unread(self) | own
 
     @property
     def vocab_size(self) -> int:

@@ -389,20 +389,12 @@ UNSEEN = (
     ),
     Unseen(what="layers.*.norm.of_sum", why="no norm stands after a part", cases=NORMS_BEFORE),
     Unseen(what="*norm.offset", why="a layer norm has none", cases=(*ENCODERS, "gpt2-*", "vit-*")),
-    Unseen(what="embeddings.scale", why="no encoder scales what it looks up", cases=ENCODERS),
-    Unseen(
-        what="embeddings.positions_offset",
-        why="nothing is looked up for positions",
-        cases=tuple(one for one in DECODERS if one != "gpt2-*"),
-    ),
     Unseen(
         what="embeddings.positions_skip_padding",
-        why="nothing is looked up for positions, or for all of them",
-        cases=(*DECODERS, "electra-*-whole*"),
+        why="no row of what it is fed is padded",
+        cases=("electra-*-whole*",),
     ),
     Unseen(what="embeddings.types", why="types are tokens", cases=("gpt2-*",)),
-    Unseen(what="layers.*bias", why="what is stored as [in, out] has a bias", cases=("gpt2-*",)),
-    Unseen(what="layers.*.output_bias", why="an output has a bias", cases=(*ENCODERS, "vit-*")),
     Unseen(what="*scores.*", why="no head scores words", cases=WORDLESS),
     Unseen(what="*pooler*", why="there is no pooler, or nobody reads it", cases=UNPOOLED),
     Unseen(
