@@ -23,6 +23,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from loadstone.backend.adoption import (
     Adoption,
     Declared,
+    below,
     built,
     declared_by,
     described_by,
@@ -119,7 +120,6 @@ def _declared(model_class: type, config: Config, model: nn.Module, parameters: M
         except (NotImplementedError, AttributeError):
             return ""
 
-    floats = {*_collected(model, "_keep_in_fp32_modules_strict")}
     return dataclasses.replace(
         said,
         ties={
@@ -128,7 +128,8 @@ def _declared(model_class: type, config: Config, model: nn.Module, parameters: M
         may_lack=tuple(_collected(model, "_keys_to_ignore_on_load_missing")),
         not_needed=tuple(_collected(model, "_keys_to_ignore_on_load_unexpected")),
         no_split=[path for path, module in model.named_modules() if type(module).__name__ in blocks],
-        keep_float32=[name for name in parameters if not floats.isdisjoint(name.split("."))],
+        keep_float32=below(_collected(model, "_keep_in_fp32_modules_strict"), parameters),
+        keep_float32_of_float16=below(_collected(model, "_keep_in_fp32_modules"), parameters),
         embedding=path_of("get_input_embeddings"),
         output=path_of("get_output_embeddings"),
     )

@@ -77,7 +77,7 @@ def test_the_contract_has_about_a_dozen_methods():
         "devices",
         "device",
     } <= Backend.__abstractmethods__
-    assert len(methods(ABSTRACT)) <= 16
+    assert len(methods(ABSTRACT)) <= 15
     assert set(methods(ABSTRACT)) == {
         name for name, _ in inspect.getmembers(Backend, inspect.isfunction) if name[0] != "_"
     }

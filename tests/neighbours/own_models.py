@@ -80,6 +80,7 @@ class TurningPreTrainedModel(PreTrainedModel):
     _keys_to_ignore_on_load_unexpected = [r"rotary\\.\\d+"]
     _keys_to_ignore_on_load_missing = ["scale"]
     _keep_in_fp32_modules_strict = ["norm"]
+    _keep_in_fp32_modules = ["mix"]
 
     def _init_weights(self, module):
         if isinstance(module, nn.Linear):

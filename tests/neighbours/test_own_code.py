@@ -116,6 +116,18 @@ def test_dtypes_and_what_stays_float32(tmp_path):
     assert torch.get_default_dtype() == torch.float32
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_modules_stay_float32_where_transformers_keeps_them_so(tmp_path, dtype):
+    folder, _ = made(tmp_path, "AutoModelForCausalLM", DECODER)
+    model = load(AutoModelForCausalLM, folder, dtype=dtype)
+    kept = [*model._get_dtype_plan(getattr(torch, dtype))]
+    found = {name: value.dtype for name, value in model.named_parameters()}
+    assert found == {
+        name: torch.float32 if {*kept} & {*name.split(".")} else getattr(torch, dtype) for name in found
+    }
+    assert kept == {"float16": ["mix", "norm"], "bfloat16": ["norm"], "float32": []}[dtype]
+
+
 def test_an_encoder_that_reads_a_file_beside_its_code_and_buffers_of_integers(tmp_path):
     folder, reference = made(tmp_path, "AutoModel", ENCODER)
     model = load(AutoModel, folder)

@@ -14,7 +14,7 @@ FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "flax")
 HEAVY = (*FRAMEWORKS, "numpy", "ml_dtypes", "huggingface_hub", "typer", "rich")
 LIMIT = 0.050
 """Seconds, beside what the bare interpreter takes."""
-MARGIN = 2.0
+MARGIN = 1.4
 """What a machine may be slower than the one that the limits were set on."""
 ROUNDS = 9
 CLASSES = {

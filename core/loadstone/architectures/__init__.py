@@ -5,9 +5,11 @@ and `ARCHITECTURES`, the records that the engine reads. Adding a family takes on
 backend's `models` folder, and `make names`, which writes the table of names by which both are found.
 """
 
-from loadstone.architectures.arrangements import Arrangement, Split
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from loadstone.architectures.biases import BucketSpec, alibi_slopes
-from loadstone.architectures.dialects import DIALECTS, Dialect
 from loadstone.architectures.names import (
     AttentionNames,
     EmbeddingNames,
@@ -56,6 +58,11 @@ from loadstone.architectures.specs import (
 )
 from loadstone.architectures.typos import meant
 from loadstone.architectures.unfollowed import refuse_unfollowed
+from loadstone.lazily import lazily
+
+if TYPE_CHECKING:
+    from loadstone.architectures.arrangements import Arrangement, Split
+    from loadstone.architectures.dialects import DIALECTS, Dialect
 
 __all__ = [
     "DIALECTS",
@@ -111,3 +118,12 @@ __all__ = [
     "said_numbers",
     "unlisted",
 ]
+
+# What files hold otherwise than models do: only loads and saves ask for it.
+_HOMES = {
+    "Arrangement": "loadstone.architectures.arrangements",
+    "Split": "loadstone.architectures.arrangements",
+    "DIALECTS": "loadstone.architectures.dialects",
+    "Dialect": "loadstone.architectures.dialects",
+}
+__getattr__ = lazily(__name__, _HOMES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from loadstone.architectures.rope import RopeSpec
+from loadstone.errors import ArgumentError
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,19 @@ class NormSpec:
     offset: bool = False
     wide: bool = False
     of_sum: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that it is one of the two kinds, and that only a root mean square has an offset or is wide.
+
+        Raises:
+            ArgumentError: If not.
+        """
+        if self.kind not in ("layer", "rms") or (self.kind == "layer" and (self.offset or self.wide)):
+            raise ArgumentError(
+                "there is no such norm",
+                expected='kind="layer", or kind="rms" with an offset or wide',
+                found=f"kind={self.kind!r}, offset={self.offset}, wide={self.wide}",
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

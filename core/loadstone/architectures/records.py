@@ -10,11 +10,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from loadstone.architectures.arrangements import Arrangement
-from loadstone.checkpoint.recipe import Step
 from loadstone.config import Config
+
+if TYPE_CHECKING:
+    from loadstone.architectures.arrangements import Arrangement
+    from loadstone.checkpoint.recipe import Step
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ class Architecture:
         renamed: (old, new) endings of names from before a renaming (`LayerNorm.gamma`, `LayerNorm.weight`).
         no_split: Base-model patterns of the blocks that a device map must keep whole.
         keep_float32: Base-model names that stay float32 whatever dtype is asked for.
+        keep_float32_of_float16: The same, where float16 is asked for.
         drawn: Names -> how a fresh parameter is drawn ("ones", "zeros", "fan_out"), where it is not the rule: zeros for a
             `bias`, ones for any other vector, else a normal distribution of width `initializer_range`.
         counters: Base-model names of numbers that count training, and start at zero where they are not stored.
@@ -105,6 +108,7 @@ class Architecture:
     renamed: tuple[tuple[str, str], ...] = ()
     no_split: tuple[str, ...] = ()
     keep_float32: tuple[str, ...] = ()
+    keep_float32_of_float16: tuple[str, ...] = ()
     drawn: Mapping[str, str] = dataclasses.field(default_factory=dict)
     counters: tuple[str, ...] = ()
     may_lack: tuple[str, ...] = ()
@@ -122,6 +126,10 @@ class Architecture:
     def base_prefixes(self) -> tuple[str, ...]:
         """Every prefix under which a checkpoint of this architecture may hold the base model; "" included."""
         return tuple(dict.fromkeys(head.prefix for head in self.heads))
+
+    def wide_for(self, dtype: str) -> tuple[str, ...]:
+        """Return the base-model names that stay float32 where another dtype is asked for."""
+        return self.keep_float32 + (self.keep_float32_of_float16 if dtype == "float16" else ())
 
 
 def _checked_spec(spec: Callable[[Config], Any], config: Config) -> Any:

@@ -203,7 +203,7 @@ class TokenSpec(StackSpec):
                 bool(spec.positions) == bool(names.positions),
                 bool(spec.positions) or not (spec.positions_offset or spec.positions_skip_padding),
             },
-            "the table of types": {bool(spec.types) == bool(names.types) or names.types == names.words},
+            "the table of types": {bool(spec.types) == (names.types not in ("", names.words))},
             "the norm of the embeddings": {(spec.norm is not None) == bool(names.norm)},
             "the projection after the embeddings": {bool(names.projection) or not spec.size},
         }

@@ -66,6 +66,7 @@ class Declared:
         not_needed: The same, of stored tensors that nobody needs.
         no_split: Paths of modules to keep whole.
         keep_float32: Names of parameters that stay float32.
+        keep_float32_of_float16: The same, where float16 is asked for.
         embedding: Path of the module that looks tokens up; "" for none.
         output: Path of the module that scores the vocabulary; "" for none.
     """
@@ -78,6 +79,7 @@ class Declared:
     not_needed: Sequence[str] = ()
     no_split: Sequence[str] = ()
     keep_float32: Sequence[str] = ()
+    keep_float32_of_float16: Sequence[str] = ()
     embedding: str = ""
     output: str = ""
 
@@ -113,7 +115,6 @@ def declared_by(model_class: type, config: Config, parameters: Mapping[str, Para
     """Return what a class says of itself in the words of transformers, as far as it needs no framework to be read."""
     prefix = vars_of(model_class, "base_model_prefix") or ""
     has_base = any(name.startswith(f"{prefix}.") for name in parameters)
-    floats = tuple(vars_of(model_class, "_keep_in_fp32_modules") or ())
     ties = vars_of(model_class, "_tied_weights_keys")
     return Declared(
         parameters=parameters,
@@ -122,8 +123,19 @@ def declared_by(model_class: type, config: Config, parameters: Mapping[str, Para
         ties=ties if isinstance(ties, Mapping) else {},
         may_lack=tuple(vars_of(model_class, "_keys_to_ignore_on_load_missing") or ()),
         not_needed=tuple(vars_of(model_class, "_keys_to_ignore_on_load_unexpected") or ()),
-        keep_float32=[name for name in parameters if not {*floats}.isdisjoint(name.split("."))],
+        keep_float32=below(vars_of(model_class, "_keep_in_fp32_modules_strict"), parameters),
+        keep_float32_of_float16=below(vars_of(model_class, "_keep_in_fp32_modules"), parameters),
     )
+
+
+def below(modules: Collection[str] | None, parameters: Iterable[str]) -> list[str]:
+    """Return the parameters that lie in modules of these names, as transformers names them: a segment of the path.
+
+    Example:
+        >>> below(["norm"], ["layers.0.norm.weight", "normal.weight"])
+        ['layers.0.norm.weight']
+    """
+    return [name for name in parameters if not {*(modules or ())}.isdisjoint(name.split("."))]
 
 
 def vars_of(cls: type, name: str) -> Any:
@@ -223,7 +235,8 @@ def described_by(
         embedding=base(declared.embedding),
         ignored=tuple(base(name) for name in stored if _any(declared.not_needed, name)),
         no_split=tuple(dict.fromkeys(generalise(base(path)) for path in declared.no_split)),
-        keep_float32=tuple(base(name) for name in declared.keep_float32),
+        keep_float32=tuple(map(base, declared.keep_float32)),
+        keep_float32_of_float16=tuple(map(base, declared.keep_float32_of_float16)),
         counters=tuple(base(n) for n in names if n.rpartition(".")[2] == "num_batches_tracked"),
         may_lack=tuple(base(name) for name in names if _any(declared.may_lack, name)),
         layers=(),

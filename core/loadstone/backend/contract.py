@@ -305,12 +305,12 @@ class Backend(abc.ABC):
                 expected=f"a module {module_name}",
                 hint=self._hint(architecture, head),
             ) from error
-        if not hasattr(module, self.class_name(head)) and hasattr(module, "add_architecture"):
+        if not hasattr(module, _class_name(self, head)) and hasattr(module, "add_architecture"):
             module.add_architecture(architecture)  # a plugin's, of a family that this backend has
-        found = getattr(module, self.class_name(head), None)
+        found = getattr(module, _class_name(self, head), None)
         if found is None:
             raise ArchitectureError(
-                f"{record.title} has no class {self.class_name(head)} yet",
+                f"{record.title} has no class {_class_name(self, head)} yet",
                 where=module_name,
                 hint=self._hint(architecture, head),
             )
@@ -321,7 +321,7 @@ class Backend(abc.ABC):
     def _hint(self, architecture: Architecture, head: Head) -> str:
         """Return what to do where this backend has no class of a head."""
         if is_registered(architecture):
-            return f"register it: loadstone.register(the architecture, {{{self.name!r}: {self.class_name(head)}}})"
+            return f"register it: loadstone.register(the architecture, {{{self.name!r}: {_class_name(self, head)}}})"
         return "load it with another backend; docs/support.md lists what each has"
 
     def adopt(
@@ -345,15 +345,16 @@ class Backend(abc.ABC):
 
         return adopted(self, model_class, config, task, stored)
 
-    def class_name(self, head: Head) -> str:
-        """Return the name of a head's class in this backend, with its prefix."""
-        return plugins.class_prefix_of(self.asked) + head.class_name
-
 
 CONTRACT = frozenset(
     name for name in vars(Backend) if not name.startswith("_") and callable(vars(Backend)[name])
 )
 """Names of the contract's methods."""
+
+
+def _class_name(backend: Backend, head: Head) -> str:
+    """Return the name of a head's class in a backend, with its prefix."""
+    return plugins.class_prefix_of(backend.asked) + head.class_name
 
 
 def models_module(architecture: Architecture, record: BackendRecord) -> str:

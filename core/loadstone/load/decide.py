@@ -135,7 +135,7 @@ def _decide(
                 config, policy, attn_implementation=given.attn_implementation, options=options
             )
 
-        config, model, labels = _with_labels_settled(config, target.backend, index, built)
+        config, model, labels = _with_labels_chosen(config, target.backend, index, built)
         parameters = target.backend.parameters(model)
 
         before: Collection[str] = ()
@@ -190,7 +190,7 @@ def indexed(snapshot: Snapshot, given: LoadArguments, architecture: Architecture
     return as_checkpoint(stored, architecture, where=snapshot.location)
 
 
-def _with_labels_settled(
+def _with_labels_chosen(
     config: Config, backend: Backend, index: TensorIndex, built: Callable[[Config], Any]
 ) -> tuple[Config, Any, tuple[str, ...]]:
     """Build the model, with the number of labels that is stored where the configuration says two.

@@ -182,7 +182,7 @@ def _policy(model: Model, stored: list[Parameter], dtype: object) -> DTypePolicy
     return DTypePolicy(
         build=build,
         keeps="stored" if dtype is None else "",
-        float32=model.architecture_and_head()[0].keep_float32,
+        float32=model.architecture_and_head()[0].wide_for(build),
         origin="model" if dtype is None else "argument",
     )
 

@@ -79,7 +79,7 @@ def dtype_policy(
             found=build,
             hint='pass dtype="bfloat16", say',
         )
-    return DTypePolicy(build=build, keeps=keeps, float32=architecture.keep_float32, origin=origin)
+    return DTypePolicy(build=build, keeps=keeps, float32=architecture.wide_for(build), origin=origin)
 
 
 def _first_float(index: TensorIndex | None) -> str:

@@ -44,7 +44,8 @@ def as_checkpoint(index: TensorIndex, architecture: Architecture, *, where: obje
             problems=problems,
             hint="check that config.json is that of these weights",
         )
-    return dataclasses.replace(index, tensors=tensors, dialect="")
+    absent = {dialect.name(stored): file for stored, file in index.absent.items()}
+    return dataclasses.replace(index, tensors=tensors, absent=absent, dialect="")
 
 
 def _steps(

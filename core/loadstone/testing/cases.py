@@ -388,13 +388,11 @@ UNSEEN = (
         for place in ("", "embeddings.", "scores.", "*.qk_")
     ),
     Unseen(what="layers.*.norm.of_sum", why="no norm stands after a part", cases=NORMS_BEFORE),
-    Unseen(what="*norm.offset", why="a layer norm has none", cases=(*ENCODERS, "gpt2-*", "vit-*")),
     Unseen(
         what="embeddings.positions_skip_padding",
         why="no row of what it is fed is padded",
         cases=("electra-*-whole*",),
     ),
-    Unseen(what="embeddings.types", why="types are tokens", cases=("gpt2-*",)),
     Unseen(what="*scores.*", why="no head scores words", cases=WORDLESS),
     Unseen(what="*pooler*", why="there is no pooler, or nobody reads it", cases=UNPOOLED),
     Unseen(
