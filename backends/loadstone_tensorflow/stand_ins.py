@@ -52,16 +52,15 @@ class _Watch(importlib.abc.MetaPathFinder):
 
 def offer(keras: ModuleType) -> None:
     """Register a stand-in for each class that has none yet and is not registered itself."""
-    from loadstone.architectures.registry import built_in
+    from loadstone._names import HEADS
     from loadstone.plugins import class_prefix_of
 
     if not hasattr(getattr(keras, "saving", None), "get_custom_objects"):
         return  # it is being imported by another thread, or is so old that nothing of ours works with it
     registered, prefix = keras.saving.get_custom_objects(), class_prefix_of("tensorflow")
-    for architecture in built_in().values():
-        for head in architecture.heads:
-            name = f"{prefix}{head.class_name}"
-            registered.setdefault(f"loadstone>{name}", type(name, (_StandIn,), {}))
+    for class_name in HEADS:
+        name = f"{prefix}{class_name}"
+        registered.setdefault(f"loadstone>{name}", type(name, (_StandIn,), {}))
 
 
 class _StandIn:

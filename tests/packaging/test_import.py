@@ -94,8 +94,10 @@ def test_naming_a_class_takes_fifty_milliseconds_above_its_framework(framework):
     assert any(seconds <= LIMIT * MARGIN for seconds in times)
 
 
-def test_naming_a_class_imports_neither_sources_nor_reports_nor_what_generate_does():
-    pytest.importorskip("torch")
+@pytest.mark.parametrize("framework", CLASSES)
+def test_naming_a_class_imports_neither_sources_nor_reports_nor_what_generate_does(framework):
+    pytest.importorskip(framework)
+    imported, name = CLASSES[framework]
     # Those whose classes are made of Llama's lie in its module of models.
     others = {FAMILIES[model_type] for model_type, module in MODELS.items() if module != "llama"}
     models = {module for module in MODELS.values() if module != "llama"}
@@ -108,6 +110,7 @@ def test_naming_a_class_imports_neither_sources_nor_reports_nor_what_generate_do
         "loadstone.load.report",
         "loadstone.generate.decoding",
         *(f"loadstone.architectures.{module}" for module in others),
-        *(f"loadstone_torch.models.{module}" for module in models),
+        "loadstone.checkpoint.recipe",
+        *(f"loadstone_{framework}.models.{module}" for module in models),
     )
-    assert_unloaded("from loadstone import LlamaForCausalLM", heavy)
+    assert_unloaded(f"import {imported}\nfrom loadstone import {name}", heavy)
