@@ -226,7 +226,7 @@ def _draw(change: Change, folder: Path) -> None:
     config = transformers.AutoConfig.from_pretrained(folder)
     auto = _auto(transformers, change.case)
     model = auto.from_config(config, **change.case.model_arguments)
-    record.draw(model, inputs.seed(change.case, "parameters"), change.case.embedding_deviation)
+    record.draw_parameters(model, inputs.seed(change.case, "parameters"), change.case.embedding_deviation)
     with tempfile.TemporaryDirectory() as elsewhere:
         model.save_pretrained(elsewhere)
         (folder / "model.safetensors").unlink()

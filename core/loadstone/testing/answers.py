@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from loadstone.checkpoint.formats.second_opinion import store_arrays
 from loadstone.testing.case import Case
 from loadstone.testing.store import MANIFEST, REFERENCE
 
@@ -24,11 +25,9 @@ def save_answers(
         weights: The checkpoint's tensors by their names.
         runs: Name of each run -> what is fed, and what the right answers are, by the names of the output's fields.
     """
-    from safetensors.numpy import save_file
-
     config = {"model_type": case.model_type, "architectures": [case.class_name], **case.config}
     (folder / "config.json").write_text(json.dumps(config))
-    save_file(dict(weights), folder / "model.safetensors", metadata={"format": "pt"})
+    store_arrays(folder, weights)
     arrays = {
         f"{run}/{kind}/{name}": array
         for run, both in runs.items()

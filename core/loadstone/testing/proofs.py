@@ -14,6 +14,7 @@ import numpy as np
 
 from loadstone.architectures import find_head
 from loadstone.backend import get_backend
+from loadstone.checkpoint.formats.second_opinion import stored_arrays
 from loadstone.testing.capabilities import (
     Attentions,
     Caches,
@@ -236,11 +237,11 @@ def bits(driver: Computes, oracle: Oracle, case: Case | str, folder: Path) -> No
         AssertionError: If a tensor is another, or the report is.
     """
     row = oracle.row(case)
-    stored = stored_tensors(oracle.folder(row))
+    stored = stored_arrays(oracle.folder(row))
     model = load(driver, oracle, row)
     _assert_held(driver, model, stored, f"{driver.backend}/{row.name}")
     model.save_pretrained(folder)
-    saved = stored_tensors(folder)
+    saved = stored_arrays(folder)
     check(saved.keys() == stored.keys(), f"{row.name}: saved {set(saved) ^ set(stored)} beside or instead")
     for name in different(saved, stored):
         raise AssertionError(f"{driver.backend}/{row.name}: {name} is saved with other bits")
@@ -272,10 +273,3 @@ def different(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) ->
         twin = other[name]
         if (array.dtype, array.shape, array.tobytes()) != (twin.dtype, twin.shape, twin.tobytes()):
             yield name
-
-
-def stored_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """Return what the safetensors library reads from a checkpoint of one file."""
-    from safetensors.numpy import load_file
-
-    return load_file(folder / "model.safetensors")

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from safetensors.numpy import load_file
 from transformers.pytorch_utils import Conv1D
 
+from loadstone.checkpoint.formats.second_opinion import stored_arrays
 from loadstone.testing import inputs
 from loadstone.testing.case import GREEDY, PROOF, Case
 from loadstone.testing.oracle.forward import Arrays, call, flatten, tensors
@@ -59,7 +59,7 @@ def save_drawn(case: Case, folder: Path) -> None:
     """Build the case's model, draw everything that it stores, and let transformers save it."""
     config = transformers.CONFIG_MAPPING[case.model_type](**copy.deepcopy(dict(case.config)))
     model = getattr(transformers, case.class_name)(config, **case.model_arguments)
-    draw(model, inputs.seed(case, "parameters"), case.embedding_deviation)
+    draw_parameters(model, inputs.seed(case, "parameters"), case.embedding_deviation)
     model.save_pretrained(folder)
     path = folder / "config.json"
     fields = json.loads(path.read_text())
@@ -76,7 +76,7 @@ def load(case: Case, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     return model.eval()
 
 
-def draw(model: torch.nn.Module, seed: int, embedding_deviation: float) -> None:
+def draw_parameters(model: torch.nn.Module, seed: int, embedding_deviation: float) -> None:
     """Draw every parameter and every stored buffer: none keeps its value of a fresh model."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -228,7 +228,7 @@ def _manifest(case: Case, folder: Path, arrays: Arrays) -> dict[str, Any]:
         "torch": importlib.metadata.version("torch"),
         "stored": {
             name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype)}
-            for name, tensor in sorted(load_file(folder / "model.safetensors").items())
+            for name, tensor in sorted(stored_arrays(folder).items())
         },
         "runs": runs,
     }
@@ -240,7 +240,7 @@ def _state_dict(model: Any, folder: Path) -> dict[str, dict[str, Any]]:
     That name differs where transformers 5 renamed its modules and still writes the checkpoint's old names; it is found
     by the bytes, as every tensor was drawn. A tied key names the key that it shares its memory with.
     """
-    stored = {tensor.tobytes(): name for name, tensor in load_file(folder / "model.safetensors").items()}
+    stored = {tensor.tobytes(): name for name, tensor in stored_arrays(folder).items()}
     entries: dict[str, dict[str, Any]] = {}
     first_of: dict[int, str] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
