@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from loadstone.architectures.llama import LLAMA, DecoderConfig, decoder_spec, key_value_heads, like_llama
+from loadstone.architectures.decoders import LLAMA, DecoderConfig, decoder_spec, key_value_heads, like_llama
 from loadstone.architectures.parts import GrowthSpec
 from loadstone.architectures.rope import original_context, rope_parameters
 from loadstone.architectures.specs import DecoderSpec, check_between, divides

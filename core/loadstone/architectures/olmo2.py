@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from loadstone.architectures.llama import (
+from loadstone.architectures.decoders import (
     LLAMA,
     DecoderConfig,
-    LlamaConfig,
     attention_biases,
     decoder_heads,
     decoder_spec,
     like_llama,
 )
+from loadstone.architectures.llama import LlamaConfig
 from loadstone.architectures.parts import NormSpec
 from loadstone.architectures.specs import DecoderSpec
 from loadstone.config import Config

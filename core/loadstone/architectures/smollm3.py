@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from loadstone.architectures.llama import (
+from loadstone.architectures.decoders import (
     FULL,
     LLAMA,
     SLIDING,

@@ -3,7 +3,8 @@
 import dataclasses
 
 from loadstone.architectures import DecoderSpec, FeedForwardNames
-from loadstone.architectures.llama import LLAMA, LlamaConfig, attention_biases, decoder_spec, like_llama
+from loadstone.architectures.decoders import LLAMA, attention_biases, decoder_spec, like_llama
+from loadstone.architectures.llama import LlamaConfig
 from loadstone.config import Config
 
 
