@@ -72,6 +72,8 @@ class ForCausalLM(Headed):
         else:
             x = tf.gather(x, logits_to_keep, axis=1)
         logits = self.lm_head(x)
+        if (scale := self.spec.logit_scale) != 1.0:
+            logits = logits * scale
         if (cap := self.spec.logit_softcap) is not None:
             logits = cap * tf.tanh(logits / cap)
         loss = None if labels is None else causal_lm_loss(logits, labels)

@@ -97,6 +97,8 @@ class ForCausalLM(Headed):
         base = self.run_base(input_ids, attention_mask, **inputs)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(base.last_hidden_state[:, kept])
+        if (scale := self.spec.logit_scale) != 1.0:
+            logits = logits * scale
         if (cap := self.spec.logit_softcap) is not None:
             logits = cap * torch.tanh(logits / cap)
         loss = None if labels is None else causal_lm_loss(logits, labels)

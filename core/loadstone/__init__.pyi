@@ -8,7 +8,9 @@ from loadstone.architectures.bert import BertConfig as BertConfig
 from loadstone.architectures.camembert import CamembertConfig as CamembertConfig
 from loadstone.architectures.distilbert import DistilBertConfig as DistilBertConfig
 from loadstone.architectures.electra import ElectraConfig as ElectraConfig
+from loadstone.architectures.gemma3 import Gemma3TextConfig as Gemma3TextConfig
 from loadstone.architectures.gpt2 import GPT2Config as GPT2Config
+from loadstone.architectures.granite import GraniteConfig as GraniteConfig
 from loadstone.architectures.llama import Gemma2Config as Gemma2Config
 from loadstone.architectures.llama import GemmaConfig as GemmaConfig
 from loadstone.architectures.llama import LlamaConfig as LlamaConfig
@@ -17,6 +19,7 @@ from loadstone.architectures.llama import Qwen2Config as Qwen2Config
 from loadstone.architectures.llama import Qwen3Config as Qwen3Config
 from loadstone.architectures.ministral3 import Ministral3Config as Ministral3Config
 from loadstone.architectures.olmo2 import Olmo2Config as Olmo2Config
+from loadstone.architectures.olmo3 import Olmo3Config as Olmo3Config
 from loadstone.architectures.resnet import ResNetConfig as ResNetConfig
 from loadstone.architectures.roberta import RobertaConfig as RobertaConfig
 from loadstone.architectures.roberta import XLMRobertaConfig as XLMRobertaConfig
@@ -593,6 +596,15 @@ class ElectraForQuestionAnswering(TorchModel):
 class ElectraForMultipleChoice(TorchModel):
     config: ElectraConfig
 
+class Gemma3TextModel(TorchModel):
+    config: Gemma3TextConfig
+
+class Gemma3ForCausalLM(TorchModel):
+    config: Gemma3TextConfig
+
+class Gemma3TextForSequenceClassification(TorchModel):
+    config: Gemma3TextConfig
+
 class GPT2Model(TorchModel):
     config: GPT2Config
 
@@ -607,6 +619,12 @@ class GPT2ForTokenClassification(TorchModel):
 
 class GPT2ForQuestionAnswering(TorchModel):
     config: GPT2Config
+
+class GraniteModel(TorchModel):
+    config: GraniteConfig
+
+class GraniteForCausalLM(TorchModel):
+    config: GraniteConfig
 
 class LlamaModel(TorchModel):
     config: LlamaConfig
@@ -715,6 +733,15 @@ class Olmo2ForCausalLM(TorchModel):
 
 class Olmo2ForSequenceClassification(TorchModel):
     config: Olmo2Config
+
+class Olmo3Model(TorchModel):
+    config: Olmo3Config
+
+class Olmo3ForCausalLM(TorchModel):
+    config: Olmo3Config
+
+class Olmo3ForSequenceClassification(TorchModel):
+    config: Olmo3Config
 
 class ResNetModel(TorchModel):
     config: ResNetConfig
@@ -1010,6 +1037,15 @@ class FlaxElectraForQuestionAnswering(FlaxModel):
 class FlaxElectraForMultipleChoice(FlaxModel):
     config: ElectraConfig
 
+class FlaxGemma3TextModel(FlaxModel):
+    config: Gemma3TextConfig
+
+class FlaxGemma3ForCausalLM(FlaxModel):
+    config: Gemma3TextConfig
+
+class FlaxGemma3TextForSequenceClassification(FlaxModel):
+    config: Gemma3TextConfig
+
 class FlaxGPT2Model(FlaxModel):
     config: GPT2Config
 
@@ -1024,6 +1060,12 @@ class FlaxGPT2ForTokenClassification(FlaxModel):
 
 class FlaxGPT2ForQuestionAnswering(FlaxModel):
     config: GPT2Config
+
+class FlaxGraniteModel(FlaxModel):
+    config: GraniteConfig
+
+class FlaxGraniteForCausalLM(FlaxModel):
+    config: GraniteConfig
 
 class FlaxLlamaModel(FlaxModel):
     config: LlamaConfig
@@ -1132,6 +1174,15 @@ class FlaxOlmo2ForCausalLM(FlaxModel):
 
 class FlaxOlmo2ForSequenceClassification(FlaxModel):
     config: Olmo2Config
+
+class FlaxOlmo3Model(FlaxModel):
+    config: Olmo3Config
+
+class FlaxOlmo3ForCausalLM(FlaxModel):
+    config: Olmo3Config
+
+class FlaxOlmo3ForSequenceClassification(FlaxModel):
+    config: Olmo3Config
 
 class FlaxResNetModel(FlaxModel):
     config: ResNetConfig
@@ -1427,6 +1478,15 @@ class TFElectraForQuestionAnswering(TensorflowModel):
 class TFElectraForMultipleChoice(TensorflowModel):
     config: ElectraConfig
 
+class TFGemma3TextModel(TensorflowModel):
+    config: Gemma3TextConfig
+
+class TFGemma3ForCausalLM(TensorflowModel):
+    config: Gemma3TextConfig
+
+class TFGemma3TextForSequenceClassification(TensorflowModel):
+    config: Gemma3TextConfig
+
 class TFGPT2Model(TensorflowModel):
     config: GPT2Config
 
@@ -1441,6 +1501,12 @@ class TFGPT2ForTokenClassification(TensorflowModel):
 
 class TFGPT2ForQuestionAnswering(TensorflowModel):
     config: GPT2Config
+
+class TFGraniteModel(TensorflowModel):
+    config: GraniteConfig
+
+class TFGraniteForCausalLM(TensorflowModel):
+    config: GraniteConfig
 
 class TFLlamaModel(TensorflowModel):
     config: LlamaConfig
@@ -1549,6 +1615,15 @@ class TFOlmo2ForCausalLM(TensorflowModel):
 
 class TFOlmo2ForSequenceClassification(TensorflowModel):
     config: Olmo2Config
+
+class TFOlmo3Model(TensorflowModel):
+    config: Olmo3Config
+
+class TFOlmo3ForCausalLM(TensorflowModel):
+    config: Olmo3Config
+
+class TFOlmo3ForSequenceClassification(TensorflowModel):
+    config: Olmo3Config
 
 class TFResNetModel(TensorflowModel):
     config: ResNetConfig

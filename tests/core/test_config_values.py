@@ -20,7 +20,22 @@ SIZES = {
     "vit": {"hidden_size": 24, "num_attention_heads": 4},
 }
 LLAMA = {"hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 61}
-LLAMA_LIKE = (*("llama", "mistral", "ministral3", "gemma", "gemma2", "qwen2", "qwen3", "olmo2", "smollm3"),)
+LLAMA_LIKE = (
+    *(
+        "llama",
+        "mistral",
+        "ministral3",
+        "gemma",
+        "gemma2",
+        "qwen2",
+        "qwen3",
+        "olmo2",
+        "olmo3",
+        "gemma3_text",
+        "granite",
+        "smollm3",
+    ),
+)
 ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert", "vit")
 LONGROPE = {
     "rope_type": "longrope",

@@ -28,7 +28,8 @@ def spec(model_type: str, **keys: Any) -> Any:
 
 def test_a_family_is_all_types_that_share_its_classes_those_of_its_file_first() -> None:
     assert [one.model_type for one in family("roberta")] == ["roberta", "xlm-roberta", "camembert"]
-    assert [one.model_type for one in family("llama")][-3:] == ["ministral3", "olmo2", "smollm3"]
+    types = [one.model_type for one in family("llama")]
+    assert types[:3] == ["llama", "mistral", "gemma"] and types[6:] == sorted(types[6:])
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,27 @@ def test_a_family_is_all_types_that_share_its_classes_those_of_its_file_first() 
     [
         ("smollm3", {"rope_theta": 5e6, "rope_scaling": None}, {"rope_parameters": {"rope_theta": 5e6}}),
         ("olmo2", {"rope_theta": 5e5}, {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}),
+        ("granite", {"rope_theta": 1e7}, {"rope_parameters": {"rope_type": "default", "rope_theta": 1e7}}),
+        (
+            "olmo3",
+            {"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 8.0}},
+            {
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "linear", "rope_theta": 5e5, "factor": 8.0}
+                }
+            },
+        ),
+        (
+            "gemma3_text",
+            {"rope_theta": 2e6, "rope_local_base_freq": 77.0, "sliding_window_pattern": 2},
+            {
+                "rope_parameters": {
+                    "full_attention": {"rope_theta": 2e6},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 77.0},
+                },
+                "layer_types": ["sliding_attention", "full_attention"] * 13,
+            },
+        ),
         (
             "ministral3",
             {"rope_theta": 1e6, "rope_scaling": {"type": "yarn", **YARN}},
@@ -65,6 +87,52 @@ def test_ministral3_without_a_word_of_its_rope_is_the_published_one() -> None:
     assert spec("ministral3", head_dim=None, hidden_size=2048).layers[0].attention.head_dim == 64
 
 
+def test_what_is_set_of_a_rope_is_that_of_the_full_layers() -> None:
+    config = architecture_for("gemma3_text").config.from_dict(
+        {"rope_parameters": {"sliding_attention": {"rope_theta": 77.0}}, "num_hidden_layers": 6}
+    )
+    config.rope_theta = 5e6
+    config.rope_scaling = {"rope_type": "linear", "factor": 8.0}
+    assert config.rope_parameters == {
+        "sliding_attention": {"rope_theta": 77.0},
+        "full_attention": {"rope_type": "linear", "rope_theta": 5e6, "factor": 8.0},
+    }
+    near, far = architecture_for("gemma3_text").spec(config).ropes
+    assert (
+        near
+        == spec(
+            "gemma3_text", rope_local_base_freq=77.0, rope_theta=5e6, num_hidden_layers=1, sliding_window=8
+        ).ropes[0]
+    )
+    assert far.inverse_frequencies[0] == 1 / 8
+
+
+def test_published_gemma3_and_granite_become_what_their_papers_say() -> None:
+    small = spec(
+        "gemma3_text",
+        hidden_size=1152,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        sliding_window=512,
+        rope_theta=1000000,
+        rope_local_base_freq=10000,
+    )
+    assert small.windows[:6] == (512,) * 5 + (None,) and len(set(map(id, small.layers))) == 2
+    assert small.layers[0].attention.scale == 1 / 16 and small.embeddings.scale == 1152**0.5
+    assert small.layers[0].attention.rope != small.layers[5].attention.rope and small.causal
+    embeds = spec("gemma3_text", sliding_window=512, use_bidirectional_attention=True)
+    assert embeds.windows[0] == 256 and not embeds.causal
+    granite = spec(
+        "granite",
+        embedding_multiplier=12.0,
+        logits_scaling=8.0,
+        residual_multiplier=0.22,
+        attention_multiplier=0.015625,
+    )
+    assert (granite.embeddings.scale, granite.logit_scale) == (12.0, 1 / 8)
+    assert {(layer.residual, layer.attention.scale) for layer in granite.layers} == {(0.22, 0.015625)}
+
+
 def test_electra_projects_words_that_are_narrower() -> None:
     small, base = (
         spec("electra"),
@@ -87,6 +155,10 @@ def test_electra_projects_words_that_are_narrower() -> None:
             "rope",
         ),
         ("ministral3", {"sliding_window": 0}, "Ministral3Config"),
+        ("gemma3_text", {"rope_parameters": {"rope_type": "default"}}, "rope_parameters"),
+        ("gemma3_text", {"sliding_window_pattern": 0}, "sliding_window_pattern"),
+        ("olmo3", {"layer_types": ["full_attention"]}, "layer_types"),
+        ("granite", {"residual_multiplier": 0.0}, "GraniteConfig"),
         ("electra", {"summary_type": "mean"}, "summary_type"),
         ("electra", {"embedding_size": 0}, "ElectraConfig"),
     ],

@@ -327,6 +327,57 @@ SMOLLM3 = {
     "num_hidden_layers": size(1, 2),
 }
 OLMO2 = {**DECODER, **NO_WINDOWS, "attention_bias": flag()}
+FACTOR = followed(
+    0.5, 3.0, 2, 0, -1.0, None, "2", takes=(2,), refuses=(0, -1.0), because="a factor is above zero"
+)
+GRANITE = {
+    **LLAMA,
+    "embedding_multiplier": FACTOR,
+    "attention_multiplier": FACTOR,
+    "residual_multiplier": FACTOR,
+    "logits_scaling": FACTOR,
+}
+CLASS_ROPE = harmless(
+    "of the class: a file's own is never read",
+    "linear",
+    takes=ANY,
+    because="transformers then scales every rope, and fails over what its scaling needs",
+)
+OF_FULL = {
+    "sliding_attention": {"rope_theta": 77.0},
+    "full_attention": {"rope_type": "linear", "factor": 3.0},
+}
+LAYERED = {
+    **DECODER,
+    "default_rope_type": CLASS_ROPE,
+    "is_causal": BIDIRECTIONAL,
+    "attention_bias": flag(),
+    "sliding_window": followed(WINDOW, 4096, None, 0, -1),
+    "layer_types": LAYER_TYPES,
+    "rope_parameters": followed(
+        OF_FULL,
+        {"full_attention": {"rope_theta": 77.0}},
+        {"sliding_attention": {"rope_type": "dynamic", "factor": 2.0}},
+        {"rope_type": "default", "rope_theta": 77.0},
+        {"full_attention": {"rope_type": "unknown"}},
+        None,
+        refuses=({"rope_type": "default", "rope_theta": 77.0},),
+        because="it speaks of one rope, and there are two; transformers reads nothing of it",
+    ),
+}
+OLMO3 = LAYERED
+GEMMA3 = {
+    **LAYERED,
+    "hidden_act": harmless("of Gemma 1", "relu"),
+    "hidden_activation": activation(),
+    "query_pre_attn_scalar": GEMMA2["query_pre_attn_scalar"],
+    "attn_logit_softcapping": harmless("read by no Gemma 3", 2.0),
+    "final_logit_softcapping": GEMMA2["final_logit_softcapping"],
+    "use_bidirectional_attention": flag(),
+    "rope_local_base_freq": followed(77.0, 1000000, None),
+    "sliding_window_pattern": followed(2, 1, 3, None, 0),
+    "_sliding_window_pattern": harmless("what transformers 4 kept of the pattern", 2),
+}
 YARN = {"rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0, "original_max_position_embeddings": 8}
 GROWN = {"llama_4_scaling_beta": 0.3}
 MINISTRAL3 = {
@@ -546,6 +597,9 @@ OF_TYPE: Mapping[str, Mapping[str, Key]] = {
     "qwen3": QWEN3,
     "smollm3": SMOLLM3,
     "olmo2": OLMO2,
+    "olmo3": OLMO3,
+    "gemma3_text": GEMMA3,
+    "granite": GRANITE,
     "ministral3": MINISTRAL3,
     "gpt2": GPT2,
     "bert": BERT,

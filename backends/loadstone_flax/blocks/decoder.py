@@ -100,10 +100,10 @@ class Decoder(PreTrainedModel):
         )
 
     def words(self, input_ids: Array | None, inputs_embeds: Array | None) -> Array:
-        """Return what is looked up of the tokens, scaled; or the embeddings as they are given. (B, T, C)."""
+        """Return what is looked up of the tokens, scaled; or the embeddings that are given. (B, T, C)."""
         x = self.embed(getattr(self, self.spec.names.embeddings.words), input_ids, inputs_embeds)
-        scale = self.spec.embeddings.scale
-        if inputs_embeds is not None or scale == 1.0:
+        scale, given = self.spec.embeddings.scale, inputs_embeds is not None
+        if scale == 1.0 or (given and not self.spec.embeddings.scale_given):
             return x
         return x * jnp.asarray(scale, x.dtype)
 

@@ -41,7 +41,7 @@ class Layer(Block):
             hidden_size: Channels between the layers.
         """
         super().__init__()
-        self.of_sum, self.names = spec.norm.of_sum, names
+        self.of_sum, self.residual, self.names = spec.norm.of_sum, spec.residual, names
         attention, cross, feed_forward = names.attention, names.cross_attention, names.feed_forward
         self.attends, self.feeds = owner(attention.output), owner(feed_forward.down)
         self.crosses = owner(cross.output) if cross else ""
@@ -83,6 +83,8 @@ class Layer(Block):
         return part_of(self)[name](x) if name else x
 
     def _added(self, x: Tensor, part: Tensor, after: str) -> Tensor:
+        if self.residual != 1.0:
+            part = part * self.residual
         return self._normed(after, part + x) if self.of_sum else x + self._normed(after, part)
 
 

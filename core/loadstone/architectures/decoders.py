@@ -16,7 +16,7 @@ from loadstone.architectures.parts import (
     NormSpec,
 )
 from loadstone.architectures.records import Architecture, Head, Tie
-from loadstone.architectures.rope import rope_block, rope_parameters, rope_spec
+from loadstone.architectures.rope import RopeSpec, rope_block, rope_parameters, rope_spec
 from loadstone.architectures.specs import (
     NEUTRAL,
     NEUTRAL_CACHE,
@@ -126,11 +126,13 @@ def decoder_spec(
     *,
     names: Names,
     windows: Iterable[int | None] | None = None,
+    ropes: Iterable[RopeSpec | None] | None = None,
     attention: Mapping[str, Any] | None = None,
     feed_forward: Mapping[str, Any] | None = None,
     norm: Mapping[str, Any] | None = None,
     embeddings: Mapping[str, Any] | None = None,
-    logit_softcap: float | None = None,
+    residual: float = 1.0,
+    **logits: float | None,
 ) -> DecoderSpec:
     """Resolve a configuration as Llama's are; the mappings are the fields of a part that a family has otherwise.
 
@@ -138,11 +140,13 @@ def decoder_spec(
         config: The configuration.
         names: Where checkpoints have the parts.
         windows: Each layer's window; None: no layer has one.
+        ropes: Each layer's rope; None: all have the configuration's.
         attention: Fields of `AttentionSpec`.
         feed_forward: Fields of `FeedForwardSpec`.
         norm: Fields of `NormSpec`.
         embeddings: Fields of `EmbeddingSpec`.
-        logit_softcap: Bounds the logits.
+        residual: Factor on what a part gives.
+        **logits: `logit_scale` and `logit_softcap` of `DecoderSpec`.
     """
     check_sizes(config, *SIZES)
     divides(config, "num_attention_heads", "num_key_value_heads")
@@ -155,17 +159,20 @@ def decoder_spec(
         attention=AttentionSpec(**_attention(config) | dict(attention or {})),
         feed_forward=FeedForwardSpec(**_feed_forward(config) | dict(feed_forward or {})),
         norm=normed,
+        residual=residual,
     )
+    if ropes is None:
+        ropes = (rope_spec(config, head_dim=config.head_dim),) * config.num_hidden_layers
     looked_up = {"vocab_size": config.vocab_size, "pad_token_id": config.pad_token_id}
     return DecoderSpec(
         hidden_size=config.hidden_size,
-        layers=windowed(layer, windows or (None,) * config.num_hidden_layers),
+        layers=each(layer, windows or (None,) * config.num_hidden_layers, ropes),
         norm=normed,
         names=names,
         embeddings=EmbeddingSpec(**looked_up | dict(embeddings or {})),
         causal=is_causal(config),
-        logit_softcap=logit_softcap,
         classifier=classifier_spec(config, dropout=dropout),
+        **logits,  # type: ignore[arg-type]
     )
 
 
@@ -179,7 +186,6 @@ def _attention(config: Config) -> dict[str, Any]:
         "bias": False,
         "output_bias": False,
         "dropout": config.attention_dropout,
-        "rope": rope_spec(config, head_dim=config.head_dim),
     }
 
 
@@ -188,14 +194,17 @@ def _feed_forward(config: Config) -> dict[str, Any]:
     return {"size": config.intermediate_size, "activation": activation(config.hidden_act), "bias": False}
 
 
-def windowed(layer: LayerSpec, windows: Iterable[int | None]) -> tuple[LayerSpec, ...]:
-    """Return a layer for each window; those of one window are one object."""
+def each(
+    layer: LayerSpec, windows: Iterable[int | None], ropes: Iterable[RopeSpec | None]
+) -> tuple[LayerSpec, ...]:
+    """Return a layer for each window and rope; those that have the same are one object."""
 
     @functools.cache
-    def with_window(window: int | None) -> LayerSpec:
-        return dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, window=window))
+    def of(window: int | None, rope: RopeSpec | None) -> LayerSpec:
+        attention = dataclasses.replace(layer.attention, window=window, rope=rope)
+        return dataclasses.replace(layer, attention=attention)
 
-    return tuple(with_window(window) for window in windows)
+    return tuple(of(window, rope) for window, rope in zip(windows, ropes, strict=True))
 
 
 def attention_biases(config: Config) -> dict[str, Any]:

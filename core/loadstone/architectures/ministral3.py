@@ -66,7 +66,8 @@ def growth(config: Config) -> GrowthSpec:
     Raises:
         ConfigError: If they do not.
     """
-    said = (rope_parameters(config).get("llama_4_scaling_beta"), original_context(config))
+    parameters = rope_parameters(config)
+    said = (parameters.get("llama_4_scaling_beta"), original_context(config, parameters))
     rate, span = map(finite, said)
     if rate is None or span is None or span <= 0:
         raise ConfigError(

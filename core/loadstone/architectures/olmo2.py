@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from loadstone.architectures.decoders import (
     LLAMA,
@@ -46,10 +47,14 @@ NAMES = dataclasses.replace(
 
 def olmo2_spec(config: Config) -> DecoderSpec:
     """Resolve an OLMo 2 configuration."""
-    config = config.get_text_config()
+    return normed_after(config.get_text_config())
+
+
+def normed_after(config: Config, **layers: Any) -> DecoderSpec:
+    """Resolve a configuration as OLMo 2's are; `layers` are the windows and ropes of `decoder_spec`."""
     norm = NormSpec(kind="rms", eps=config.rms_norm_eps, wide=True)
-    normed = {"qk_norm": norm, "qk_norm_whole": True}
-    return decoder_spec(config, names=NAMES, attention=attention_biases(config) | normed, norm={"wide": True})
+    attention = {**attention_biases(config), "qk_norm": norm, "qk_norm_whole": True}
+    return decoder_spec(config, names=NAMES, attention=attention, norm={"wide": True}, **layers)
 
 
 ARCHITECTURES = (like_llama("Olmo2", Olmo2Config, olmo2_spec, heads=decoder_heads("Olmo2", answers="")[:-1]),)

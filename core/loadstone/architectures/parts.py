@@ -117,12 +117,14 @@ class LayerSpec:
 
     Attributes:
         cross_attention: Attention to the states of an encoder, between the two.
+        residual: Factor on what a part gives, before it is added to its input.
     """
 
     attention: AttentionSpec
     feed_forward: FeedForwardSpec
     norm: NormSpec
     cross_attention: AttentionSpec | None = None
+    residual: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +135,7 @@ class EmbeddingSpec:
         pad_token_id: Row of the table of tokens that is zero when drawn afresh.
         size: Channels of the tables, where a projection to the hidden size follows; 0: there is none.
         scale: Factor on what is looked up of a token.
+        scale_given: It is on embeddings too that are given in the place of tokens.
         positions: Rows of the table of positions; 0: there is none.
         positions_offset: The row of the first position; none looks up the rows before it.
         positions_skip_padding: Positions count the tokens that are not padding, from the padding token's id on.
@@ -145,6 +148,7 @@ class EmbeddingSpec:
     pad_token_id: int | None
     size: int = 0
     scale: float = 1.0
+    scale_given: bool = False
     positions: int = 0
     positions_offset: int = 0
     positions_skip_padding: bool = False

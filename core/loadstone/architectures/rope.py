@@ -88,9 +88,8 @@ def rope_block(config: Config) -> Mapping[str, Any]:
     )
 
 
-def original_context(config: Config) -> Any:
-    """Return how many tokens the model was first trained with, or None where its rope does not speak of it."""
-    parameters = rope_parameters(config)
+def original_context(config: Config, parameters: Mapping[str, Any]) -> Any:
+    """Return how many tokens the model was first trained with, or None where its rope's parameters do not speak of it."""
     original = parameters.get("original_max_position_embeddings")
     if parameters["rope_type"] not in _OF_ORIGINAL:
         return original
@@ -111,18 +110,19 @@ def rope_parameters(config: Config) -> dict[str, Any]:
     return scaling
 
 
-def rope_spec(config: Config, *, head_dim: int) -> RopeSpec:
+def rope_spec(config: Config, *, head_dim: int, parameters: Mapping[str, Any] | None = None) -> RopeSpec:
     """Resolve the rotary embedding of a configuration.
 
     Args:
         config: Declares `rope_parameters`, `rope_scaling`, `rope_theta` and `max_position_embeddings`.
         head_dim: Channels of one attention head.
+        parameters: Those of the layers that are asked about, where kinds of layers have ropes of their own.
 
     Raises:
         ConfigError: If the type is unknown, lacks a parameter or has one that cannot be.
     """
-    parameters = rope_parameters(config)
-    kind = str(parameters["rope_type"])
+    said = rope_parameters(config) if parameters is None else parameters
+    parameters, kind = dict(said), str(said["rope_type"])
     if kind not in _SCALINGS:
         raise ConfigError(
             f"unknown rope type {kind!r}",
@@ -141,7 +141,7 @@ def rope_spec(config: Config, *, head_dim: int) -> RopeSpec:
         raise ConfigError(
             f"rope type {kind!r} needs the parameter {error.args[0]!r}",
             where="rope_parameters (or rope_scaling)",
-            found=", ".join(rope_parameters(config)),
+            found=", ".join(said),
             hint="add it to config.json, or correct the rope_type",
         ) from error
     except (TypeError, ValueError, ArithmeticError) as error:
@@ -151,7 +151,7 @@ def rope_spec(config: Config, *, head_dim: int) -> RopeSpec:
 
 def _add_lengths(config: Config, parameters: dict[str, Any]) -> None:
     """Add what a type reads of the configuration beside the rope's own parameters."""
-    original = original_context(config)
+    original = original_context(config, parameters)
     parameters["original_max_position_embeddings"] = (
         config.max_position_embeddings if original is None else original
     )

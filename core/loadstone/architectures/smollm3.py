@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-
 from loadstone.architectures.decoders import (
     FULL,
     LLAMA,
@@ -17,7 +14,7 @@ from loadstone.architectures.decoders import (
     like_llama,
     window_of,
 )
-from loadstone.architectures.parts import LayerSpec
+from loadstone.architectures.rope import rope_spec
 from loadstone.architectures.specs import DecoderSpec
 from loadstone.config import Config, derived
 from loadstone.errors import ConfigError
@@ -93,23 +90,15 @@ def rotations(config: Config) -> tuple[bool, ...]:
 def smollm3_spec(config: Config) -> DecoderSpec:
     """Resolve a SmolLM3 configuration."""
     config = config.get_text_config()
-    spec = decoder_spec(
+    rope = rope_spec(config, head_dim=config.head_dim)
+    return decoder_spec(
         config,
         names=LLAMA,
         windows=layer_windows(config),
+        ropes=[rope if rotates else None for rotates in rotations(config)],
         attention=attention_biases(config),
         feed_forward={"bias": config.mlp_bias},
     )
-
-    @functools.cache
-    def unrotated(layer: LayerSpec) -> LayerSpec:
-        return dataclasses.replace(layer, attention=dataclasses.replace(layer.attention, rope=None))
-
-    layers = (
-        layer if rotates else unrotated(layer)
-        for layer, rotates in zip(spec.layers, rotations(config), strict=True)
-    )
-    return dataclasses.replace(spec, layers=tuple(layers))
 
 
 ARCHITECTURES = (like_llama("SmolLM3", SmolLM3Config, smollm3_spec),)

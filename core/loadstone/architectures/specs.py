@@ -155,6 +155,7 @@ class StackSpec:
             "windows": any(one.window for one in attention),
             "ropes": any(one.rope for one in attention),
             "queries that grow": any(one.growth for one in attention),
+            "a factor on what its parts add": any(layer.residual != 1.0 for layer in self.layers),
         }
 
     @property
@@ -206,6 +207,7 @@ class TokenSpec(StackSpec):
             "the table of types": {bool(spec.types) == (names.types not in ("", names.words))},
             "the norm of the embeddings": {(spec.norm is not None) == bool(names.norm)},
             "the projection after the embeddings": {bool(names.projection) or not spec.size},
+            "the scale of given embeddings": {spec.scale != 1.0 or not spec.scale_given},
         }
 
     def _unread(self) -> dict[str, bool]:
@@ -232,11 +234,13 @@ class DecoderSpec(TokenSpec):
 
     Attributes:
         causal: Whether a token sees none after it. Else it sees all of the prompt, within a window on both sides.
-        logit_softcap: Bounds the logits of the language model smoothly.
+        logit_scale: Factor on the logits of the language model.
+        logit_softcap: Bounds them smoothly.
     """
 
     decodes: ClassVar[bool] = True
     causal: bool = True
+    logit_scale: float = 1.0
     logit_softcap: float | None = None
 
 

@@ -215,6 +215,45 @@ def _olmo2() -> Iterator[Case]:
     yield decoder("olmo2", "Olmo2ForCausalLM", config | biased, variant="tied-bias")
 
 
+def _granite() -> Iterator[Case]:
+    config = {key: value for key, value in LLAMA_LIKE.items() if key != "head_dim"}
+    config |= {"attention_multiplier": 0.7, "residual_multiplier": 0.6, "embedding_multiplier": 3.0}
+    config |= {"logits_scaling": 1.7}
+    yield decoder("granite", "GraniteModel", config, runs=("embeds",))
+    yield decoder("granite", "GraniteForCausalLM", config)
+    biased = {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}
+    yield decoder("granite", "GraniteForCausalLM", config | biased, variant="tied-bias", **SCALED)
+
+
+TWO_ROPES = {
+    "sliding_attention": DEFAULT_ROPE,
+    "full_attention": {"rope_type": "linear", "rope_theta": 90.0, "factor": 3.0},
+}
+
+
+def _olmo3() -> Iterator[Case]:
+    config = {key: value for key, value in LLAMA_LIKE.items() if key != "head_dim"}
+    config |= {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": WINDOW}
+    config |= {"rope_parameters": TWO_ROPES}
+    for suffix in OLMO2_HEADS:
+        yield decoder("olmo3", f"Olmo3{suffix}", config)
+
+
+def _gemma3() -> Iterator[Case]:
+    config = LLAMA_LIKE | {
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": TWO_ROPES,
+        "sliding_window": WINDOW,
+        "query_pre_attn_scalar": 9,
+    }
+    for name in ("Gemma3TextModel", "Gemma3ForCausalLM", "Gemma3TextForSequenceClassification"):
+        yield decoder("gemma3_text", name, config, **SCALED)
+    capped = {"attn_logit_softcapping": 1.5, "final_logit_softcapping": 1.0, "attention_bias": True}
+    yield decoder("gemma3_text", "Gemma3ForCausalLM", config | capped, variant="capped-bias", **SCALED)
+    both_ways = {"use_bidirectional_attention": True}
+    yield decoder("gemma3_text", "Gemma3TextModel", config | both_ways, variant="both-ways", **SCALED)
+
+
 def _ministral3() -> Iterator[Case]:
     # Queries grow at the 8th token and again at the 16th.
     yarn = {
@@ -337,7 +376,10 @@ def _vision() -> Iterator[Case]:
     yield resnet("ResNetModel", RESNET | {"downsample_in_bottleneck": True}, "downsample-in-bottleneck")
 
 
-LLAMAS = ("mistral", "gemma", "gemma2", "qwen2", "qwen3", "smollm3", "olmo2", "ministral3")
+LLAMAS = (
+    *("mistral", "gemma", "gemma2", "qwen2", "qwen3", "smollm3", "olmo2", "ministral3"),
+    *("granite", "olmo3", "gemma3_text"),
+)
 UNLABELLED = (
     "*-base*",
     "*-lm*",
@@ -350,7 +392,17 @@ UNLABELLED = (
 DECODERS = tuple(f"{one}-*" for one in ("llama", *LLAMAS, "gpt2"))
 ENCODERS = ("bert-*", "roberta-*", "xlm-roberta-*", "camembert-*", "distilbert-*", "electra-*")
 NORMS_BEFORE = (
-    *("llama-*", "mistral-*", "ministral3-*", "gemma-*", "qwen*", "smollm3-*", "gpt2-*", "vit-*"),
+    *(
+        "llama-*",
+        "mistral-*",
+        "ministral3-*",
+        "gemma-*",
+        "qwen*",
+        "smollm3-*",
+        "granite-*",
+        "gpt2-*",
+        "vit-*",
+    ),
 )
 WORDLESS = ("*-base*", "*-classification*", "*-answering", "*-choice", "*-prediction", "*-replaced-*")
 UNPOOLED = (
@@ -375,6 +427,16 @@ UNSEEN = (
         what="*logit_softcap",
         why="there are no words to score",
         cases=("*-base*", "*-classification*", "*-answering"),
+    ),
+    Unseen(
+        what="logit_scale",
+        why="there are no words to score",
+        cases=("*-base*", "*-classification*", "*-answering"),
+    ),
+    Unseen(
+        what="embeddings.scale_given",
+        why="no run gives embeddings in the place of tokens",
+        cases=("gemma*-causal-*", "gemma*-classification*", "gemma*-both-ways", "granite-causal-*"),
     ),
     Unseen(what="*rope.limit", why="there is one table of frequencies"),
     Unseen(what="*rope.inverse_frequencies", why="the growth computes them", cases=("*-rope-dynamic",)),
@@ -426,6 +488,9 @@ CASES = table(
         _qwen(),
         _smollm3(),
         _olmo2(),
+        _olmo3(),
+        _gemma3(),
+        _granite(),
         _ministral3(),
         _gpt2(),
         _later_encoders(),
