@@ -185,17 +185,18 @@ class Embedding(nnx.Module):
 class LayerNorm(nnx.Module):
     """Layer norm, computed in float32. Source: Ba et al. 2016, arXiv:1607.06450."""
 
-    def __init__(self, size: int, eps: float) -> None:
+    def __init__(self, size: int, eps: float, bias: bool = True) -> None:
         self.eps = eps
         self.weight = parameter(size)
-        self.bias = parameter(size)
+        self.bias = parameter(size) if bias else None
 
     def __call__(self, x: Array) -> Array:
         """Normalise the last axis of `x`."""
         y = x.astype(jnp.float32)
         y = y - y.mean(-1, keepdims=True)
         y = y * jax.lax.rsqrt(jnp.square(y).mean(-1, keepdims=True) + self.eps)
-        return (y * self.weight[...] + self.bias[...]).astype(x.dtype)
+        y = y * self.weight[...]
+        return (y if self.bias is None else y + self.bias[...]).astype(x.dtype)
 
 
 class Convolution(nnx.Module):
@@ -310,7 +311,9 @@ class RMSNorm(nnx.Module):
 def norm(spec: NormSpec, size: int) -> nnx.Module:
     """Return a norm over `size` channels."""
     return (
-        LayerNorm(size, spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps, spec.offset, spec.wide)
+        LayerNorm(size, spec.eps, spec.bias)
+        if spec.kind == "layer"
+        else RMSNorm(size, spec.eps, spec.offset, spec.wide)
     )
 
 

@@ -267,19 +267,21 @@ class Embedding(Layer):
 class LayerNorm(Layer):
     """Layer norm, computed in float32. Source: Ba et al. 2016, https://arxiv.org/abs/1607.06450."""
 
-    def __init__(self, size: int, eps: float) -> None:
+    def __init__(self, size: int, eps: float, bias: bool = True) -> None:
         super().__init__()
         self.eps = eps
         self.weight = parameter(size)
-        self.bias = parameter(size)
+        self.bias = parameter(size) if bias else None
 
     def call(self, x: Tensor) -> Tensor:
         """Normalise the last axis of `x`."""
         y = tf.cast(x, tf.float32)
         y = y - tf.reduce_mean(y, axis=-1, keepdims=True)
         y = y * tf.math.rsqrt(tf.reduce_mean(tf.square(y), axis=-1, keepdims=True) + self.eps)
-        weight, bias = (tf.cast(p.value, tf.float32) for p in (self.weight, self.bias))
-        return tf.cast(y * weight + bias, x.dtype)
+        y = y * tf.cast(self.weight.value, tf.float32)
+        if self.bias is not None:
+            y = y + tf.cast(self.bias.value, tf.float32)
+        return tf.cast(y, x.dtype)
 
 
 class Convolution(Layer):
@@ -359,7 +361,9 @@ class RMSNorm(Layer):
 def norm(spec: NormSpec, size: int) -> Layer:
     """Return a norm over `size` channels."""
     return (
-        LayerNorm(size, spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps, spec.offset, spec.wide)
+        LayerNorm(size, spec.eps, spec.bias)
+        if spec.kind == "layer"
+        else RMSNorm(size, spec.eps, spec.offset, spec.wide)
     )
 
 

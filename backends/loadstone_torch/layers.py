@@ -127,11 +127,11 @@ class Embedding(nn.Embedding):
 class LayerNorm(nn.LayerNorm):
     """`nn.LayerNorm` that leaves its weights undrawn."""
 
-    def __init__(self, size: int, eps: float) -> None:
+    def __init__(self, size: int, eps: float, bias: bool = True) -> None:
         nn.Module.__init__(self)
         self.normalized_shape, self.eps, self.elementwise_affine = (size,), eps, True
         self.weight = parameter(size)
-        self.bias = parameter(size)
+        self.register_parameter("bias", parameter(size) if bias else None)
 
 
 class Convolution(nn.Conv2d):
@@ -207,7 +207,9 @@ class RMSNorm(nn.Module):
 def norm(spec: NormSpec, size: int) -> nn.Module:
     """Return a norm over `size` channels."""
     return (
-        LayerNorm(size, spec.eps) if spec.kind == "layer" else RMSNorm(size, spec.eps, spec.offset, spec.wide)
+        LayerNorm(size, spec.eps, spec.bias)
+        if spec.kind == "layer"
+        else RMSNorm(size, spec.eps, spec.offset, spec.wide)
     )
 
 

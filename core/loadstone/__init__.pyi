@@ -6,9 +6,11 @@ from typing import Any, ClassVar, Literal, overload
 
 from loadstone.architectures.bert import BertConfig as BertConfig
 from loadstone.architectures.camembert import CamembertConfig as CamembertConfig
+from loadstone.architectures.cohere2 import Cohere2Config as Cohere2Config
 from loadstone.architectures.distilbert import DistilBertConfig as DistilBertConfig
 from loadstone.architectures.electra import ElectraConfig as ElectraConfig
 from loadstone.architectures.gemma3 import Gemma3TextConfig as Gemma3TextConfig
+from loadstone.architectures.glm4 import Glm4Config as Glm4Config
 from loadstone.architectures.gpt2 import GPT2Config as GPT2Config
 from loadstone.architectures.granite import GraniteConfig as GraniteConfig
 from loadstone.architectures.llama import Gemma2Config as Gemma2Config
@@ -77,8 +79,10 @@ __all__ = [
     "ElectraConfig",
     "GPT2Config",
     "Gemma2Config",
+    "Gemma3TextConfig",
     "GemmaConfig",
     "GenerationConfig",
+    "GraniteConfig",
     "LlamaConfig",
     "LoadReport",
     "LoadstoneError",
@@ -89,6 +93,7 @@ __all__ = [
     "NoConfigError",
     "NoWeightsError",
     "Olmo2Config",
+    "Olmo3Config",
     "OutOfMemoryError",
     "PlacementError",
     "PluginError",
@@ -557,6 +562,12 @@ class CamembertForQuestionAnswering(TorchModel):
 class CamembertForMultipleChoice(TorchModel):
     config: CamembertConfig
 
+class Cohere2Model(TorchModel):
+    config: Cohere2Config
+
+class Cohere2ForCausalLM(TorchModel):
+    config: Cohere2Config
+
 class DistilBertModel(TorchModel):
     config: DistilBertConfig
 
@@ -604,6 +615,18 @@ class Gemma3ForCausalLM(TorchModel):
 
 class Gemma3TextForSequenceClassification(TorchModel):
     config: Gemma3TextConfig
+
+class Glm4Model(TorchModel):
+    config: Glm4Config
+
+class Glm4ForCausalLM(TorchModel):
+    config: Glm4Config
+
+class Glm4ForSequenceClassification(TorchModel):
+    config: Glm4Config
+
+class Glm4ForTokenClassification(TorchModel):
+    config: Glm4Config
 
 class GPT2Model(TorchModel):
     config: GPT2Config
@@ -998,6 +1021,12 @@ class FlaxCamembertForQuestionAnswering(FlaxModel):
 class FlaxCamembertForMultipleChoice(FlaxModel):
     config: CamembertConfig
 
+class FlaxCohere2Model(FlaxModel):
+    config: Cohere2Config
+
+class FlaxCohere2ForCausalLM(FlaxModel):
+    config: Cohere2Config
+
 class FlaxDistilBertModel(FlaxModel):
     config: DistilBertConfig
 
@@ -1045,6 +1074,18 @@ class FlaxGemma3ForCausalLM(FlaxModel):
 
 class FlaxGemma3TextForSequenceClassification(FlaxModel):
     config: Gemma3TextConfig
+
+class FlaxGlm4Model(FlaxModel):
+    config: Glm4Config
+
+class FlaxGlm4ForCausalLM(FlaxModel):
+    config: Glm4Config
+
+class FlaxGlm4ForSequenceClassification(FlaxModel):
+    config: Glm4Config
+
+class FlaxGlm4ForTokenClassification(FlaxModel):
+    config: Glm4Config
 
 class FlaxGPT2Model(FlaxModel):
     config: GPT2Config
@@ -1439,6 +1480,12 @@ class TFCamembertForQuestionAnswering(TensorflowModel):
 class TFCamembertForMultipleChoice(TensorflowModel):
     config: CamembertConfig
 
+class TFCohere2Model(TensorflowModel):
+    config: Cohere2Config
+
+class TFCohere2ForCausalLM(TensorflowModel):
+    config: Cohere2Config
+
 class TFDistilBertModel(TensorflowModel):
     config: DistilBertConfig
 
@@ -1486,6 +1533,18 @@ class TFGemma3ForCausalLM(TensorflowModel):
 
 class TFGemma3TextForSequenceClassification(TensorflowModel):
     config: Gemma3TextConfig
+
+class TFGlm4Model(TensorflowModel):
+    config: Glm4Config
+
+class TFGlm4ForCausalLM(TensorflowModel):
+    config: Glm4Config
+
+class TFGlm4ForSequenceClassification(TensorflowModel):
+    config: Glm4Config
+
+class TFGlm4ForTokenClassification(TensorflowModel):
+    config: Glm4Config
 
 class TFGPT2Model(TensorflowModel):
     config: GPT2Config

@@ -315,7 +315,7 @@ def test_sizes_that_no_model_has(size):
         ({"rope_type": "default", "rope_theta": -1.0}, "rope_theta: expected a positive number, found -1.0"),
         ({"rope_type": "liner", "factor": 2.0}, "did you mean linear"),
         ({"rope_type": ["linear"]}, "unknown rope type"),
-        ({"rope_type": "default", "partial_rotary_factor": 0.5}, "rotates a part of each head"),
+        ({"rope_type": "default", "partial_rotary_factor": 0.5}, "rotates whole heads"),
         ({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0, 2.0]}, "cannot be computed"),
     ],
 )

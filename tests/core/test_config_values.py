@@ -21,20 +21,8 @@ SIZES = {
 }
 LLAMA = {"hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 61}
 LLAMA_LIKE = (
-    *(
-        "llama",
-        "mistral",
-        "ministral3",
-        "gemma",
-        "gemma2",
-        "qwen2",
-        "qwen3",
-        "olmo2",
-        "olmo3",
-        "gemma3_text",
-        "granite",
-        "smollm3",
-    ),
+    *("llama", "mistral", "ministral3", "gemma", "gemma2", "gemma3_text", "qwen2", "qwen3", "smollm3"),
+    *("olmo2", "olmo3", "granite", "cohere2", "glm4"),
 )
 ENCODERS = ("bert", "roberta", "xlm-roberta", "distilbert", "vit")
 LONGROPE = {
@@ -48,7 +36,7 @@ LONGROPE = {
 def spec(model_type, **fields):
     sizes = LLAMA if model_type in LLAMA_LIKE else SIZES.get(model_type, SIZES["bert"])
     values = {"num_hidden_layers": 2} if model_type in LLAMA_LIKE else {}
-    values |= {"pad_token_id": 0} if model_type == "smollm3" else {}
+    values |= {"pad_token_id": 0} if model_type in ("smollm3", "glm4") else {}
     config = AutoConfig.for_model(model_type, **{**sizes, **values, **fields})
     return architecture_for(model_type).spec(config)
 
@@ -178,7 +166,7 @@ def test_lengths_that_no_rope_can_grow_from():
         spec("llama", head_dim=5)
     with pytest.raises(ConfigError, match="original_max_position_embeddings: expected a positive number"):
         spec("llama", rope_parameters=LONGROPE, original_max_position_embeddings="4096")
-    with pytest.raises(ConfigError, match="rotates a part of each head"):
+    with pytest.raises(ConfigError, match="rotates whole heads"):
         spec("llama", rope_parameters=dynamic, partial_rotary_factor=0.5)
 
 

@@ -133,6 +133,19 @@ def test_published_gemma3_and_granite_become_what_their_papers_say() -> None:
     assert {(layer.residual, layer.attention.scale) for layer in granite.layers} == {(0.22, 0.015625)}
 
 
+def test_published_cohere2_and_glm4_become_what_their_papers_say() -> None:
+    command = spec("cohere2", hidden_size=4096, num_attention_heads=32, num_key_value_heads=8, head_dim=7)
+    assert [layer.attention.rope is not None for layer in command.layers[:4]] == [True, True, True, False]
+    assert command.windows[:4] == (4096, 4096, 4096, None)
+    assert all(layer.parallel and layer.attention.head_dim == 128 for layer in command.layers)
+    assert command.logit_scale == 0.0625 and command.layers[0].attention.rope.interleaved
+    glm = spec("glm4")
+    rope = glm.layers[0].attention.rope
+    assert (rope.rotated, rope.interleaved) == (64, True)
+    assert glm == spec("glm4", rope_parameters={"rope_theta": 10000.0, "partial_rotary_factor": 0.5})
+    assert glm != spec("glm4", partial_rotary_factor=0.25)
+
+
 def test_electra_projects_words_that_are_narrower() -> None:
     small, base = (
         spec("electra"),
@@ -158,6 +171,8 @@ def test_electra_projects_words_that_are_narrower() -> None:
         ("gemma3_text", {"rope_parameters": {"rope_type": "default"}}, "rope_parameters"),
         ("gemma3_text", {"sliding_window_pattern": 0}, "sliding_window_pattern"),
         ("olmo3", {"layer_types": ["full_attention"]}, "layer_types"),
+        ("glm4", {"partial_rotary_factor": 0.51}, "head_dim"),
+        ("glm4", {"partial_rotary_factor": 1.5}, "head_dim"),
         ("granite", {"residual_multiplier": 0.0}, "GraniteConfig"),
         ("electra", {"summary_type": "mean"}, "summary_type"),
         ("electra", {"embedding_size": 0}, "ElectraConfig"),

@@ -337,6 +337,25 @@ GRANITE = {
     "residual_multiplier": FACTOR,
     "logits_scaling": FACTOR,
 }
+COHERE2 = {
+    **DECODER,
+    "is_causal": BIDIRECTIONAL,
+    "attention_bias": flag(),
+    "sliding_window": followed(WINDOW, 4096, None, 0, -1),
+    "layer_types": LAYER_TYPES,
+    "sliding_window_pattern": followed(2, 1, 3, None, 0),
+    "layer_norm_eps": epsilon(),
+    "rms_norm_eps": harmless("of norms without a mean", 0.1),
+    "logit_scale": followed(0.5, 3.0, 2, None, "2", takes=(2,), because=WHOLE),
+    "head_dim": harmless("made anew of the hidden size", 8),
+}
+GLM4 = {
+    **DECODER,
+    **NO_WINDOWS,
+    "attention_bias": flag(),
+    "head_dim": followed(20, 28, None, *NOT_SIZES, refuses=(0, -2), because=NO_SIZES),
+    "partial_rotary_factor": followed(0.4, 0.2, 1.0, None),
+}
 CLASS_ROPE = harmless(
     "of the class: a file's own is never read",
     "linear",
@@ -600,6 +619,8 @@ OF_TYPE: Mapping[str, Mapping[str, Key]] = {
     "olmo3": OLMO3,
     "gemma3_text": GEMMA3,
     "granite": GRANITE,
+    "cohere2": COHERE2,
+    "glm4": GLM4,
     "ministral3": MINISTRAL3,
     "gpt2": GPT2,
     "bert": BERT,

@@ -30,7 +30,13 @@ class Layer(Block):
         └────────────────┘            └───────────────────┘
     ```
 
-    Attention to an encoder's states stands between the two, in the same way.
+    Attention to an encoder's states stands between the two, in the same way. Where they are `parallel`, both read the layer's input:
+
+    ```
+        ┌── before ── attention ────┐
+    x ──┼── before ── feed-forward ─┤
+        └──────────────────────────(+)──>
+    ```
     """
 
     def __init__(self, spec: LayerSpec, names: Names, hidden_size: int) -> None:
@@ -42,6 +48,7 @@ class Layer(Block):
             hidden_size: Channels between the layers.
         """
         self.of_sum, self.residual, self.names = spec.norm.of_sum, spec.residual, names
+        self.parallel = spec.parallel
         attention, cross, feed_forward = names.attention, names.cross_attention, names.feed_forward
         self.attends, self.feeds = owner(attention.output), owner(feed_forward.down)
         self.crosses = owner(cross.output) if cross else ""
@@ -67,17 +74,29 @@ class Layer(Block):
 
     def __call__(self, x: Array, context: Context) -> tuple[Array, Array | None]:
         """(B, T, C) -> (B, T, C), and the attention weights (B, H, T, S) where eager."""
-        names, parts = self.names, part_of(self)
-        mixed, weights = parts[self.attends](self._normed(names.attention.before, x), context)
-        x = self._added(x, mixed, names.attention.after)
-        if names.cross_attention is not None:
-            mixed, _ = parts[self.crosses](self._normed(names.cross_attention.before, x), context)
-            x = self._added(x, mixed, names.cross_attention.after)
-        read = self._normed(names.feed_forward.before, x)
-        given = (
-            parts[self.feeds](read) if self.feeds else fed(self, names.feed_forward, self.activation, read)
+        attention, cross, feed_forward = (
+            self.names.attention,
+            self.names.cross_attention,
+            self.names.feed_forward,
         )
-        return self._added(x, given, names.feed_forward.after), weights
+        read = self._normed(attention.before, x)
+        mixed, weights = part_of(self)[self.attends](read, context)
+        if self.parallel:
+            if feed_forward.before != attention.before:
+                read = self._normed(feed_forward.before, x)
+            x = self._added(x, mixed, attention.after)
+            return self._added(x, self._fed(read), feed_forward.after), weights
+        x = self._added(x, mixed, attention.after)
+        if cross is not None:
+            mixed, _ = part_of(self)[self.crosses](self._normed(cross.before, x), context)
+            x = self._added(x, mixed, cross.after)
+        given = self._fed(self._normed(feed_forward.before, x))
+        return self._added(x, given, feed_forward.after), weights
+
+    def _fed(self, read: Array) -> Array:
+        if self.feeds:
+            return part_of(self)[self.feeds](read)
+        return fed(self, self.names.feed_forward, self.activation, read)
 
     def _normed(self, name: str, x: Array) -> Array:
         return part_of(self)[name](x) if name else x

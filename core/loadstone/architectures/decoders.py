@@ -131,7 +131,7 @@ def decoder_spec(
     feed_forward: Mapping[str, Any] | None = None,
     norm: Mapping[str, Any] | None = None,
     embeddings: Mapping[str, Any] | None = None,
-    residual: float = 1.0,
+    layer: Mapping[str, Any] | None = None,
     **logits: float | None,
 ) -> DecoderSpec:
     """Resolve a configuration as Llama's are; the mappings are the fields of a part that a family has otherwise.
@@ -145,7 +145,7 @@ def decoder_spec(
         feed_forward: Fields of `FeedForwardSpec`.
         norm: Fields of `NormSpec`.
         embeddings: Fields of `EmbeddingSpec`.
-        residual: Factor on what a part gives.
+        layer: Fields of `LayerSpec`.
         **logits: `logit_scale` and `logit_softcap` of `DecoderSpec`.
     """
     check_sizes(config, *SIZES)
@@ -155,18 +155,18 @@ def decoder_spec(
     check_pad_token(config)
     dropout = next((d for d in (config.classifier_dropout, config.hidden_dropout) if d is not None), 0.1)
     normed = NormSpec(**{"kind": "rms", "eps": config.rms_norm_eps, **(norm or {})})
-    layer = LayerSpec(
+    like = LayerSpec(
         attention=AttentionSpec(**_attention(config) | dict(attention or {})),
         feed_forward=FeedForwardSpec(**_feed_forward(config) | dict(feed_forward or {})),
         norm=normed,
-        residual=residual,
+        **(layer or {}),
     )
     if ropes is None:
         ropes = (rope_spec(config, head_dim=config.head_dim),) * config.num_hidden_layers
     looked_up = {"vocab_size": config.vocab_size, "pad_token_id": config.pad_token_id}
     return DecoderSpec(
         hidden_size=config.hidden_size,
-        layers=each(layer, windows or (None,) * config.num_hidden_layers, ropes),
+        layers=each(like, windows or (None,) * config.num_hidden_layers, ropes),
         norm=normed,
         names=names,
         embeddings=EmbeddingSpec(**looked_up | dict(embeddings or {})),

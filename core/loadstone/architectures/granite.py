@@ -32,7 +32,7 @@ def granite_spec(config: Config) -> DecoderSpec:
         attention={**attention_biases(config), "scale": config.attention_multiplier},
         feed_forward={"bias": config.mlp_bias},
         embeddings={"scale": scale, "scale_given": scale != 1.0},
-        residual=config.residual_multiplier,
+        layer={"residual": config.residual_multiplier},
         logit_scale=1 / config.logits_scaling,
     )
 

@@ -17,6 +17,7 @@ class NormSpec:
         eps: Added to the variance.
         offset: It multiplies by one plus its weight, in float32.
         wide: It multiplies by its weight in float32 too, and rounds once.
+        bias: A layer norm adds one.
         of_sum: In a layer, the norm after a part is that of the part's output and its input together (BERT); else the
             output alone is normalised, and added then.
     """
@@ -25,19 +26,21 @@ class NormSpec:
     eps: float
     offset: bool = False
     wide: bool = False
+    bias: bool = True
     of_sum: bool = False
 
     def __post_init__(self) -> None:
-        """Check that it is one of the two kinds, and that only a root mean square has an offset or is wide.
+        """Check that it is one of the two kinds, and says nothing that only the other can do.
 
         Raises:
             ArgumentError: If not.
         """
-        if self.kind not in ("layer", "rms") or (self.kind == "layer" and (self.offset or self.wide)):
+        unlike = {"layer": self.offset or self.wide, "rms": not self.bias}
+        if unlike.get(self.kind, True):
             raise ArgumentError(
                 "there is no such norm",
-                expected='kind="layer", or kind="rms" with an offset or wide',
-                found=f"kind={self.kind!r}, offset={self.offset}, wide={self.wide}",
+                expected='kind="layer", with a bias or without, or kind="rms", with an offset or wide',
+                found=f"kind={self.kind!r}, bias={self.bias}, offset={self.offset}, wide={self.wide}",
             )
 
 
@@ -118,6 +121,7 @@ class LayerSpec:
     Attributes:
         cross_attention: Attention to the states of an encoder, between the two.
         residual: Factor on what a part gives, before it is added to its input.
+        parallel: Attention and feed-forward read the same input, and are both added to it.
     """
 
     attention: AttentionSpec
@@ -125,6 +129,7 @@ class LayerSpec:
     norm: NormSpec
     cross_attention: AttentionSpec | None = None
     residual: float = 1.0
+    parallel: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -110,13 +110,16 @@ def rope_parameters(config: Config) -> dict[str, Any]:
     return scaling
 
 
-def rope_spec(config: Config, *, head_dim: int, parameters: Mapping[str, Any] | None = None) -> RopeSpec:
+def rope_spec(
+    config: Config, *, head_dim: int, parameters: Mapping[str, Any] | None = None, partial: bool = False
+) -> RopeSpec:
     """Resolve the rotary embedding of a configuration.
 
     Args:
         config: Declares `rope_parameters`, `rope_scaling`, `rope_theta` and `max_position_embeddings`.
         head_dim: Channels of one attention head.
         parameters: Those of the layers that are asked about, where kinds of layers have ropes of their own.
+        partial: Whether `partial_rotary_factor`, which the configuration declares then, says what part of a head is rotated.
 
     Raises:
         ConfigError: If the type is unknown, lacks a parameter or has one that cannot be.
@@ -133,8 +136,9 @@ def rope_spec(config: Config, *, head_dim: int, parameters: Mapping[str, Any] | 
     if kind != "default":
         _add_lengths(config, parameters)
     _check_numbers(kind, parameters)
-    _check_rotated(parameters, head_dim)
-    parameters["rotated"] = head_dim
+    if partial:
+        parameters.setdefault("partial_rotary_factor", config.partial_rotary_factor)
+    parameters["rotated"] = _rotated(parameters, head_dim, partial=partial)
     try:
         return _SCALINGS[kind](_plain(float(parameters["rope_theta"]), parameters["rotated"]), parameters)
     except KeyError as error:
@@ -188,22 +192,28 @@ def _are_positive(value: object) -> bool:
     return isinstance(value, list | tuple) and all(_is_positive(one) for one in value)
 
 
-def _check_rotated(parameters: Mapping[str, Any], head_dim: int) -> None:
-    if parameters.get("partial_rotary_factor", 1.0) != 1.0:
+def _rotated(parameters: Mapping[str, Any], head_dim: int, *, partial: bool) -> int:
+    """Return how many channels of a head are rotated."""
+    factor = parameters.get("partial_rotary_factor", 1.0)
+    if factor != 1.0 and not partial:
         raise ConfigError(
-            "no architecture here rotates a part of each head only",
+            "this architecture rotates whole heads",
             where="rope_parameters.partial_rotary_factor",
             found=parameters["partial_rotary_factor"],
             hint="load the model with transformers, or take the key out of config.json where it changes nothing",
         )
-    if head_dim % 2:
+    rotated = int(head_dim * factor)
+    if rotated % 2 or not 0 < rotated <= head_dim:
         raise ConfigError(
             "a rotary embedding turns channels in pairs",
             where="head_dim (or hidden_size / num_attention_heads)",
-            expected="an even number",
-            found=head_dim,
+            expected="an even number"
+            if factor == 1.0
+            else f"an even number that partial_rotary_factor leaves of {head_dim}",
+            found=rotated,
             hint="correct config.json, or pass the right number as a keyword argument",
         )
+    return rotated
 
 
 def _impossible(kind: str, problems: list[str]) -> ConfigError:

@@ -156,6 +156,7 @@ class StackSpec:
             "ropes": any(one.rope for one in attention),
             "queries that grow": any(one.growth for one in attention),
             "a factor on what its parts add": any(layer.residual != 1.0 for layer in self.layers),
+            "parts side by side": any(layer.parallel for layer in self.layers),
         }
 
     @property

@@ -254,6 +254,25 @@ def _gemma3() -> Iterator[Case]:
     yield decoder("gemma3_text", "Gemma3TextModel", config | both_ways, variant="both-ways", **SCALED)
 
 
+def _cohere2() -> Iterator[Case]:
+    config = {key: value for key, value in LLAMA_LIKE.items() if key not in ("head_dim", "rms_norm_eps")}
+    config |= {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": WINDOW}
+    config |= {"layer_norm_eps": 2e-3, "logit_scale": 0.4, "tie_word_embeddings": False}
+    for suffix in ALL_HEADS[:2]:
+        yield decoder("cohere2", f"Cohere2{suffix}", config)
+    biased = {"attention_bias": True, "tie_word_embeddings": True}
+    yield decoder("cohere2", "Cohere2ForCausalLM", config | biased, variant="tied-bias")
+
+
+def _glm4() -> Iterator[Case]:
+    config = LLAMA_LIKE | {"head_dim": 12, "partial_rotary_factor": 0.5, "attention_bias": False}
+    for suffix in GEMMA_HEADS:
+        yield decoder("glm4", f"Glm4{suffix}", config)
+    more = config | {"attention_bias": True, "tie_word_embeddings": True}
+    more["rope_parameters"] = DEFAULT_ROPE | {"partial_rotary_factor": 0.7}
+    yield decoder("glm4", "Glm4ForCausalLM", more, variant="tied-bias")
+
+
 def _ministral3() -> Iterator[Case]:
     # Queries grow at the 8th token and again at the 16th.
     yarn = {
@@ -378,7 +397,7 @@ def _vision() -> Iterator[Case]:
 
 LLAMAS = (
     *("mistral", "gemma", "gemma2", "qwen2", "qwen3", "smollm3", "olmo2", "ministral3"),
-    *("granite", "olmo3", "gemma3_text"),
+    *("granite", "olmo3", "gemma3_text", "cohere2", "glm4"),
 )
 UNLABELLED = (
     "*-base*",
@@ -392,17 +411,8 @@ UNLABELLED = (
 DECODERS = tuple(f"{one}-*" for one in ("llama", *LLAMAS, "gpt2"))
 ENCODERS = ("bert-*", "roberta-*", "xlm-roberta-*", "camembert-*", "distilbert-*", "electra-*")
 NORMS_BEFORE = (
-    *(
-        "llama-*",
-        "mistral-*",
-        "ministral3-*",
-        "gemma-*",
-        "qwen*",
-        "smollm3-*",
-        "granite-*",
-        "gpt2-*",
-        "vit-*",
-    ),
+    *("llama-*", "mistral-*", "ministral3-*", "gemma-*", "qwen*", "smollm3-*"),
+    *("granite-*", "cohere2-*", "gpt2-*", "vit-*"),
 )
 WORDLESS = ("*-base*", "*-classification*", "*-answering", "*-choice", "*-prediction", "*-replaced-*")
 UNPOOLED = (
@@ -472,7 +482,11 @@ UNSEEN = (
     Unseen(what="out_channels", why="no head reads it", cases=("resnet-base*",)),
     Unseen(what="*.key.bias", why="softmax does not see what is added to every score of a query"),
     Unseen(what="*.k_lin.bias", why="the same"),
-    Unseen(what="*.k_proj.bias", why="the same, where nothing is rotated", cases=("smollm3-*-bias",)),
+    Unseen(
+        what="*.k_proj.bias",
+        why="the same, where nothing is rotated",
+        cases=("smollm3-*-bias", "cohere2-*-bias"),
+    ),
     Unseen(what="cls.predictions.bias", why="the decoder's own is added", cases=("bert-masked-lm-untied",)),
 )
 """What no answer depends on; `bits` sees every tensor, and a changed configuration what the loss reads of it."""
@@ -491,6 +505,8 @@ CASES = table(
         _olmo3(),
         _gemma3(),
         _granite(),
+        _cohere2(),
+        _glm4(),
         _ministral3(),
         _gpt2(),
         _later_encoders(),
