@@ -19,7 +19,7 @@ import numpy as np
 from flax import nnx
 from jax import Array
 
-from loadstone.errors import ArgumentError
+from loadstone.errors import ArgumentError, PlacementError
 from loadstone_flax.blocks.run import Block, part_of, run_block
 from loadstone_flax.devices import as_jax, spellings
 from loadstone_flax.layers import BatchNorm, changed_state, named_modules, named_parameters, submodule
@@ -56,7 +56,7 @@ class Away:
         return int(np.prod(self.shape))
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise ArgumentError(
+        raise PlacementError(  # JAX would catch a TypeError, as others of ours are, and tell another one
             "a parameter that stays on disk has a shape and a dtype, and no values here",
             found=repr(self),
             hint="call the model, whose blocks bring it when they run, outside of jax.jit and jax.grad of this parameter;"
@@ -101,7 +101,9 @@ class Visit(nnx.Module):
         self.module, self.called = module, called
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(object.__getattribute__(self, "__dict__")["module"], name)
+        if name.startswith("_"):  # nnx's own, and those that are not there yet
+            raise AttributeError(name)
+        return getattr(self.module, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Bring what the module needs, and run it."""
@@ -128,14 +130,19 @@ class Visit(nnx.Module):
         """Return the module with values on its device, and whether some have come for this call."""
         leaves, structure = jax.tree.flatten(self.module)
         away = [leaf for leaf in leaves if isinstance(leaf, Away)]
-        if not away:
-            return jax.tree.unflatten(structure, self._moved(leaves, self.called.device)), False
-        self._check()
-        brought = away[0].on_disk.bring(names_of(leaves))
-        leaves = [
-            as_jax(brought[leaf.path], leaf.runs_on) if isinstance(leaf, Away) else leaf for leaf in leaves
-        ]
-        return jax.tree.unflatten(structure, self._moved(leaves, self.called.device)), True
+        came = bool(away) or any(self._is_elsewhere(leaf) for leaf in leaves)
+        if away:
+            self._check()
+            brought = away[0].on_disk.bring(names_of(away))
+            leaves = [
+                as_jax(brought[one.path], one.runs_on) if isinstance(one, Away) else one for one in leaves
+            ]
+        return jax.tree.unflatten(structure, self._moved(leaves, self.called.device)), came
+
+    def _is_elsewhere(self, leaf: object) -> bool:
+        if self.called.device is None or not isinstance(leaf, Array) or isinstance(leaf, jax.core.Tracer):
+            return False
+        return leaf.devices() != {spellings()[self.called.device]}
 
     def _check(self) -> None:
         """Make sure that nothing here learns by looking: what comes and goes keeps no change."""
