@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Away:
-    """The value of a parameter that stays on disk.
+    """What stands in the place of the value of a parameter that stays on disk.
 
     Attributes:
         on_disk: What brings it.
@@ -57,7 +57,7 @@ class Away:
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise PlacementError(  # JAX would catch a TypeError, as others of ours are, and tell another one
-            "a parameter that stays on disk has a shape and a dtype, and no values here",
+            "a parameter that is not in memory has a shape and a dtype, and no values here",
             found=repr(self),
             hint="call the model, whose blocks bring it when they run, outside of jax.jit and jax.grad of this parameter;"
             " else load the model with all of it on a device",
