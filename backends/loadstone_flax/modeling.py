@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import flax.errors
@@ -139,6 +139,11 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
     backend_name: ClassVar[str] = "flax"
     framework: ClassVar[str] = "flax"
     gradient_checkpointing: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls):  # of a class that somebody wrote: it does not come through ours
+            cls.__call__ = _apart(cls.__call__)  # type: ignore[method-assign]
 
     def __init__(self, config: Config) -> None:
         self._facts = Facts(config=config)
@@ -451,6 +456,23 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
             rngs=rngs,
             **said(arguments),
         )
+
+
+def _apart(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a model's own way of being called one that runs where the model lies in several places, too."""
+
+    @functools.wraps(call)
+    def wrapped(self: PreTrainedModel, *inputs: Any, **named: Any) -> Any:
+        if not self.calls:
+            return call(self, *inputs, **named)
+        model = copied(self)
+        with visited(model, self.calls):
+            output = call(model, *inputs, **at_home(self.calls, named))
+        if (changed := changed_state(model)) is not None:
+            self._remember(changed)
+        return output
+
+    return wrapped
 
 
 def foreign_variables(model: nnx.Module, known: Iterable[nnx.Variable[Any]]) -> list[str]:
