@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -25,16 +25,16 @@ from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, BackendError
 from loadstone.read.tensor import HostTensor
+from loadstone_flax.blocks.away import Away, spread
+from loadstone_flax.devices import as_jax, default_device, name_of, narrowed, spellings
 from loadstone_flax.layers import named_parameters, submodule, without_memory
 from loadstone_flax.modeling import PreTrainedModel
 
+if TYPE_CHECKING:
+    from loadstone.read.on_disk import OnDisk
+
 JAX_DTYPES = {name: getattr(jnp, name) for name, d in DTYPES.items() if d.bits >= 8 and hasattr(jnp, name)}
 NAMES = {np.dtype(dtype): name for name, dtype in JAX_DTYPES.items()}
-
-
-def _narrowed() -> frozenset[str]:
-    """Return the dtypes that JAX makes 32-bit ones in silence, unless the process has told it otherwise."""
-    return frozenset() if jax.config.jax_enable_x64 else frozenset({"int64", "uint64", "float64"})
 
 
 class _CapabilitiesNow:
@@ -44,27 +44,27 @@ class _CapabilitiesNow:
         self.fixed = fixed
 
     def __get__(self, backend: Backend | None, owner: type[Backend]) -> Capabilities:
-        return Capabilities(**self.fixed, host_dtypes=_narrowed())
+        return Capabilities(**self.fixed, host_dtypes=narrowed())
 
 
 class FlaxBackend(Backend):
     """Flax: parameters alias host memory at addresses that are multiples of 64."""
 
     name = "flax"
-    capabilities = _CapabilitiesNow(alignment=64, aliases=True, dtypes=frozenset(JAX_DTYPES))
+    capabilities = _CapabilitiesNow(alignment=64, aliases=True, dtypes=frozenset(JAX_DTYPES), spreads=True)
 
     def devices(self) -> tuple[Device, ...]:
         """Return the accelerators of JAX's default platform, then the CPU."""
-        return tuple(_described(device) for device in dict.fromkeys(_spellings().values()))
+        return tuple(_described(device) for device in dict.fromkeys(spellings().values()))
 
     def device(self, requested: object) -> Device:
         """Return a device from a `jax.Device`, a platform ("gpu"), or its name ("cuda:0"); None is JAX's default."""
         if requested is None:
-            return _described(_default_device())
-        wanted = _name(requested) if isinstance(requested, jax.Device) else str(requested)
-        if wanted not in _spellings():
+            return _described(default_device())
+        wanted = name_of(requested) if isinstance(requested, jax.Device) else str(requested)
+        if wanted not in spellings():
             raise unknown_device(requested, self.devices())
-        return _described(_spellings()[wanted])
+        return _described(spellings()[wanted])
 
     def build(
         self,
@@ -80,7 +80,7 @@ class FlaxBackend(Backend):
         Raises:
             ArgumentError: If JAX would compute in another dtype.
         """
-        if dtype in _narrowed():
+        if dtype in narrowed():
             raise ArgumentError(
                 f"JAX computes in float32 where it is given {dtype}",
                 hint='ask for dtype="float32", or call jax.config.update("jax_enable_x64", True) first',
@@ -103,21 +103,13 @@ class FlaxBackend(Backend):
 
     def put(self, model: nnx.Module, name: str, tensor: HostTensor, device: Device) -> None:
         """Set a parameter; on the CPU it shares the tensor's memory, which nobody may write to any more."""
-        variable = _variable(model, name)
+        variable = _in_memory(name, _variable(model, name))
         must_fit(tensor, variable.get_raw_value().shape)
-        array = tensor.numpy()
-        array.flags.writeable = False
-        if tensor.dtype in _narrowed():
-            variable.set_raw_value(array)
-            return
-        wanted = _spellings()[device.name]
-        # An array on the default device is left free to follow those that it meets, as JAX's own are.
-        value = jax.device_put(array, None if wanted == _default_device() else wanted)
-        variable.set_raw_value(value)
+        variable.set_raw_value(as_jax(tensor, device.name))
 
     def resize(self, model: nnx.Module, name: str, shape: tuple[int, ...]) -> None:
         """Put a shape in the place of a parameter's array."""
-        variable = _variable(model, name)
+        variable = _in_memory(name, _variable(model, name))
         variable.set_raw_value(jax.ShapeDtypeStruct(shape, variable.get_raw_value().dtype))
 
     def tie(self, model: nnx.Module, name: str, to: str) -> None:
@@ -125,13 +117,24 @@ class FlaxBackend(Backend):
         path, _, leaf = name.rpartition(".")
         setattr(submodule(model, path), leaf, _variable(model, to))
 
+    def spread(
+        self,
+        model: PreTrainedModel,
+        placement: Placement,
+        *,
+        blocks: Callable[[str], str],
+        on_disk: OnDisk | None,
+    ) -> None:
+        """Put shapes in the place of what stays on disk, and tell the model where each of its parts runs."""
+        model.set_calls(spread(model, placement, blocks=blocks, on_disk=on_disk, dtypes=JAX_DTYPES))
+
     def compute(self, model: nnx.Module, placement: Placement) -> tuple[str, ...]:
         """Do nothing: rope tables are constants of the compiled program, and dropout is seeded by `model.train()`."""
         return ()
 
     def finish(self, model: PreTrainedModel, *, training: bool) -> None:
         """Check that every parameter has memory, set the mode, and seed dropout in training mode."""
-        held = (jax.Array, np.ndarray)
+        held = (jax.Array, np.ndarray, Away)
         left = [name for name, p in named_parameters(model) if not isinstance(p.get_raw_value(), held)]
         if left:
             raise BackendError(f"{len(left)} parameter(s) have no memory", problems=left)
@@ -139,8 +142,11 @@ class FlaxBackend(Backend):
             model.train()
 
     def read(self, model: nnx.Module, name: str) -> HostTensor:
-        """Return a parameter's bytes: its own memory on the CPU, a copy of it elsewhere."""
-        return self.to_host(name, _variable(model, name).get_value())
+        """Return a parameter's bytes: its own memory on the CPU, a copy of it from elsewhere."""
+        value = _variable(model, name).get_value()
+        if isinstance(value, Away):
+            return dataclasses.replace(value.on_disk.read(value.path), name=name)
+        return self.to_host(name, value)
 
     def draw_seed(self, rngs: object = None) -> int:
         """Draw from an `nnx.Rngs` (its stream `params`), a stream of such, or a key; JAX has no generator of its own."""
@@ -163,30 +169,15 @@ def _variable(model: nnx.Module, name: str) -> nnx.Variable[Any]:
     return found
 
 
-def _default_device() -> jax.Device:
-    named = jax.config.jax_default_device
-    if named is None:
-        return jax.local_devices()[0]
-    return named if isinstance(named, jax.Device) else jax.local_devices(backend=named)[0]
-
-
-@functools.cache
-def _spellings() -> dict[str, jax.Device]:
-    """Return every name of a device -> the device: those of JAX's default platform, and the host's last."""
-    found: dict[str, jax.Device] = {}
-    devices = dict.fromkeys([*jax.local_devices(), *jax.local_devices(backend="cpu")])
-    for device in sorted(devices, key=lambda device: device.platform == "cpu"):
-        name = _name(device)
-        for spelling in (name, f"{device.platform}:{device.id}", name.partition(":")[0], device.platform):
-            found.setdefault(spelling, device)
-    return found
-
-
-def _name(device: jax.Device) -> str:
-    if device.platform == "cpu" and device.id == 0:
-        return "cpu"
-    # A GPU calls itself "cuda:0"; what other devices call themselves is no name.
-    return str(device) if device.platform == "gpu" else f"{device.platform}:{device.id}"
+def _in_memory(name: str, variable: nnx.Variable[Any]) -> nnx.Variable[Any]:
+    """Return a parameter that does not stay on disk, from where it would come again in the place of another value."""
+    if isinstance(variable.get_raw_value(), Away):
+        raise ArgumentError(
+            "a parameter that stays on disk takes no other value",
+            where=name,
+            hint="load the model with all of it on a device",
+        )
+    return variable
 
 
 def _described(device: jax.Device) -> Device:
@@ -196,4 +187,4 @@ def _described(device: jax.Device) -> Device:
         memory = device.memory_stats() or {}
         total = memory.get("bytes_limit", 0)
         free = total - memory.get("bytes_in_use", 0)
-    return Device(name=_name(device), is_host=device.platform == "cpu", free=free, total=total)
+    return Device(name=name_of(device), is_host=device.platform == "cpu", free=free, total=total)

@@ -14,6 +14,7 @@ from jax import Array
 from loadstone.backend import get_backend
 from loadstone.backend.seeds import choose_seed
 from loadstone.errors import ArgumentError
+from loadstone_flax.blocks.away import copied, visited
 from loadstone_flax.layers import full_precision
 
 if TYPE_CHECKING:
@@ -55,6 +56,18 @@ class Cache:
         k, v = (jnp.where(fits, new, jnp.nan).astype(new.dtype) for new in (k, v))
         write = functools.partial(jax.lax.dynamic_update_slice_in_dim, start_index=self.length, axis=1)
         return write(old_k, k), write(old_v, v)
+
+    def part(self, layer: int) -> Cache:
+        """Return a cache that holds a layer's alone, as its first one."""
+        part = Cache(self.layers[layer : layer + 1], self.length)
+        part.memory = {0: self.memory[layer]} if layer in self.memory else {}
+        return part
+
+    def join(self, layer: int, part: Cache) -> None:
+        """Take back what `part` gave, with what the layer has added to it."""
+        self.layers[layer : layer + 1] = part.layers
+        if part.memory:
+            self.memory[layer] = part.memory[0]
 
     def advance(self, tokens: int) -> None:
         """Count the tokens that all layers have been updated with."""
@@ -132,8 +145,10 @@ def generate(
     if rngs is not None:
         arguments["seed"] = choose_seed(get_backend(model.backend_name), arguments.get("seed"), rngs)
     prompts = read_prompts(model, given, attention_mask, arguments)
-    call = prompts.call
-    if not call.is_greedy or streamer is not None:
+    call, calls = prompts.call, model.calls
+    if calls:
+        model = copied(model)
+    if not call.is_greedy or streamer is not None or calls:
         steps = _steps(model, prompts, use_cache)
         return jax.device_put(decode(steps, prompts, streamer=streamer).astype(np.int32))
     grown, end = _continue(
@@ -172,7 +187,7 @@ def _steps(model: Any, prompts: Prompts, use_cache: bool) -> NextLogits:
         nonlocal cache
         behind = ((0, 0), (0, room - ids.shape[1]))
         unseen = ids.shape[1] if use_cache and cache is None else 1
-        logits, cache = _step(
+        logits, cache = (_next if model.calls else _step)(
             model,
             np.pad(ids.astype(np.int32), behind),
             np.pad(mask.astype(np.int32), behind, constant_values=1),
@@ -188,9 +203,8 @@ def _steps(model: Any, prompts: Prompts, use_cache: bool) -> NextLogits:
     return run
 
 
-@functools.partial(jax.jit, static_argnames=("tokens", "new_tokens", "use_cache"), donate_argnames="cache")
 @full_precision()
-def _step(
+def _next(
     model: Any,
     ids: Array,
     mask: Array,
@@ -204,12 +218,17 @@ def _step(
 ) -> tuple[Array, Cache | None]:
     """Return the float32 logits (B, V) that follow `tokens` tokens from `start` on, and the cache for the next step."""
     model.eval()
-    logits, grown = (_with_cache if use_cache else _without_cache)(
-        model, ids, mask, types, cache, start, tokens
-    )
+    with visited(model, model.calls):
+        logits, grown = (_with_cache if use_cache else _without_cache)(
+            model, ids, mask, types, cache, start, tokens
+        )
     if cache is None and grown is not None:
         grown = grown.reserve(new_tokens)
     return logits.astype(jnp.float32), grown
+
+
+_step = jax.jit(_next, static_argnames=("tokens", "new_tokens", "use_cache"), donate_argnames="cache")
+"""The same as one program, for a model that lies in one place."""
 
 
 @functools.partial(jax.jit, static_argnames=("new_tokens", "use_cache"))

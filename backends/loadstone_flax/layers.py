@@ -108,6 +108,20 @@ def submodule(module: nnx.Module, path: str) -> Any:
     return functools.reduce(getattr, path.split("."), module) if path else module
 
 
+def changed_state(module: nnx.Module, *, counted: bool = True) -> Any:
+    """Return what a call in training changes beside parameters, or None where nothing does.
+
+    Args:
+        module: It.
+        counted: Dropout draws from the module's own streams, which count.
+    """
+    found = [each for _, each in named_modules(module)]
+    draws = counted and any(isinstance(each, Dropout) and each.drops for each in found)
+    learns = any(isinstance(each, BatchNorm) and not each.use_running_average for each in found)
+    kinds = [kind for kind, changes in ((nnx.RngCount, draws), (RunningStatistic, learns)) if changes]
+    return nnx.state(module, nnx.Any(*kinds)) if kinds else None
+
+
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
     """Multiply float32 matrices as float32, as PyTorch does, where the caller has not asked JAX for something else."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import flax.errors
@@ -21,13 +21,15 @@ from loadstone.generate.arguments import GenerateArguments
 from loadstone.keywords import said, told
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained, check_mask
+from loadstone_flax.blocks.away import Away, Called, at_home, copied, visited
 from loadstone_flax.blocks.run import Block
+from loadstone_flax.devices import spellings
 from loadstone_flax.generation import Cache, generate
 from loadstone_flax.layers import (
     BatchNorm,
     Dropout,
     Embedding,
-    RunningStatistic,
+    changed_state,
     full_precision,
     is_building,
     named_modules,
@@ -72,6 +74,7 @@ PARTS = frozenset(
         "run_base",
         "set_attn_implementation",
         "set_attributes",
+        "set_calls",
         "set_module_at",
     }
     | {"token_scores", "train", "wants", "words"}
@@ -103,6 +106,7 @@ class Facts:
     config: Config
     generation_config: GenerationConfig = dataclasses.field(default_factory=_no_settings)
     load_report: LoadReport | None = dataclasses.field(default=None, compare=False)
+    calls: tuple[Called, ...] = ()
 
     def __hash__(self) -> int:
         return hash(type(self.config))
@@ -136,6 +140,11 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
     framework: ClassVar[str] = "flax"
     gradient_checkpointing: bool = False
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls):  # of a class that somebody wrote: it does not come through ours
+            cls.__call__ = _apart(cls.__call__)  # type: ignore[method-assign]
+
     def __init__(self, config: Config) -> None:
         self._facts = Facts(config=config)
         self.describe(config)
@@ -165,7 +174,10 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
         arrays, choices = _sorted_out(_named(type(self), inputs, named_inputs))
         _check_tokens(type(self), arrays)
         settings = tuple(getattr(self.config, name) for name in SETTINGS)
-        output, changed = _forward(model, arrays, dropout_rng, choices=choices, settings=settings)
+        compute = _forward
+        if self.calls:
+            model, arrays, compute = copied(model), at_home(self.calls, arrays), _computed
+        output, changed = compute(model, arrays, dropout_rng, choices=choices, settings=settings)
         if changed is not None:
             self._remember(changed)
         return output
@@ -196,7 +208,7 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
     @params.setter
     def params(self, params: Mapping[str, Array]) -> None:
         for variable, value in self._paired(params):
-            variable.set_value(jnp.asarray(value))
+            variable.set_value(value if isinstance(value, Away) else jnp.asarray(value))
 
     def __setattr__(self, name: str, value: Any) -> None:
         # nnx would take the values of `params` for data of an attribute, and refuse them.
@@ -265,10 +277,27 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
         self._facts = dataclasses.replace(self._facts, load_report=load_report)
 
     @property
+    def calls(self) -> tuple[Called, ...]:
+        """The modules that are called as one, where the model lies in several places; none where it is one program."""
+        return self._facts.calls
+
+    def set_calls(self, calls: Iterable[Called]) -> None:
+        """Say which modules are called as one; models below this one are told of theirs."""
+        for path, module in named_modules(self):
+            if isinstance(module, PreTrainedModel):
+                own = tuple(
+                    one._replace(path=one.path.removeprefix(path))
+                    for one in calls
+                    if one.path.startswith(path)
+                )
+                module._facts = dataclasses.replace(module._facts, calls=own)
+
+    @property
     def device(self) -> jax.Device:
-        """Where the first parameter is that JAX holds; what it would narrow stays a numpy array."""
+        """Where the first parameter is that JAX holds, or comes when it is used; what JAX would narrow stays a numpy array."""
         values = (variable.get_value() for _, variable in named_parameters(self))
-        return next(iter(next(value for value in values if isinstance(value, Array)).devices()))
+        first = next(value for value in values if isinstance(value, Array | Away))
+        return spellings()[first.runs_on] if isinstance(first, Away) else next(iter(first.devices()))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -429,6 +458,23 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
         )
 
 
+def _apart(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a model's own way of being called one that runs where the model lies in several places, too."""
+
+    @functools.wraps(call)
+    def wrapped(self: PreTrainedModel, *inputs: Any, **named: Any) -> Any:
+        if not self.calls:
+            return call(self, *inputs, **named)
+        model = copied(self)
+        with visited(model, self.calls):
+            output = call(model, *inputs, **at_home(self.calls, named))
+        if (changed := changed_state(model)) is not None:
+            self._remember(changed)
+        return output
+
+    return wrapped
+
+
 def foreign_variables(model: nnx.Module, known: Iterable[nnx.Variable[Any]]) -> list[str]:
     """Return the paths of what nnx would train or keep and checkpoints have no name for: variables of somebody's layers."""
     named = {id(variable) for variable in known}
@@ -438,11 +484,10 @@ def foreign_variables(model: nnx.Module, known: Iterable[nnx.Variable[Any]]) -> 
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, np.ndarray) or (isinstance(value, Array) and value.is_fully_addressable)
+    return isinstance(value, np.ndarray | Away) or (isinstance(value, Array) and value.is_fully_addressable)
 
 
-@functools.partial(jax.jit, static_argnames=("choices", "settings"))
-def _forward(
+def _computed(
     model: PreTrainedModel,
     arrays: dict[str, Any],
     dropout_rng: Array | None,
@@ -459,12 +504,13 @@ def _forward(
     if dropout_rng is not None:
         for index, dropout in enumerate(dropouts):
             dropout.rngs = nnx.RngStream(jax.random.fold_in(dropout_rng, index), tag="dropout")
-    with full_precision():
+    with full_precision(), visited(model, model.calls):
         output = model.forward(**arrays, **dict(choices))
-    counted = dropouts and dropout_rng is None
-    learns = any(isinstance(m, BatchNorm) and not m.use_running_average for _, m in named_modules(model))
-    kinds = [kind for kind, changes in ((nnx.RngCount, counted), (RunningStatistic, learns)) if changes]
-    return output, nnx.state(model, nnx.Any(*kinds)) if kinds else None
+    return output, changed_state(model, counted=dropout_rng is None)
+
+
+_forward = jax.jit(_computed, static_argnames=("choices", "settings"))
+"""The same as one program, for a model that lies in one place."""
 
 
 @functools.cache

@@ -61,6 +61,15 @@ def test_its_model_is_loaded_by_the_engine(own):
     assert loadstone.plan(folder, backend="flax", trust_remote_code=True).model_class == "FlaxTinyForCausalLM"
 
 
+def test_its_model_runs_from_disk(own):
+    """It is called by a method of its own, which knows nothing of what comes and goes."""
+    folder, weights = own
+    model = FlaxAutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, device_map="disk")
+    expected = weights["table.weight"][[1, 5]] @ weights["lm_head.weight"].T + weights["lm_head.bias"]
+    np.testing.assert_allclose(model(jnp.array([[1, 5]])).logits[0], expected, rtol=1e-5)
+    assert model.load_report.bytes_read == model.load_report.bytes_mapped == 0
+
+
 def test_a_key_that_is_not_there_and_no_trust(own):
     folder, _ = own
     with pytest.raises(ArchitectureError, match="no class for FlaxAutoModel"):

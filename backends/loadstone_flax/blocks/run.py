@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 from flax import nnx
 from jax import Array
 
-from loadstone_flax.generation import Cache
+if TYPE_CHECKING:
+    from loadstone_flax.generation import Cache
 
 # What a layer does not change is not written back; flax 0.12.0 has no such choice.
 DEFAULTS: Mapping[str, Any] = {
@@ -47,6 +48,10 @@ class Context(NamedTuple):
     growth: Array | None = None
     memory: Array | None = None
     memory_mask: Array | None = None
+
+    def alone(self) -> Context:
+        """Return the context of the layer as if there were no other: layers of one spec then share a program."""
+        return self._replace(layer=0, cache=None if self.cache is None else self.cache.part(self.layer))
 
 
 # Arrays flow through programs, and what is no array decides which program it is. As in a tuple, children are known by their
@@ -97,14 +102,15 @@ def run_blocks(
     """
     states, weights = [x] if keep_states else [], []
     for block, context in zip(blocks, contexts, strict=True):
-        x, attended = _run(block, x, context)
+        x, attended = run_block(block, x, context)
         if keep_states:
             states.append(x)
         weights.append(attended)
     return x, states, weights
 
 
-def _run(block: Any, x: Array, context: Context) -> tuple[Array, Array | None]:
+def run_block(block: Any, x: Array, context: Context) -> tuple[Array, Array | None]:
+    """Run a layer, (B, T, C) -> (B, T, C) and the attention weights (B, H, T, S) where eager."""
     # What a layer that is computed again puts into a cache cannot leave it.
     again = context.cache is None and getattr(block, "gradient_checkpointing", False)
     if not again:
