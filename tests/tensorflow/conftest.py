@@ -11,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.xla import UNOPTIMISED, told
+
 OTHERS = frozenset({"torch", "jax", "jaxlib", "flax", "transformers"})
 
 
@@ -32,9 +34,7 @@ os.environ.setdefault(
     "TF_CPP_MIN_LOG_LEVEL", "2"
 )  # its notes on the processor would drown what the tests say
 
-# Of programs that are used once or twice, to optimise them is most of what compiling them takes.
-QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
+told(UNOPTIMISED)
 
 import tensorflow as tf
 
