@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -33,6 +34,12 @@ def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, A
             (str(collector.path), 1, f"Skipped: {missing} is not installed"),
         )
     return _judged(report)
+
+
+def pytest_collection_finish() -> None:
+    """Have the collector never look again at what was imported, which would also copy it for each process that is forked."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

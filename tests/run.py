@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -20,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-FOLDERS = ("core", "flax", "tensorflow", "together", "torch", "oracle", "neighbours", "plugins", "packaging")
-"""In the order in which they start: the longest first, but for one that needs no oracle, which is made meanwhile."""
+FOLDERS = ("core", "neighbours", "packaging", "flax", "tensorflow", "together", "torch", "plugins", "oracle")
+"""In the order in which they start: the longest first, but for those that need no oracle, which is made meanwhile."""
 
-NEED_ORACLE = {"torch", "tensorflow", "flax", "oracle", "together"}
+NEED_ORACLE = {"torch", "tensorflow", "flax", "oracle", "together", "plugins"}
 MAKE_ORACLE = "from tests.oracle import load, real; load.prepare4(); real.prepare()"
 
 DURATIONS = "from tests.oracle.support import durations; print(durations())"
@@ -51,12 +52,14 @@ class Outcome:
         output: All that pytest said.
         status: pytest's exit status.
         seconds: Wall time.
+        computed: Seconds of a processor, those of the processes that it started included.
     """
 
     folder: str
     output: str
     status: int
     seconds: float
+    computed: float
 
     @property
     def counts(self) -> Counter[str]:
@@ -77,24 +80,29 @@ class Outcome:
         return self.status != 0 and (self.status != NOTHING_COLLECTED or bool(os.environ.get("CI")))
 
 
-def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run this Python in the repository's root, and catch all that it says."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=TESTS.parent,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+def python(*arguments: str) -> tuple[str, int, float]:
+    """Run this Python in the repository's root; return all that it says, its exit status, and its seconds of a processor."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=TESTS.parent,
+            env=ENVIRONMENT,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        return said.read(), process.returncode, usage.ru_utime + usage.ru_stime
 
 
 def make_oracle() -> None:
     """Make what every backend's tests compare with, so that no test has to wait for it until its time is over."""
-    made = python("-c", MAKE_ORACLE)
-    if made.returncode:
-        print(f"The oracle could not be made; the tests that need it will say so.\n{made.stdout}", flush=True)
+    said, status, computed = python("-c", MAKE_ORACLE)
+    if status:
+        print(f"The oracle could not be made; the tests that need it will say so.\n{said}", flush=True)
+    else:
+        print(f"The oracle is there, after {computed:.1f}s of a processor", flush=True)
 
 
 def run(folder: str, oracle: Future[None] | None) -> Outcome:
@@ -102,12 +110,11 @@ def run(folder: str, oracle: Future[None] | None) -> Outcome:
     if oracle is not None:
         oracle.result()
     started = time.monotonic()
-    process = python(
+    output, status, computed = python(
         "-m", "pytest", f"tests/{folder}", "-q", "--no-header", "--color=no", "-rfE", "--durations=3"
     )
-    return Outcome(
-        folder=folder, output=process.stdout, status=process.returncode, seconds=time.monotonic() - started
-    )
+    seconds = time.monotonic() - started
+    return Outcome(folder=folder, output=output, status=status, seconds=seconds, computed=computed)
 
 
 def run_all(folders: Sequence[str]) -> list[Outcome]:
@@ -126,7 +133,8 @@ def run_all(folders: Sequence[str]) -> list[Outcome]:
 def summary(outcomes: Sequence[Outcome], seconds: float) -> str:
     """Return a line for each folder and one for all, as pytest would write it."""
     lines = [
-        f"{'FAILED' if outcome.failed else 'ok':<7} tests/{outcome.folder:<11} {outcome.verdict} in {outcome.seconds:.1f}s"
+        f"{'FAILED' if outcome.failed else 'ok':<7} tests/{outcome.folder:<11} {outcome.verdict} in {outcome.seconds:.1f}s, "
+        f"{outcome.computed:.1f}s of a processor"
         for outcome in sorted(outcomes, key=lambda outcome: outcome.failed)
     ]
     total = sum((outcome.counts for outcome in outcomes), Counter[str]())

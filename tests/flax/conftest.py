@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.xla import DIRECT, told
+
 OTHERS = ("torch", "tensorflow", "keras", "transformers")
 
 if loaded := [name for name in OTHERS if sys.modules.get(name) is not None]:
@@ -18,9 +20,7 @@ if loaded := [name for name in OTHERS if sys.modules.get(name) is not None]:
 sys.modules.update(dict.fromkeys(OTHERS))
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tiny programs, most of them used once: cut into parts to be compiled at once, they would take a fifth longer.
-FLAGS = "--xla_force_host_platform_device_count=2 --xla_cpu_parallel_codegen_split_count=1"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
+told("--xla_force_host_platform_device_count=2", DIRECT)
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = (
     "0"  # they would be written into each of thousands of programs
 )

@@ -48,14 +48,15 @@ def give_back() -> None:
 
 
 def measured(module: str, *arguments: str) -> dict[str, Any]:
-    """Return what a module that calls `probe` printed, in a process of its own."""
+    """Return what a module that calls `probe` printed, in a process of its own, whose programs are made as users' are."""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
         capture_output=True,
         text=True,
         check=False,
         cwd=load.REPOSITORY,
-        env={**os.environ, **ALLOCATOR},
+        env=environment | ALLOCATOR,
     )
     assert not done.returncode, done.stderr
     return json.loads(done.stdout)  # type: ignore[no-any-return]

@@ -11,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.xla import UNOPTIMISED, told
+
 OTHERS = frozenset({"torch", "jax", "jaxlib", "flax", "transformers"})
 
 
@@ -31,6 +33,8 @@ sys.meta_path.insert(0, Blocked())
 os.environ.setdefault(
     "TF_CPP_MIN_LOG_LEVEL", "2"
 )  # its notes on the processor would drown what the tests say
+
+told(UNOPTIMISED)
 
 import tensorflow as tf
 
