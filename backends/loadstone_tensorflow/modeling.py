@@ -17,11 +17,11 @@ from loadstone.generate.arguments import GenerateArguments
 from loadstone.keywords import said, told
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained
+from loadstone_tensorflow.blocks.away import Away, cannot_be_trained, stays_on_disk
 from loadstone_tensorflow.blocks.run import Block
 from loadstone_tensorflow.framework import keras, tf
 from loadstone_tensorflow.generation import Generator, generate
 from loadstone_tensorflow.layers import (
-    Buffer,
     Embedding,
     InLists,
     Parameter,
@@ -189,8 +189,9 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
 
     @property
     def device(self) -> str:
-        """Where the first parameter is, e.g. "CPU:0"."""
-        return device_name(self.weights[0].value.device)
+        """Where the first parameter is, or comes from disk when it is used, e.g. "CPU:0"."""
+        first = self.weights[0]
+        return first.runs_on if isinstance(first, Away) else device_name(first.value.device)
 
     def __dir__(self) -> list[str]:
         # Keras saves whatever it finds here, and would find the base model a second time, or this model in itself.
@@ -200,7 +201,7 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
         """Return how many numbers the parameters hold, those of embeddings included or not; tied ones count once."""
         tables = {id(layer.weight) for layer in self._flatten_layers() if isinstance(layer, Embedding)}
         held = self.trainable_weights if only_trainable else self.weights
-        counted = (v for v in held if not isinstance(v, Buffer))
+        counted = (v for v in held if not getattr(v, "is_buffer", False))
         return sum(v.shape.num_elements() for v in counted if not (exclude_embeddings and id(v) in tables))
 
     def module_at(self, path: str) -> Any:
