@@ -216,7 +216,7 @@ class Layer(InLists, keras.layers.Layer):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute."""
-        return self.call(*args, **kwargs) if self.visit is None else self.visit(self.call, args, kwargs)
+        return self.call(*args, **kwargs) if self.visit is None else self.visit(self, *args, **kwargs)
 
 
 @functools.cache

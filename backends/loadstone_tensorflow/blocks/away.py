@@ -6,14 +6,17 @@ again) need not know. What stays on disk is an `Away`: a variable with a shape a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from loadstone.errors import ArgumentError
+from loadstone_tensorflow.blocks.run import Block
 from loadstone_tensorflow.framework import keras, tf
 from loadstone_tensorflow.layers import Layer, Parameter, attribute
+from loadstone_tensorflow.programs import Programs, can_share
 
 if TYPE_CHECKING:
     from loadstone.backend import Placement
@@ -147,30 +150,46 @@ class Visit:
         stays: What comes from disk.
         device: The device that computes the layer.
         hops: Whether what the layer is given may lie on another device.
+        programs: What is compiled for blocks.
     """
 
-    def __init__(self, stays: Iterable[Away], device: str, *, hops: bool) -> None:
+    def __init__(self, stays: Iterable[Away], device: str, *, hops: bool, programs: Programs) -> None:
         self.stays = list({id(one): one for one in stays}.values())
-        self.device, self.hops = device, hops
+        self.device, self.hops, self.programs = device, hops, programs
 
     @property
     def names(self) -> Names:
         """What comes from disk."""
         return tuple(one.stored for one in self.stays)
 
-    def __call__(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def __call__(self, layer: Layer, *args: Any, **kwargs: Any) -> Any:
         """Compute the layer on its device with what it needs; each thread brings its own."""
         with tf.device(self.device):
             if self.hops:
                 args, kwargs = tf.nest.map_structure(_here, (args, kwargs))
-            given = [one for one in tf.nest.flatten((args, kwargs)) if tf.is_tensor(one)]
-            values = _come(self.stays, given) if self.stays else []
-            came = {id(one): value for one, value in zip(self.stays, values, strict=True)}
-            token = _there.set({**_there.get(), **came})
-            try:
-                return call(*args, **kwargs)
-            finally:
-                _there.reset(token)
+            given = next(filter(tf.is_tensor, tf.nest.flatten((args, kwargs))))
+            values = _come(self.stays, [given]) if self.stays else []
+            if self._shares(layer, *args):
+                return self.programs.run(layer, self.having, values, *args)
+            with self.having(values):
+                return layer.call(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def having(self, values: Sequence[Tensor]) -> Iterator[None]:
+        """Have what stays on disk these values, as long as it lasts."""
+        came = {id(one): value for one, value in zip(self.stays, values, strict=True)}
+        token = _there.set({**_there.get(), **came})
+        try:
+            yield
+        finally:
+            _there.reset(token)
+
+    def _shares(self, layer: Layer, *args: Any) -> bool:
+        """Return whether a program runs the layer: in a graph, a block that holds nothing but what comes."""
+        if tf.executing_eagerly() or not isinstance(layer, Block) or not can_share(args[1]):
+            return False
+        stays = {id(one) for one in self.stays}
+        return all(id(held) in stays for held in layer.variables)
 
 
 def _here(given: Any) -> Any:
@@ -204,8 +223,10 @@ def _when_run(
 ) -> list[Tensor]:
     requests = [one.on_disk.requests[one.stored] for one in stays]
     name = f"from_disk/{stays[0].stored.rpartition('.')[0] or 'parameter'}"
-    with tf.control_dependencies(after), tf.device("CPU:0"):
-        values = tf.py_function(bring, (), [tf.as_dtype(one.dtype) for one in requests], name=name)
+    # As inputs: what only waits for a compiled function does not wait for what that returns.
+    waits = [tf.stop_gradient(one) for one in after]
+    with tf.device("CPU:0"):
+        values = tf.py_function(lambda *_: bring(), waits, [tf.as_dtype(one.dtype) for one in requests], name=name)
     for value, request in zip(values, requests, strict=True):
         value.set_shape(request.shape)
     return list(values)
@@ -241,11 +262,11 @@ def spread(
         units.setdefault(called, []).append(leaf)
     devices = {name: placement.runs_on(unit[0].path).name for name, unit in units.items()}
     hops = len(set(devices.values())) > 1 or any(device != "CPU:0" for device in devices.values())
-    visits = {}
+    visits, programs = {}, Programs()
     for name, unit in units.items():
         stays = [held for leaf in unit if isinstance(held := leaf.held, Away)]
         if stays or hops:
-            visits[name] = Visit(stays, devices[name], hops=hops)
+            visits[name] = Visit(stays, devices[name], hops=hops, programs=programs)
     for name, visit in visits.items():
         if isinstance(layer := model.module_at(name), Layer):  # what a model itself holds comes alone
             layer.visit = visit
