@@ -17,7 +17,12 @@ from loadstone.generate.arguments import GenerateArguments
 from loadstone.keywords import said, told
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained
-from loadstone_tensorflow.blocks.away import Away, cannot_be_trained, stays_on_disk
+from loadstone_tensorflow.blocks.away import (
+    Away,
+    check_exports,
+    check_trains,
+    faults_told,
+)
 from loadstone_tensorflow.blocks.run import Block
 from loadstone_tensorflow.framework import keras, tf
 from loadstone_tensorflow.generation import Generator, generate
@@ -177,7 +182,10 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
     def __call__(self, input_ids: Any = None, *positional: Any, **named: Any) -> Any:
         """Run the model; `forward` tells the arguments."""
         inputs, options = _arranged(type(self), (input_ids, *positional), named)
-        return super().__call__(inputs, **options)
+        if options.get("training"):
+            check_trains(self)
+        with faults_told(self):
+            return super().__call__(inputs, **options)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None, **options: Any) -> Any:
         """Run the model as Keras calls it: the tensors in one dict, everything else beside it."""
@@ -267,17 +275,19 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
 
         Raises:
             ArgumentError: If the model has no head for it, or as `loadstone.generate.decoding.read_prompts` tells.
+            ChangedFileError: If a file changed that a part of the model stays in.
         """
         self.check_generates()
-        return generate(
-            self,
-            input_ids,
-            attention_mask=attention_mask,
-            inputs=inputs,
-            use_cache=use_cache,
-            streamer=streamer,
-            **said(arguments),
-        )
+        with faults_told(self):
+            return generate(
+                self,
+                input_ids,
+                attention_mask=attention_mask,
+                inputs=inputs,
+                use_cache=use_cache,
+                streamer=streamer,
+                **said(arguments),
+            )
 
     def export(
         self,
@@ -287,7 +297,12 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
         input_signature: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Export for inference, as `keras.Model.export`; without a signature: see `input_specs`."""
+        """Export for inference, as `keras.Model.export`; without a signature: see `input_specs`.
+
+        Raises:
+            ArgumentError: If parameters stay on disk.
+        """
+        check_exports(self)
         if input_signature is None:
             input_signature = [self.input_specs()]
         # A signature returns tensors, and not the tuples that optional outputs are.

@@ -94,19 +94,32 @@ def kind_of(layer: Any) -> Hashable:
         return tuple(map(kind_of, layer))
     if isinstance(layer, keras.Variable):
         return tuple(layer.shape), layer._dtype
-    if isinstance(layer, keras.layers.Layer):
-        held = vars(layer).items() if isinstance(layer, Layer) else [("", layer)]
+    if isinstance(layer, Layer):
+        held = vars(layer).items()
         told = ((name, value) for name, value in held if name[:1] != "_" and name not in APART)
         return type(layer), tuple((name, _told(value)) for name, value in told)
-    return _told(layer)
+    return _Itself(layer)  # somebody's layer, of which nothing is known
 
 
 def _told(value: Any) -> Hashable:
-    if isinstance(value, list | keras.Variable) or isinstance(value, Layer):
+    if isinstance(value, list | keras.Variable | keras.layers.Layer):
         return kind_of(value)
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, keras.DTypePolicy):
         return str(value.name)
     plain = isinstance(value, PLAIN) or hasattr(value, "__dataclass_fields__")
-    return value if plain and getattr(value, "__hash__", None) else id(value)
+    return value if plain and getattr(value, "__hash__", None) else _Itself(value)
+
+
+class _Itself:
+    """Something that is equal to nothing else."""
+
+    def __init__(self, held: object) -> None:
+        self.held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and other.held is self.held
+
+    def __hash__(self) -> int:
+        return id(self.held)

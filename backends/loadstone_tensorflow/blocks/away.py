@@ -7,12 +7,13 @@ again) need not know. What stays on disk is an `Away`: a variable with a shape a
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from loadstone.errors import ArgumentError
+from loadstone.errors import ArgumentError, LoadstoneError, PlacementError
 from loadstone_tensorflow.blocks.run import Block
 from loadstone_tensorflow.framework import keras, tf
 from loadstone_tensorflow.layers import Layer, Parameter, attribute
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 Tensor: TypeAlias = tf.Tensor
 AsTensorFlow = Callable[["HostTensor"], Tensor]
+
+HOST = "CPU:0"
+"""Where what comes from disk is first."""
 
 _there: ContextVar[Mapping[int, Tensor]] = ContextVar("there", default=MappingProxyType({}))
 """The values of those that have come for the layers that run now, by the identity of each `Away`."""
@@ -83,6 +87,17 @@ class Away(Parameter):
         """Refuse it: what comes from disk is what lies there."""
         raise takes_no_other_value(self.stored)
 
+    @property
+    def _shared_name(self) -> str:
+        return self.path
+
+    def _export_to_saved_model_graph(self, *args: object, **kwargs: object) -> Any:
+        raise ArgumentError(
+            "a parameter that stays on disk is in no SavedModel",
+            where=self.stored,
+            hint="load the model with all of it on a device",
+        )
+
     def _restore_from_tensors(self, restored_tensors: object) -> Any:
         raise takes_no_other_value(self.stored)
 
@@ -100,13 +115,30 @@ def stays_on_disk(model: keras.Model) -> Iterator[Away]:
             yield held
 
 
-def takes_no_other_value(name: str) -> ArgumentError:
-    """Make the error for what is on disk, from where it would come again in the place of another value."""
-    return ArgumentError(
-        "a parameter that stays on disk takes no other value",
-        where=name,
-        hint="load the model with all of it on a device",
-    )
+def check_trains(model: keras.Model) -> None:
+    """Raise an ArgumentError if what stays on disk is to be trained: what comes and goes keeps no change."""
+    if names := [held.stored for held in stays_on_disk(model) if held.trainable]:
+        raise cannot_be_trained(names)
+
+
+def check_takes_values(model: keras.Model) -> None:
+    """Raise an ArgumentError if not every parameter has memory of its own that a value can go into."""
+    if (away := next(stays_on_disk(model), None)) is not None:
+        raise ArgumentError(
+            f"this {type(model).__name__} stays on disk in part, and takes no other values",
+            found=f"{away.stored} on disk",
+            hint="load it without a device_map first",
+        )
+
+
+def check_exports(model: keras.Model) -> None:
+    """Raise an ArgumentError if not every parameter has memory of its own: a program of TensorFlow's reads no checkpoint."""
+    if (away := next(stays_on_disk(model), None)) is not None:
+        raise ArgumentError(
+            f"this {type(model).__name__} stays on disk in part, and cannot be exported",
+            found=f"{away.stored} on disk",
+            hint="load it without a device_map first",
+        )
 
 
 def cannot_be_trained(names: Sequence[str]) -> ArgumentError:
@@ -116,6 +148,36 @@ def cannot_be_trained(names: Sequence[str]) -> ArgumentError:
         problems=names,
         hint="freeze them (trainable = False), run the model with training=False, or give their blocks a device in device_map=",
     )
+
+
+def takes_no_other_value(name: str) -> ArgumentError:
+    """Make the error for what is on disk, from where it would come again in the place of another value."""
+    return ArgumentError(
+        "a parameter that stays on disk takes no other value",
+        where=name,
+        hint="load the model with all of it on a device",
+    )
+
+
+_faults: weakref.WeakKeyDictionary[OnDisk, LoadstoneError] = weakref.WeakKeyDictionary()
+"""What went wrong last in a compiled program, which tells only the text of it."""
+
+
+@contextlib.contextmanager
+def faults_told(model: keras.Model) -> Iterator[None]:
+    """Raise an error of ours as it is, and not the words that Keras makes of it, or TensorFlow of one in a compiled program."""
+    try:
+        yield
+    except LoadstoneError as error:
+        if isinstance(error.__context__, LoadstoneError) and hasattr(error, "_keras_call_info_injected"):
+            raise error.__context__ from None
+        raise
+    except tf.errors.OpError as error:
+        away = next(stays_on_disk(model), None)
+        fault = None if away is None else _faults.pop(away.on_disk, None)
+        if fault is None:
+            raise
+        raise fault from error
 
 
 class Leaf(NamedTuple):
@@ -210,10 +272,9 @@ def _come(stays: Sequence[Away], after: Sequence[Tensor] = ()) -> list[Tensor]:
         tensors = first.on_disk.bring(names)
         return [one.as_tensorflow(tensors[one.stored]) for one in stays]
 
-    if tf.executing_eagerly():
-        values = bring()
-    else:
-        values = _when_run(bring, stays, after)
+    values = bring() if tf.executing_eagerly() else _when_run(bring, stays, after)
+    if first.runs_on == HOST:
+        return values
     with tf.device(first.runs_on):
         return [tf.identity(value) for value in values]
 
@@ -223,10 +284,18 @@ def _when_run(
 ) -> list[Tensor]:
     requests = [one.on_disk.requests[one.stored] for one in stays]
     name = f"from_disk/{stays[0].stored.rpartition('.')[0] or 'parameter'}"
+
+    def tried(*_: Tensor) -> list[Tensor]:
+        try:
+            return bring()
+        except LoadstoneError as error:
+            _faults[stays[0].on_disk] = error
+            raise
+
     # As inputs: what only waits for a compiled function does not wait for what that returns.
     waits = [tf.stop_gradient(one) for one in after]
-    with tf.device("CPU:0"):
-        values = tf.py_function(lambda *_: bring(), waits, [tf.as_dtype(one.dtype) for one in requests], name=name)
+    with tf.device(HOST):
+        values = tf.py_function(tried, waits, [tf.as_dtype(one.dtype) for one in requests], name=name)
     for value, request in zip(values, requests, strict=True):
         value.set_shape(request.shape)
     return list(values)
@@ -251,6 +320,12 @@ def spread(
         on_disk: What stays on disk; None: nothing.
         as_tensorflow: Makes a tensor of what comes from disk.
     """
+    if tf.distribute.has_strategy():
+        raise PlacementError(
+            "under a strategy of tf.distribute that decides where a model lies, and not several places of a device map",
+            found=str(placement),
+            hint="load it outside of strategy.scope(), or leave device_map and max_memory out",
+        )
     leaves = list(leaves)
     if on_disk is not None:
         _leave(leaves, placement, on_disk, as_tensorflow)
@@ -261,7 +336,7 @@ def spread(
         called = block if block.rpartition(".")[2].isdigit() else leaf.path.rpartition(".")[0]
         units.setdefault(called, []).append(leaf)
     devices = {name: placement.runs_on(unit[0].path).name for name, unit in units.items()}
-    hops = len(set(devices.values())) > 1 or any(device != "CPU:0" for device in devices.values())
+    hops = len(set(devices.values())) > 1 or any(device != HOST for device in devices.values())
     visits, programs = {}, Programs()
     for name, unit in units.items():
         stays = [held for leaf in unit if isinstance(held := leaf.held, Away)]
@@ -282,9 +357,7 @@ def _leave(
 ) -> None:
     """Put an `Away` in the place of each parameter that stays on disk, and of those that are tied to it."""
     away = {
-        id(leaf.held): Away(
-            on_disk, leaf.path, placement.runs_on(leaf.path).name, as_tensorflow, leaf.held
-        )
+        id(leaf.held): Away(on_disk, leaf.path, placement.runs_on(leaf.path).name, as_tensorflow, leaf.held)
         for leaf in leaves
         if leaf.path in on_disk.requests
     }
