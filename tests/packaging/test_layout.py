@@ -80,9 +80,8 @@ def test_only_the_command_line_imports_what_draws_it():
 PREFIXES = {"loadstone_torch": "", "loadstone_flax": "Flax", "loadstone_tensorflow": "TF"}
 ONLY_THERE = {("loadstone_tensorflow", "ResNetFlatten")}
 """Layers that a framework has none of its own for."""
-FILES_ONLY_THERE = {("loadstone_torch", "blocks/away.py")}
-"""Files that the other backends have nothing like: a parameter on disk stands in a module by PyTorch's hooks, and `Capabilities`
-says that no other backend spreads a model."""
+FILES_ONLY_THERE = {("loadstone_torch", "blocks/away.py"), ("loadstone_tensorflow", "blocks/away.py")}
+"""Files that a backend has in its own way or not at all: PyTorch brings what is on disk by its hooks, TensorFlow in graphs too."""
 
 
 def classes(package: str, file: Path) -> list[str]:

@@ -50,14 +50,17 @@ def test_what_is_spread_is_loaded_where_the_backend_runs_it(backend: str) -> Non
             loaded()
 
 
-def test_a_model_on_disk_goes_to_other_frameworks() -> None:
+@pytest.mark.parametrize(
+    ("source", "others"), [("torch", ("flax", "tensorflow")), ("tensorflow", ("torch",))]
+)
+def test_a_model_on_disk_goes_to_other_frameworks(source: str, others: tuple[str, ...]) -> None:
     resident, spread = (
         loadstone.AutoModelForCausalLM.from_pretrained(
-            load.folder("llama-causal-lm-tied"), backend="torch", device_map=device_map
+            load.folder("llama-causal-lm-tied"), backend=source, device_map=device_map
         )
         for device_map in ("cpu", {"": "cpu", "model.layers.1": "disk"})
     )
-    for backend in ("flax", "tensorflow"):
+    for backend in others:
         one, other = (loadstone.to_backend(model, backend) for model in (resident, spread))
         names = get_backend(backend).parameters(one)
         for name in names:
@@ -65,7 +68,7 @@ def test_a_model_on_disk_goes_to_other_frameworks() -> None:
             assert values[0].tobytes() == values[1].tobytes()
         away = [name for name in names if name.startswith("model.layers.1.")]
         assert away
-        assert {other.load_report.copied[name] for name in away} == {"torch gives only copies of it"}
+        assert {other.load_report.copied[name] for name in away} == {f"{source} gives only copies of it"}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -343,12 +343,13 @@ def spread(
         if stays or hops:
             visits[name] = Visit(stays, devices[name], hops=hops, programs=programs)
     for name, visit in visits.items():
-        if isinstance(layer := model.module_at(name), Layer):  # what a model itself holds comes alone
+        layer = model.module_at(name)
+        if isinstance(layer, Layer):  # what a model itself holds comes alone
             layer.visit = visit
+        # What calls Python cannot be compiled by XLA, which Keras would take where it can.
+        layer.supports_jit = layer.supports_jit and not visit.stays
     if on_disk is not None:
         on_disk.in_order(visit.names for visit in visits.values())
-    # What calls Python cannot be compiled by XLA, which Keras would take where it can.
-    model.supports_jit = model.supports_jit and on_disk is None
     model.forget_compiled()
 
 
