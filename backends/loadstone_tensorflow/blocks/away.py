@@ -105,7 +105,8 @@ class Away(Parameter):
         return {"VARIABLE_VALUE": self.value}
 
     def __repr__(self) -> str:
-        return f"on disk: {self.stored}, {self._dtype}, {list(self._shape)}"
+        where = "on disk" if self.on_disk.requests[self.stored].recipe.sources else "absent"
+        return f"{where}: {self.stored}, {self._dtype}, {list(self._shape)}"
 
 
 def stays_on_disk(model: keras.Model) -> Iterator[Away]:
@@ -125,8 +126,8 @@ def check_takes_values(model: keras.Model) -> None:
     """Raise an ArgumentError if not every parameter has memory of its own that a value can go into."""
     if (away := next(stays_on_disk(model), None)) is not None:
         raise ArgumentError(
-            f"this {type(model).__name__} stays on disk in part, and takes no other values",
-            found=f"{away.stored} on disk",
+            f"this {type(model).__name__} is not all in memory, and takes no other values",
+            found=repr(away),
             hint="load it without a device_map first",
         )
 
@@ -135,8 +136,8 @@ def check_exports(model: keras.Model) -> None:
     """Raise an ArgumentError if not every parameter has memory of its own: a program of TensorFlow's reads no checkpoint."""
     if (away := next(stays_on_disk(model), None)) is not None:
         raise ArgumentError(
-            f"this {type(model).__name__} stays on disk in part, and cannot be exported",
-            found=f"{away.stored} on disk",
+            f"this {type(model).__name__} is not all in memory, and cannot be exported",
+            found=repr(away),
             hint="load it without a device_map first",
         )
 
