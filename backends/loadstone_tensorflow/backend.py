@@ -51,7 +51,7 @@ class TensorFlowBackend(Backend):
     """TensorFlow: variables alias host memory that is aligned to 64 bytes."""
 
     name = "tensorflow"
-    capabilities = Capabilities(alignment=ALIGNMENT, aliases=True, dtypes=DTYPES, spreads=True)
+    capabilities = Capabilities(alignment=ALIGNMENT, aliases=True, dtypes=DTYPES, spreads=True, arrives=True)
 
     def devices(self) -> tuple[Device, ...]:
         """Return the GPUs, then the CPUs; what TensorFlow's allocator may use is all that a GPU has here."""
@@ -115,8 +115,12 @@ class TensorFlowBackend(Backend):
         Inside the scope of a `tf.distribute` strategy the strategy decides where the variable lives.
         """
         variable = submodule(model, name)
-        _in_memory(name, variable)
         must_fit(tensor, tuple(variable.shape))
+        if isinstance(variable, Away) and variable.comes_once:
+            with tf.device(device.name):
+                variable.become(_as_tensorflow(tensor))
+            return
+        _in_memory(name, variable)
         with tf.device(device.name):
             renewed = variable.fill(_as_tensorflow(tensor))
         if renewed:
@@ -175,7 +179,7 @@ class TensorFlowBackend(Backend):
     def read(self, model: keras.Model, name: str) -> HostTensor:
         """Return a variable's bytes: its own memory on the CPU, a copy of it elsewhere."""
         variable = submodule(model, name)
-        if isinstance(variable, Away):
+        if isinstance(variable, Away) and not variable.arrived():
             return dataclasses.replace(variable.on_disk.read(variable.stored), name=name)
         with tf.device("CPU:0"):
             value = tf.convert_to_tensor(variable.value)

@@ -7,6 +7,7 @@ again) need not know. What stays on disk is an `Away`: a variable with a shape a
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from loadstone.errors import ArgumentError, LoadstoneError, PlacementError
 from loadstone_tensorflow.blocks.run import Block
 from loadstone_tensorflow.framework import keras, tf
-from loadstone_tensorflow.layers import Layer, Parameter, attribute
+from loadstone_tensorflow.layers import Buffer, Layer, Parameter, attribute
 from loadstone_tensorflow.programs import Programs, can_share
 
 if TYPE_CHECKING:
     from loadstone.backend import Placement
-    from loadstone.read.on_disk import Names, OnDisk
+    from loadstone.read.arriving import Names
+    from loadstone.read.on_disk import OnDisk
     from loadstone.read.tensor import HostTensor
 
 Tensor: TypeAlias = tf.Tensor
@@ -35,7 +37,7 @@ _there: ContextVar[Mapping[int, Tensor]] = ContextVar("there", default=MappingPr
 
 
 class Away(Parameter):
-    """A parameter or buffer that stays on disk.
+    """A parameter or buffer that stays on disk, is absent, or is still being read.
 
     Its value comes with the others that its layer needs, where that is called; whoever asks for it elsewhere gets it too,
     read for that alone.
@@ -67,6 +69,21 @@ class Away(Parameter):
         )
         self._path = held.path
 
+    @property
+    def comes_once(self) -> bool:
+        """Whether it is still being read, and then stays in the model."""
+        return self.stored in self.on_disk.awaited
+
+    def become(self, value: Tensor) -> None:
+        """Turn into a parameter, or a buffer, with a value: whoever holds it (an optimiser, a tie) holds that then."""
+        self.__class__ = Buffer if self.is_buffer else Parameter
+        self.fill(value)
+
+    def arrived(self) -> bool:
+        """Wait for it if it is still being read; return whether it is a parameter now."""
+        receive([self])
+        return not isinstance(self, Away)
+
     def _initialize_with_initializer(self, initializer: Callable[..., Tensor]) -> None:
         self._value = None
 
@@ -74,6 +91,8 @@ class Away(Parameter):
     def value(self) -> Tensor:
         """Its value; in a graph, what that is when the graph runs."""
         found = _there.get().get(id(self))
+        if found is None and self.arrived():
+            return self.value
         if found is None:
             [found] = _come([self])
         return self._maybe_autocast(found)
@@ -81,32 +100,53 @@ class Away(Parameter):
     @property
     def handle(self) -> Any:
         """What gradients are asked for by: there is none."""
+        if self.arrived():
+            return self.handle
         raise cannot_be_trained([self.stored])
 
     def assign(self, value: Any) -> Any:
         """Refuse it: what comes from disk is what lies there."""
+        if self.arrived():
+            return self.assign(value)
         raise takes_no_other_value(self.stored)
 
     @property
     def _shared_name(self) -> str:
         return self.path
 
-    def _export_to_saved_model_graph(self, *args: object, **kwargs: object) -> Any:
+    def _export_to_saved_model_graph(self, *args: Any, **kwargs: Any) -> Any:
+        if self.arrived():
+            return self._export_to_saved_model_graph(*args, **kwargs)
         raise ArgumentError(
             "a parameter that stays on disk is in no SavedModel",
             where=self.stored,
             hint="load the model with all of it on a device",
         )
 
-    def _restore_from_tensors(self, restored_tensors: object) -> Any:
+    def _restore_from_tensors(self, restored_tensors: Any) -> Any:
+        if self.arrived():
+            return self._restore_from_tensors(restored_tensors)
         raise takes_no_other_value(self.stored)
 
     def _serialize_to_tensors(self) -> dict[str, Tensor]:
         return {"VARIABLE_VALUE": self.value}
 
     def __repr__(self) -> str:
+        if self.comes_once:
+            return f"still being read: {self.stored}, {self._dtype}, {list(self._shape)}"
         where = "on disk" if self.on_disk.requests[self.stored].recipe.sources else "absent"
         return f"{where}: {self.stored}, {self._dtype}, {list(self._shape)}"
+
+
+def receive(held: Sequence[Parameter]) -> None:
+    """Wait for those of some parameters that are still being read; they are parameters as any other then.
+
+    While a function is traced too: what it then sees are variables, that it need not bring.
+    """
+    if names := tuple(one.stored for one in held if isinstance(one, Away) and one.comes_once):
+        [on_disk] = {id(one.on_disk): one.on_disk for one in held if isinstance(one, Away)}.values()
+        with tf.init_scope():
+            on_disk.receive(names)
 
 
 def stays_on_disk(model: keras.Model) -> Iterator[Away]:
@@ -118,12 +158,13 @@ def stays_on_disk(model: keras.Model) -> Iterator[Away]:
 
 def check_trains(model: keras.Model) -> None:
     """Raise an ArgumentError if what stays on disk is to be trained: what comes and goes keeps no change."""
-    if names := [held.stored for held in stays_on_disk(model) if held.trainable]:
+    if names := [held.stored for held in stays_on_disk(model) if held.trainable and not held.comes_once]:
         raise cannot_be_trained(names)
 
 
 def check_takes_values(model: keras.Model) -> None:
     """Raise an ArgumentError if not every parameter has memory of its own that a value can go into."""
+    model.wait()
     if (away := next(stays_on_disk(model), None)) is not None:
         raise ArgumentError(
             f"this {type(model).__name__} is not all in memory, and takes no other values",
@@ -134,6 +175,7 @@ def check_takes_values(model: keras.Model) -> None:
 
 def check_exports(model: keras.Model) -> None:
     """Raise an ArgumentError if not every parameter has memory of its own: a program of TensorFlow's reads no checkpoint."""
+    model.wait()
     if (away := next(stays_on_disk(model), None)) is not None:
         raise ArgumentError(
             f"this {type(model).__name__} is not all in memory, and cannot be exported",
@@ -219,6 +261,7 @@ class Visit:
     def __init__(self, stays: Iterable[Away], device: str, *, hops: bool, programs: Programs) -> None:
         self.stays = list({id(one): one for one in stays}.values())
         self.device, self.hops, self.programs = device, hops, programs
+        self.awaits = any(one.comes_once for one in self.stays)
 
     @property
     def names(self) -> Names:
@@ -231,28 +274,39 @@ class Visit:
             if self.hops:
                 args, kwargs = tf.nest.map_structure(_here, (args, kwargs))
             given = next(filter(tf.is_tensor, tf.nest.flatten((args, kwargs))))
-            values = _come(self.stays, [given]) if self.stays else []
-            if self._shares(layer, *args):
-                return self.programs.run(layer, self.having, values, *args)
-            with self.having(values):
+            stays = self._staying(layer)
+            values, having = _come(stays, [given]) if stays else [], functools.partial(_having, stays)
+            if _shares(stays, layer, *args):
+                return self.programs.run(layer, having, values, *args)
+            with having(values):
                 return layer.call(*args, **kwargs)
 
-    @contextlib.contextmanager
-    def having(self, values: Sequence[Tensor]) -> Iterator[None]:
-        """Have what stays on disk these values, as long as it lasts."""
-        came = {id(one): value for one, value in zip(self.stays, values, strict=True)}
-        token = _there.set({**_there.get(), **came})
-        try:
-            yield
-        finally:
-            _there.reset(token)
+    def _staying(self, layer: Layer) -> list[Away]:
+        """Return what comes from disk, once all is there that comes once; a layer that needs no more is called as any other."""
+        if self.awaits:
+            receive(self.stays)
+            self.stays, self.awaits = [one for one in self.stays if isinstance(one, Away)], False
+            layer.visit = self if self.stays or self.hops else None
+        return self.stays
 
-    def _shares(self, layer: Layer, *args: Any) -> bool:
-        """Return whether a program runs the layer: in a graph, a block that holds nothing but what comes."""
-        if tf.executing_eagerly() or not isinstance(layer, Block) or not can_share(args[1]):
-            return False
-        stays = {id(one) for one in self.stays}
-        return all(id(held) in stays for held in layer.variables)
+
+@contextlib.contextmanager
+def _having(stays: Sequence[Away], values: Sequence[Tensor]) -> Iterator[None]:
+    """Have what stays on disk these values, as long as it lasts."""
+    came = {id(one): value for one, value in zip(stays, values, strict=True)}
+    token = _there.set({**_there.get(), **came})
+    try:
+        yield
+    finally:
+        _there.reset(token)
+
+
+def _shares(stays: Sequence[Away], layer: Layer, *args: Any) -> bool:
+    """Return whether a program runs the layer: in a graph, a block that holds nothing but what comes."""
+    if tf.executing_eagerly() or not isinstance(layer, Block) or not can_share(args[1]):
+        return False
+    come = {id(one) for one in stays}
+    return all(id(held) in come for held in layer.variables)
 
 
 def _here(given: Any) -> Any:
@@ -325,7 +379,7 @@ def spread(
         raise PlacementError(
             "under a strategy of tf.distribute that decides where a model lies, and not several places of a device map",
             found=str(placement),
-            hint="load it outside of strategy.scope(), or leave device_map and max_memory out",
+            hint="load it outside of strategy.scope(), or leave device_map, max_memory and wait out",
         )
     leaves = list(leaves)
     if on_disk is not None:
@@ -348,7 +402,7 @@ def spread(
         if isinstance(layer, Layer):  # what a model itself holds comes alone
             layer.visit = visit
         # What calls Python cannot be compiled by XLA, which Keras would take where it can.
-        layer.supports_jit = layer.supports_jit and not visit.stays
+        layer.supports_jit = layer.supports_jit and all(one.comes_once for one in visit.stays)
     if on_disk is not None:
         on_disk.in_order(visit.names for visit in visits.values())
     model.forget_compiled()
