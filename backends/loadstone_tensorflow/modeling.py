@@ -17,13 +17,9 @@ from loadstone.generate.arguments import GenerateArguments
 from loadstone.keywords import said, told
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained
-from loadstone_tensorflow.blocks.away import (
-    Away,
-    check_exports,
-    check_trains,
-    faults_told,
-)
+from loadstone_tensorflow.blocks.away import Away, faults_told
 from loadstone_tensorflow.blocks.run import Block
+from loadstone_tensorflow.checks import check_exports, check_trains
 from loadstone_tensorflow.framework import keras, tf
 from loadstone_tensorflow.generation import Generator, generate
 from loadstone_tensorflow.layers import (

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 from loadstone.errors import ArgumentError
 from loadstone.model.outputs import ModelOutput
-from loadstone_tensorflow.blocks.away import check_takes_values
 from loadstone_tensorflow.blocks.run import Block
+from loadstone_tensorflow.checks import check_takes_values
 from loadstone_tensorflow.framework import keras, tf
 
 Tensor: TypeAlias = tf.Tensor

@@ -156,34 +156,6 @@ def stays_on_disk(model: keras.Model) -> Iterator[Away]:
             yield held
 
 
-def check_trains(model: keras.Model) -> None:
-    """Raise an ArgumentError if what stays on disk is to be trained: what comes and goes keeps no change."""
-    if names := [held.stored for held in stays_on_disk(model) if held.trainable and not held.comes_once]:
-        raise cannot_be_trained(names)
-
-
-def check_takes_values(model: keras.Model) -> None:
-    """Raise an ArgumentError if not every parameter has memory of its own that a value can go into."""
-    model.wait()
-    if (away := next(stays_on_disk(model), None)) is not None:
-        raise ArgumentError(
-            f"this {type(model).__name__} is not all in memory, and takes no other values",
-            found=repr(away),
-            hint="load it without a device_map first",
-        )
-
-
-def check_exports(model: keras.Model) -> None:
-    """Raise an ArgumentError if not every parameter has memory of its own: a program of TensorFlow's reads no checkpoint."""
-    model.wait()
-    if (away := next(stays_on_disk(model), None)) is not None:
-        raise ArgumentError(
-            f"this {type(model).__name__} is not all in memory, and cannot be exported",
-            found=repr(away),
-            hint="load it without a device_map first",
-        )
-
-
 def cannot_be_trained(names: Sequence[str]) -> ArgumentError:
     """Make the error for what comes and goes, and so keeps no change."""
     return ArgumentError(
@@ -273,9 +245,9 @@ class Visit:
         with tf.device(self.device):
             if self.hops:
                 args, kwargs = tf.nest.map_structure(_here, (args, kwargs))
-            given = next(filter(tf.is_tensor, tf.nest.flatten((args, kwargs))))
+            given = [one for one in tf.nest.flatten((args, kwargs)) if tf.is_tensor(one)]
             stays = self._staying(layer)
-            values, having = _come(stays, [given]) if stays else [], functools.partial(_having, stays)
+            values, having = _come(stays, given[:1]) if stays else [], functools.partial(_having, stays)
             if _shares(stays, layer, *args):
                 return self.programs.run(layer, having, values, *args)
             with having(values):
