@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,16 +21,22 @@ from loadstone.backend import (
 from loadstone.config import Config
 from loadstone.errors import BackendError
 from loadstone.read.tensor import HostTensor
+from loadstone_tensorflow import layers
+from loadstone_tensorflow.blocks.away import Away, Leaf, spread, takes_no_other_value
 from loadstone_tensorflow.framework import device_lib, keras, tf
 from loadstone_tensorflow.layers import RotaryEmbedding, without_memory
 from loadstone_tensorflow.modeling import (
     attribute_of,
+    children,
     device_name,
     foreign_weights,
     named_layers,
     named_parameters,
     submodule,
 )
+
+if TYPE_CHECKING:
+    from loadstone.read.on_disk import OnDisk
 
 # A tensor at any other address makes TensorFlow abort the process at the first operation that reads it.
 ALIGNMENT = 64
@@ -44,7 +51,7 @@ class TensorFlowBackend(Backend):
     """TensorFlow: variables alias host memory that is aligned to 64 bytes."""
 
     name = "tensorflow"
-    capabilities = Capabilities(alignment=ALIGNMENT, aliases=True, dtypes=DTYPES)
+    capabilities = Capabilities(alignment=ALIGNMENT, aliases=True, dtypes=DTYPES, spreads=True, arrives=True)
 
     def devices(self) -> tuple[Device, ...]:
         """Return the GPUs, then the CPUs; what TensorFlow's allocator may use is all that a GPU has here."""
@@ -109,6 +116,11 @@ class TensorFlowBackend(Backend):
         """
         variable = submodule(model, name)
         must_fit(tensor, tuple(variable.shape))
+        if isinstance(variable, Away) and variable.comes_once:
+            with tf.device(device.name):
+                variable.become(_as_tensorflow(tensor))
+            return
+        _in_memory(name, variable)
         with tf.device(device.name):
             renewed = variable.fill(_as_tensorflow(tensor))
         if renewed:
@@ -116,7 +128,9 @@ class TensorFlowBackend(Backend):
 
     def resize(self, model: keras.Model, name: str, shape: tuple[int, ...]) -> None:
         """Give a variable another shape, and take its value away."""
-        submodule(model, name).resize(shape)
+        variable = submodule(model, name)
+        _in_memory(name, variable)
+        variable.resize(shape)
 
     def tie(self, model: keras.Model, name: str, to: str) -> None:
         """Make both layers hold one variable."""
@@ -126,6 +140,23 @@ class TensorFlowBackend(Backend):
         layer._untrack_variable(getattr(layer, attribute))
         setattr(layer, attribute, variable)
         model.forget_compiled()
+
+    def spread(
+        self,
+        model: keras.Model,
+        placement: Placement,
+        *,
+        blocks: Callable[[str], str],
+        on_disk: OnDisk | None,
+    ) -> None:
+        """Have the layers called by what brings their parameters and their inputs to them."""
+        leaves = [
+            Leaf(layer, name, f"{path}.{name}" if path else name)
+            for path, layer in named_layers(model)
+            for name, held in children(layer)
+            if isinstance(held, layers.Parameter)
+        ]
+        spread(model, leaves, placement, blocks=blocks, on_disk=on_disk, as_tensorflow=_as_tensorflow)
 
     def compute(self, model: keras.Model, placement: Placement) -> tuple[str, ...]:
         """Name the rotary frequencies: constants that the layers computed when they were made."""
@@ -147,8 +178,11 @@ class TensorFlowBackend(Backend):
 
     def read(self, model: keras.Model, name: str) -> HostTensor:
         """Return a variable's bytes: its own memory on the CPU, a copy of it elsewhere."""
+        variable = submodule(model, name)
+        if isinstance(variable, Away) and not variable.arrived():
+            return dataclasses.replace(variable.on_disk.read(variable.stored), name=name)
         with tf.device("CPU:0"):
-            value = tf.convert_to_tensor(submodule(model, name).value)
+            value = tf.convert_to_tensor(variable.value)
             data = np.asarray(memoryview(tf.bitcast(value, tf.uint8)))
         return HostTensor(name=name, dtype=value.dtype.name, shape=tuple(value.shape), data=data.reshape(-1))
 
@@ -158,6 +192,12 @@ class TensorFlowBackend(Backend):
             return super().draw_seed(rngs)
         with tf.init_scope(), tf.device("CPU:0"):
             return int(tf.random.uniform((), maxval=tf.int64.max, dtype=tf.int64))
+
+
+def _in_memory(name: str, variable: layers.Parameter) -> None:
+    """Make sure that a parameter does not stay on disk, from where it would come again in the place of another value."""
+    if isinstance(variable, Away):
+        raise takes_no_other_value(name)
 
 
 def _default_device() -> str | None:

@@ -97,7 +97,12 @@ class Parameter(keras.Variable):
     """A Keras variable that has no value before it is filled, and then shares the value's memory.
 
     Keras would keep such a variable in a global list, and compute with its initializer until it has a value.
+
+    Attributes:
+        is_buffer: Whether it is state that no optimiser changes.
     """
+
+    is_buffer = False
 
     def _initialize_with_initializer(self, initializer: Callable[..., Tensor]) -> None:
         self._value = None
@@ -141,6 +146,8 @@ def parameter(*shape: int) -> Parameter:
 class Buffer(Parameter):
     """State that checkpoints hold and no optimiser changes: statistics and counters."""
 
+    is_buffer = True
+
 
 def buffer(*shape: int, dtype: str | None = None) -> Buffer:
     """Return a buffer whose values are not yet set."""
@@ -183,7 +190,12 @@ class Layer(InLists, keras.layers.Layer):
     """A Keras layer that has all its parameters from the start and is called as the plain function that it is.
 
     What Keras does around a call (converting inputs, mixing dtypes) it does once, around the model's.
+
+    Attributes:
+        visit: What calls it, where it runs on a device that its parameters or its inputs come to; None: nothing need come.
     """
+
+    visit: Callable[..., Any] | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make it without what Keras prepares for layers that are built later, or made again from their arguments."""
@@ -204,7 +216,7 @@ class Layer(InLists, keras.layers.Layer):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute."""
-        return self.call(*args, **kwargs)
+        return self.call(*args, **kwargs) if self.visit is None else self.visit(self, *args, **kwargs)
 
 
 @functools.cache

@@ -17,11 +17,12 @@ from loadstone.generate.arguments import GenerateArguments
 from loadstone.keywords import said, told
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained
+from loadstone_tensorflow.blocks.away import Away, faults_told
 from loadstone_tensorflow.blocks.run import Block
+from loadstone_tensorflow.checks import check_exports, check_trains
 from loadstone_tensorflow.framework import keras, tf
 from loadstone_tensorflow.generation import Generator, generate
 from loadstone_tensorflow.layers import (
-    Buffer,
     Embedding,
     InLists,
     Parameter,
@@ -177,7 +178,10 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
     def __call__(self, input_ids: Any = None, *positional: Any, **named: Any) -> Any:
         """Run the model; `forward` tells the arguments."""
         inputs, options = _arranged(type(self), (input_ids, *positional), named)
-        return super().__call__(inputs, **options)
+        if options.get("training"):
+            check_trains(self)
+        with faults_told(self):
+            return super().__call__(inputs, **options)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None, **options: Any) -> Any:
         """Run the model as Keras calls it: the tensors in one dict, everything else beside it."""
@@ -189,8 +193,9 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
 
     @property
     def device(self) -> str:
-        """Where the first parameter is, e.g. "CPU:0"."""
-        return device_name(self.weights[0].value.device)
+        """Where the first parameter is, or comes from disk when it is used, e.g. "CPU:0"."""
+        first = self.weights[0]
+        return first.runs_on if isinstance(first, Away) else device_name(first.value.device)
 
     def __dir__(self) -> list[str]:
         # Keras saves whatever it finds here, and would find the base model a second time, or this model in itself.
@@ -200,7 +205,7 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
         """Return how many numbers the parameters hold, those of embeddings included or not; tied ones count once."""
         tables = {id(layer.weight) for layer in self._flatten_layers() if isinstance(layer, Embedding)}
         held = self.trainable_weights if only_trainable else self.weights
-        counted = (v for v in held if not isinstance(v, Buffer))
+        counted = (v for v in held if not getattr(v, "is_buffer", False))
         return sum(v.shape.num_elements() for v in counted if not (exclude_embeddings and id(v) in tables))
 
     def module_at(self, path: str) -> Any:
@@ -266,17 +271,19 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
 
         Raises:
             ArgumentError: If the model has no head for it, or as `loadstone.generate.decoding.read_prompts` tells.
+            ChangedFileError: If a file changed that a part of the model stays in.
         """
         self.check_generates()
-        return generate(
-            self,
-            input_ids,
-            attention_mask=attention_mask,
-            inputs=inputs,
-            use_cache=use_cache,
-            streamer=streamer,
-            **said(arguments),
-        )
+        with faults_told(self):
+            return generate(
+                self,
+                input_ids,
+                attention_mask=attention_mask,
+                inputs=inputs,
+                use_cache=use_cache,
+                streamer=streamer,
+                **said(arguments),
+            )
 
     def export(
         self,
@@ -286,7 +293,12 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
         input_signature: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Export for inference, as `keras.Model.export`; without a signature: see `input_specs`."""
+        """Export for inference, as `keras.Model.export`; without a signature: see `input_specs`.
+
+        Raises:
+            ArgumentError: If parameters stay on disk.
+        """
+        check_exports(self)
         if input_signature is None:
             input_signature = [self.input_specs()]
         # A signature returns tensors, and not the tuples that optional outputs are.

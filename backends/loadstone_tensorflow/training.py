@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from loadstone.errors import ArgumentError
 from loadstone.model.outputs import ModelOutput
 from loadstone_tensorflow.blocks.run import Block
+from loadstone_tensorflow.checks import check_takes_values
 from loadstone_tensorflow.framework import keras, tf
 
 Tensor: TypeAlias = tf.Tensor
@@ -71,6 +72,16 @@ class Trained(keras.Model):
     def forget_compiled(self) -> None:
         """Drop every function that was compiled with what the model no longer has."""
         raise NotImplementedError
+
+    def load_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """Do what `keras.Model.load_weights` does, where every parameter has memory to load into."""
+        check_takes_values(self)
+        super().load_weights(filepath, *args, **kwargs)
+
+    def set_weights(self, weights: Any) -> None:
+        """Do what `keras.Model.set_weights` does, where every parameter has memory to take a value."""
+        check_takes_values(self)
+        super().set_weights(weights)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Train on a batch; targets go among the inputs where the model computes the loss."""

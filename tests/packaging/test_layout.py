@@ -80,8 +80,8 @@ def test_only_the_command_line_imports_what_draws_it():
 PREFIXES = {"loadstone_torch": "", "loadstone_flax": "Flax", "loadstone_tensorflow": "TF"}
 ONLY_THERE = {("loadstone_tensorflow", "ResNetFlatten")}
 """Layers that a framework has none of its own for."""
-FILES_ONLY_THERE = {("loadstone_torch", "blocks/away.py"), ("loadstone_flax", "blocks/away.py")}
-"""Files that a backend has in its own way or not at all: PyTorch brings what is on disk by its hooks, JAX in programs of their own."""
+FILES_ONLY_THERE = {(package, "blocks/away.py") for package in PREFIXES}
+"""Files that each backend has in its own way: PyTorch brings what is on disk by its hooks, Flax in programs, TensorFlow in graphs too."""
 
 
 def classes(package: str, file: Path) -> list[str]:

@@ -50,7 +50,9 @@ def test_what_is_spread_is_loaded_where_the_backend_runs_it(backend: str) -> Non
             loaded()
 
 
-@pytest.mark.parametrize(("source", "others"), [("torch", ("flax", "tensorflow")), ("flax", ("torch",))])
+@pytest.mark.parametrize(
+    ("source", "others"), [("torch", ("flax", "tensorflow")), ("flax", ("torch",)), ("tensorflow", ("torch",))]
+)
 def test_a_model_on_disk_goes_to_other_frameworks(source: str, others: tuple[str, ...]) -> None:
     resident, spread = (
         loadstone.AutoModelForCausalLM.from_pretrained(

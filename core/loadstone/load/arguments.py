@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from loadstone.errors import ArgumentError, nearest
@@ -49,12 +49,15 @@ class LoadArguments(ConfigArguments):
             bring it. None: the first that is there, loadstone's own before others.
         device_map: None (the default device), "auto" (the first device that holds the model, else all of them evenly),
             "balanced", "balanced_low_0" (the first device as empty as may be), "sequential", a device, its number, "disk", or
-            module -> one of these; more than one, and "disk", are for backends whose models run so (PyTorch's).
+            module -> one of these, or None; more than one, and "disk", are for backends whose models run so (PyTorch's).
         max_memory: Device -> what it may hold at most, in bytes or as "10GiB"; the number n is the n-th accelerator, and what
             none holds stays on disk. With it alone, `device_map` is "auto".
+        layers: Numbers of the blocks to load, `range(0, 4)` say; the others are absent, as are modules with None in `device_map`.
         key_mapping: Regular expressions, pattern -> replacement, applied to stored names.
         strict: True: any surplus tensor is an error; False: none is; None: one that only a wrong configuration explains is.
         read: "auto", "map" or "copy"; see docs/architecture.md.
+        wait: False returns once the plan stands: what is to be read comes in the order in which blocks run, each block waits for its
+            own, and `model.wait()` for all.
         ignore_mismatched_sizes: Draw parameters afresh whose stored shape differs.
         output_loading_info: Return the model and a dict of missing, unexpected and mismatched keys.
         ignore_adapter: Load the whole weights alone where a PEFT adapter lies beside them; that is an error else.
@@ -72,9 +75,11 @@ class LoadArguments(ConfigArguments):
     weights_format: str | None = None
     device_map: object = None
     max_memory: Mapping[int | str, int | str] | None = None
+    layers: Collection[int] | None = None
     key_mapping: Mapping[str, str] | None = None
     strict: bool | None = None
     read: str = "auto"
+    wait: bool = True
     ignore_mismatched_sizes: bool = False
     output_loading_info: bool = False
     ignore_adapter: bool = False

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from loadstone.checkpoint.index import TensorInfo
 from loadstone.checkpoint.open import check_files
+from loadstone.checkpoint.recipe import Cast, Recipe
 from loadstone.errors import ChangedFileError, MatchError, logger_of
 from loadstone.load.arguments import LoadArguments
 from loadstone.load.decide import Prepared, indexed
 from loadstone.load.install import Supply
 from loadstone.planning.place import room_on_host
 from loadstone.planning.records import Assignment, LoadPlan
-from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
+from loadstone.read.arriving import Arriving
+from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes, would_map
 from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
 from loadstone.read.on_disk import OnDisk
 from loadstone.read.progress import byte_bar
@@ -49,14 +51,20 @@ class FromFiles(Supply):
             SourceError: If a file cannot be fetched.
             MatchError: If a tie cannot be kept.
         """
-        needed = plan.files
+        far = self._far(plan)
+        needed = plan.files - far
         paths = self.prepared.snapshot.fetch(name for name in self.prepared.index.files if name in needed)
         identities = self._identities(paths)
-        with OpenFiles(paths, identities) as files:
+        ranges = {name: functools.partial(self.prepared.snapshot.read_range, name) for name in far}
+        with OpenFiles(paths, identities, ranges=ranges) as files:
             plan = self._with_ties_decided(plan, files)
             requests = list(self._requests(plan, paths))
-            if stays := [one for one in requests if self.prepared.placement.of(one.name).device is None]:
-                self.on_disk = self._on_disk(stays, plan, paths, identities)
+            stays = [one for one in requests if self.prepared.placement.of(one.name).device is None]
+            there = {one.name for one in stays}
+            late = {one.name: one for one in requests if self._is_late(one) and one.name not in there}
+            if later := [*stays, *_of_nothing(plan), *late.values()]:
+                arriving = self._arriving(late, OpenFiles(paths, identities, ranges=ranges)) if late else None
+                self.on_disk = self._on_disk(later, plan, paths, identities, arriving)
                 requests = [one for one in requests if one.name not in self.on_disk.requests]
             tensors = read_tensors(
                 files,
@@ -69,6 +77,19 @@ class FromFiles(Supply):
             with closing(tensors):
                 yield plan, tensors
             files.check_unchanged()
+
+    def _far(self, plan: LoadPlan) -> set[str]:
+        """Return the files that are not fetched: of a model in part what it needs is read where they are.
+
+        A file in which something stays is needed for as long as the model is.
+        """
+        if not plan.in_state("absent"):
+            return set()
+        snapshot, placement = self.prepared.snapshot, self.prepared.placement
+        stay = dataclasses.replace(
+            plan, assignments={n: a for n, a in plan.assignments.items() if placement.of(n).device is None}
+        )
+        return {name for name in plan.files - stay.files if snapshot.file(name).path is None}
 
     def _identities(self, paths: Mapping[str, Path]) -> Mapping[str, Identity]:
         """Return what the files are; what was planned from far away is checked again where it now lies."""
@@ -92,6 +113,7 @@ class FromFiles(Supply):
         plan: LoadPlan,
         paths: Mapping[str, Path],
         identities: Mapping[str, Identity],
+        arriving: Arriving | None,
     ) -> OnDisk:
         backend = self.prepared.target.backend
         return OnDisk(
@@ -100,11 +122,20 @@ class FromFiles(Supply):
             identities=identities,
             alignment=backend.capabilities.alignment,
             room=room_on_host(plan, backend, self.prepared.placement, self.given.max_memory),
+            arriving=arriving,
         )
+
+    def _is_late(self, request: Request) -> bool:
+        """Return whether a tensor comes after the load has returned; of what is mapped nothing need come."""
+        alignment = self.prepared.target.backend.capabilities.alignment
+        return not self.given.wait and would_map(request, alignment) is None
+
+    def _arriving(self, late: Mapping[str, Request], files: OpenFiles) -> Arriving:
+        return Arriving(late, files, alignment=self.prepared.target.backend.capabilities.alignment)
 
     def _requests(self, plan: LoadPlan, paths: Mapping[str, Path]) -> Iterator[Request]:
         read, placement = self.given.read, self.prepared.placement
-        may_map = {
+        may_map = dict.fromkeys(self.prepared.index.files, False) | {
             name: read == "map" or (read == "auto" and is_mappable(path)) for name, path in paths.items()
         }
         aliases = self.prepared.target.backend.capabilities.aliases
@@ -147,6 +178,13 @@ class FromFiles(Supply):
                     to,
                 )
         return dataclasses.replace(plan, assignments=assignments)
+
+
+def _of_nothing(plan: LoadPlan) -> Iterator[Request]:
+    """Yield requests for what is absent: each has a shape and a dtype, and is made of nothing."""
+    for one in plan.in_state("absent"):
+        recipe = Recipe(sources=(), steps=(Cast(one.dtype),))
+        yield Request(name=one.name, recipe=recipe, shape=one.shape, mappable=False)
 
 
 def _stored_whole(assignment: Assignment) -> TensorInfo:

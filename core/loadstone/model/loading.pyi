@@ -1,7 +1,7 @@
 # Written by `make names` from the table of names and the records of arguments.
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Self, overload
 
 from loadstone.config import Config
@@ -35,9 +35,11 @@ class Loading:
         weights_format: str | None = None,
         device_map: object = None,
         max_memory: Mapping[int | str, int | str] | None = None,
+        layers: Collection[int] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
+        wait: bool = True,
         ignore_mismatched_sizes: bool = False,
         output_loading_info: Literal[False] = False,
         ignore_adapter: bool = False,
@@ -72,9 +74,11 @@ class Loading:
         weights_format: str | None = None,
         device_map: object = None,
         max_memory: Mapping[int | str, int | str] | None = None,
+        layers: Collection[int] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
+        wait: bool = True,
         ignore_mismatched_sizes: bool = False,
         output_loading_info: Literal[True],
         ignore_adapter: bool = False,
@@ -109,9 +113,11 @@ class Loading:
         weights_format: str | None = None,
         device_map: object = None,
         max_memory: Mapping[int | str, int | str] | None = None,
+        layers: Collection[int] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
+        wait: bool = True,
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
         ignore_adapter: bool = False,
