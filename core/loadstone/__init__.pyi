@@ -104,7 +104,7 @@ __all__ = [
 ]
 
 def plan(
-    pretrained_model_name_or_path: Name,
+    pretrained_model_name_or_path: Name | None,
     *,
     task: str | None = None,
     model_class: type | str | None = None,
@@ -123,6 +123,7 @@ def plan(
     code_revision: str | None = None,
     attn_implementation: str | None = None,
     config: Config | str | os.PathLike[str] | None = None,
+    state_dict: Mapping[str, Any] | None = None,
     variant: str | None = None,
     use_safetensors: bool | None = None,
     from_tf: bool = False,
@@ -174,7 +175,7 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["torch"] | None = None,
         dtype: object = None,
@@ -190,6 +191,7 @@ class AutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -212,7 +214,7 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["torch"] | None = None,
         dtype: object = None,
@@ -228,6 +230,7 @@ class AutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -250,7 +253,7 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["flax"],
         dtype: object = None,
@@ -266,6 +269,7 @@ class AutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -288,7 +292,7 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["flax"],
         dtype: object = None,
@@ -304,6 +308,7 @@ class AutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -326,7 +331,7 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["tensorflow"],
         dtype: object = None,
@@ -342,6 +347,7 @@ class AutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -364,7 +370,7 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["tensorflow"],
         dtype: object = None,
@@ -380,6 +386,7 @@ class AutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -402,7 +409,7 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: str | None = None,
         dtype: object = None,
@@ -418,6 +425,7 @@ class AutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -786,7 +794,7 @@ class FlaxAutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["flax"] | None = None,
         dtype: object = None,
@@ -802,6 +810,7 @@ class FlaxAutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -824,7 +833,7 @@ class FlaxAutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["flax"] | None = None,
         dtype: object = None,
@@ -840,6 +849,7 @@ class FlaxAutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -862,7 +872,7 @@ class FlaxAutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: str | None = None,
         dtype: object = None,
@@ -878,6 +888,7 @@ class FlaxAutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -1203,7 +1214,7 @@ class TFAutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["tensorflow"] | None = None,
         dtype: object = None,
@@ -1219,6 +1230,7 @@ class TFAutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -1241,7 +1253,7 @@ class TFAutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["tensorflow"] | None = None,
         dtype: object = None,
@@ -1257,6 +1269,7 @@ class TFAutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -1279,7 +1292,7 @@ class TFAutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: str | None = None,
         dtype: object = None,
@@ -1295,6 +1308,7 @@ class TFAutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,

@@ -106,12 +106,12 @@ class AutoModel:
     @classmethod
     @told(LoadArguments)
     def from_pretrained(
-        cls, pretrained_model_name_or_path: Name, *, backend: str | None = None, **arguments: Any
+        cls, pretrained_model_name_or_path: Name | None, *, backend: str | None = None, **arguments: Any
     ) -> Any:
         """Load a checkpoint; `loadstone.load.story.from_pretrained` tells the errors.
 
         Args:
-            pretrained_model_name_or_path: A folder, or a repository on the Hub ("org/name").
+            pretrained_model_name_or_path: A folder, or a repository on the Hub ("org/name"); None with `config=` and `state_dict=`.
             backend: "torch", "flax", "tensorflow", ...; without it `LOADSTONE_BACKEND` decides, else the installed
                 framework of highest priority.
             **arguments: Fields of the configuration (`num_labels=3`), which replace the file's.

@@ -17,7 +17,6 @@ from loadstone import plugins
 from loadstone.backend.model import bind, is_bound
 from loadstone.backend.records import Capabilities, Device, Parameter
 from loadstone.backend.registered import is_registered, registered_class
-from loadstone.dtypes import canonical
 from loadstone.errors import (
     ArchitectureError,
     ArgumentError,
@@ -255,13 +254,9 @@ class Backend(abc.ABC):
 
         This serves arrays that numpy can read.
         """
-        import numpy as np
+        from loadstone.read.tensor import from_numpy
 
-        from loadstone.read.tensor import HostTensor
-
-        array = np.asarray(value, order="C")
-        data = array.reshape(-1).view(np.uint8)
-        return HostTensor(name=name, dtype=canonical(array.dtype), shape=array.shape, data=data)
+        return from_numpy(name, value)
 
     def draw_seed(self, rngs: object = None) -> int:
         """Return the number from which a call draws that says no `seed=`.

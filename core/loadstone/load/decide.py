@@ -16,8 +16,15 @@ from loadstone.checkpoint.settled import settle
 from loadstone.config import CONFIG_NAME, Config
 from loadstone.errors import ArgumentError, ConfigError
 from loadstone.load.arguments import LoadArguments, split_rest
+from loadstone.load.arrays import NoFiles, index_of
 from loadstone.load.configuration import Asked, read_config
-from loadstone.load.custom_code import naming_code, own_code_of, own_config_class, own_target
+from loadstone.load.custom_code import (
+    imported_code_of,
+    naming_code,
+    own_code_of,
+    own_config_class,
+    own_target,
+)
 from loadstone.load.labels import names_hold
 from loadstone.load.report import LoadReport
 from loadstone.load.target import Target, choose_target
@@ -68,7 +75,7 @@ class Prepared:
 
 
 def prepare(
-    name_or_path: Name,
+    name_or_path: Name | None,
     given: LoadArguments,
     rest: Mapping[str, Any],
     task: str | None,
@@ -84,7 +91,7 @@ def prepare(
     """
 
     def decided() -> Prepared:
-        watched = watch(resolve(name_or_path, **given.source()))
+        watched = watch(_opened(name_or_path, given))
         with watched.unchanged(given.variant):
             return _decide(watched, given, rest, task, model_class, backend)
 
@@ -111,7 +118,8 @@ def _decide(
         fields, options = split_rest(rest, config=file_config, head=target.head)
         config = copy.deepcopy(file_config)
         config.update(fields)
-        config.name_or_path = str(snapshot.location)
+        if given.state_dict is None:
+            config.name_or_path = str(snapshot.location)
 
         index = indexed(snapshot, given, target.architecture)
         adapter = adapter_beside(snapshot.files, where=snapshot.location)
@@ -186,8 +194,29 @@ def _decide(
 
 def indexed(snapshot: Snapshot, given: LoadArguments, architecture: Architecture) -> TensorIndex:
     """Return what the weights hold, in the names of the architecture's checkpoints."""
+    if given.state_dict is not None:
+        return index_of(given.state_dict)
     stored = open_checkpoint(snapshot, **given.weights())
     return as_checkpoint(stored, architecture, where=snapshot.location)
+
+
+def _opened(name_or_path: Name | None, given: LoadArguments) -> Snapshot:
+    """Return the files to load from; none where the caller has the arrays.
+
+    Raises:
+        ArgumentError: If there is a name and a state dict, or neither, or no configuration for a state dict.
+    """
+    if given.state_dict is None and name_or_path is not None:
+        return resolve(name_or_path, **given.source())
+    if given.state_dict is not None and name_or_path is None and given.config is not None:
+        return NoFiles()
+    said = {"the name": name_or_path, "config=": given.config, "state_dict=": given.state_dict}
+    found = " and ".join(what for what, value in said.items() if value is not None)
+    raise ArgumentError(
+        "a model is loaded from a checkpoint by its name, or from config= and state_dict= with None for the name",
+        found=found or "None",
+        hint="pass None as the name and config= beside state_dict=, where config= may be the name of a checkpoint",
+    )
 
 
 def _with_labels_chosen(
@@ -238,7 +267,8 @@ def _config(snapshot: Snapshot, given: LoadArguments, asked: Asked) -> tuple[Con
         )
     config = copy.deepcopy(config)
     if isinstance(config, ForeignConfig):
-        vars(config)["_own_code"] = OwnCode.of(config.to_dict(), snapshot, asked.permission)
+        own = OwnCode.of(config.to_dict(), snapshot, asked.permission)
+        vars(config)["_own_code"] = own if given.state_dict is None else imported_code_of(config)
     return config, ()
 
 

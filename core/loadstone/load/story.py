@@ -14,6 +14,7 @@ from loadstone.load.arguments import LoadArguments, parse_arguments
 from loadstone.load.collector import paused_collector
 from loadstone.load.custom_code import loads_itself
 from loadstone.load.decide import Prepared, prepare, report_of
+from loadstone.load.from_arrays import FromArrays
 from loadstone.load.install import Randomness, install
 from loadstone.load.report import LoadReport
 from loadstone.load.supply import FromFiles
@@ -29,7 +30,7 @@ logger = logger_of(__name__)
 @told(LoadArguments)
 @memory_told("to load the checkpoint")
 def from_pretrained(
-    pretrained_model_name_or_path: Name,
+    pretrained_model_name_or_path: Name | None,
     *,
     task: str = "",
     model_class: type | None = None,
@@ -40,7 +41,7 @@ def from_pretrained(
 
     Args:
         pretrained_model_name_or_path: A folder, a repository on the Hub ("org/name"), an address ("scheme://...", of which a
-            plugin brings the scheme), or a `loadstone.source.Snapshot`.
+            plugin brings the scheme), or a `loadstone.source.Snapshot`; None where `state_dict` and `config` say it all.
         task: What follows `AutoModelFor`, "" for the base model; the Auto classes pass it.
         model_class: The class to load into, instead of the task's; the model classes pass it.
         backend: "torch", "flax", "tensorflow", ...; without it `LOADSTONE_BACKEND` decides, else the installed
@@ -81,7 +82,7 @@ def from_pretrained(
 @told(LoadArguments)
 @memory_told("to plan the load")
 def plan(
-    pretrained_model_name_or_path: Name,
+    pretrained_model_name_or_path: Name | None,
     *,
     task: str | None = None,
     model_class: type | str | None = None,
@@ -122,7 +123,8 @@ def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
         ChangedFileError: If the checkpoint changed since its first file was read.
         SourceError: If a file cannot be fetched.
     """
-    supply, model = FromFiles(prepared, given), prepared.model
+    supply = FromFiles(prepared, given) if given.state_dict is None else FromArrays(prepared, given)
+    model = prepared.model
     with prepared.watched.unchanged(given.variant):
         done = install(
             model,

@@ -12,7 +12,7 @@ class Loading:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         dtype: object = None,
         revision: str | None = None,
@@ -27,6 +27,7 @@ class Loading:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -49,7 +50,7 @@ class Loading:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         dtype: object = None,
         revision: str | None = None,
@@ -64,6 +65,7 @@ class Loading:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -86,7 +88,7 @@ class Loading:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         dtype: object = None,
         revision: str | None = None,
@@ -101,6 +103,7 @@ class Loading:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
