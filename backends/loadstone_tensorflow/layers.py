@@ -97,10 +97,17 @@ class Parameter(keras.Variable):
     """A Keras variable that has no value before it is filled, and then shares the value's memory.
 
     Keras would keep such a variable in a global list, and compute with its initializer until it has a value.
+
+    Attributes:
+        asked: The initializer that a class of somebody's own asked for; None for one of ours, whose values core draws.
     """
+
+    asked: Any = None
 
     def _initialize_with_initializer(self, initializer: Callable[..., Tensor]) -> None:
         self._value = None
+        if initializer is not undrawn:
+            self.asked = initializer
         if not is_building():
             super()._initialize_with_initializer(initializer)
 
@@ -132,10 +139,15 @@ class Parameter(keras.Variable):
         self._ndim = len(shape)
 
 
+def undrawn(shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
+    """Return zeros, in the place of values that are not yet drawn."""
+    return tf.zeros(shape, dtype or "float32")
+
+
 def parameter(*shape: int) -> Parameter:
     """Return a parameter whose values are not yet drawn."""
     chosen = policy() or keras.config.dtype_policy()
-    return Parameter("zeros", shape=shape, dtype=chosen.variable_dtype)
+    return Parameter(undrawn, shape=shape, dtype=chosen.variable_dtype)
 
 
 class Buffer(Parameter):
@@ -148,7 +160,7 @@ def buffer(*shape: int, dtype: str | None = None) -> Buffer:
     # Replicas agree on the mean of their statistics; they count alike, and TensorFlow has no mean of integers.
     aggregation = "mean" if dtype is None else "only_first_replica"
     return Buffer(
-        "zeros", shape=shape, dtype=chosen, trainable=False, autocast=False, aggregation=aggregation
+        undrawn, shape=shape, dtype=chosen, trainable=False, autocast=False, aggregation=aggregation
     )
 
 

@@ -523,6 +523,9 @@ class AutoModelForTokenClassification(AutoModel): ...
 class BertModel(TorchModel):
     config: BertConfig
 
+class BertPreTrainedModel(TorchModel):
+    config: BertConfig
+
 class BertForPreTraining(TorchModel):
     config: BertConfig
 
@@ -547,6 +550,9 @@ class BertForMultipleChoice(TorchModel):
 class CamembertModel(TorchModel):
     config: CamembertConfig
 
+class CamembertPreTrainedModel(TorchModel):
+    config: CamembertConfig
+
 class CamembertForMaskedLM(TorchModel):
     config: CamembertConfig
 
@@ -565,6 +571,9 @@ class CamembertForMultipleChoice(TorchModel):
 class DistilBertModel(TorchModel):
     config: DistilBertConfig
 
+class DistilBertPreTrainedModel(TorchModel):
+    config: DistilBertConfig
+
 class DistilBertForMaskedLM(TorchModel):
     config: DistilBertConfig
 
@@ -581,6 +590,9 @@ class DistilBertForMultipleChoice(TorchModel):
     config: DistilBertConfig
 
 class ElectraModel(TorchModel):
+    config: ElectraConfig
+
+class ElectraPreTrainedModel(TorchModel):
     config: ElectraConfig
 
 class ElectraForPreTraining(TorchModel):
@@ -604,6 +616,9 @@ class ElectraForMultipleChoice(TorchModel):
 class GPT2Model(TorchModel):
     config: GPT2Config
 
+class GPT2PreTrainedModel(TorchModel):
+    config: GPT2Config
+
 class GPT2LMHeadModel(TorchModel):
     config: GPT2Config
 
@@ -617,6 +632,9 @@ class GPT2ForQuestionAnswering(TorchModel):
     config: GPT2Config
 
 class LlamaModel(TorchModel):
+    config: LlamaConfig
+
+class LlamaPreTrainedModel(TorchModel):
     config: LlamaConfig
 
 class LlamaForCausalLM(TorchModel):
@@ -634,6 +652,9 @@ class LlamaForQuestionAnswering(TorchModel):
 class MistralModel(TorchModel):
     config: MistralConfig
 
+class MistralPreTrainedModel(TorchModel):
+    config: MistralConfig
+
 class MistralForCausalLM(TorchModel):
     config: MistralConfig
 
@@ -649,6 +670,9 @@ class MistralForQuestionAnswering(TorchModel):
 class GemmaModel(TorchModel):
     config: GemmaConfig
 
+class GemmaPreTrainedModel(TorchModel):
+    config: GemmaConfig
+
 class GemmaForCausalLM(TorchModel):
     config: GemmaConfig
 
@@ -661,6 +685,9 @@ class GemmaForTokenClassification(TorchModel):
 class Gemma2Model(TorchModel):
     config: Gemma2Config
 
+class Gemma2PreTrainedModel(TorchModel):
+    config: Gemma2Config
+
 class Gemma2ForCausalLM(TorchModel):
     config: Gemma2Config
 
@@ -671,6 +698,9 @@ class Gemma2ForTokenClassification(TorchModel):
     config: Gemma2Config
 
 class Qwen2Model(TorchModel):
+    config: Qwen2Config
+
+class Qwen2PreTrainedModel(TorchModel):
     config: Qwen2Config
 
 class Qwen2ForCausalLM(TorchModel):
@@ -688,6 +718,9 @@ class Qwen2ForQuestionAnswering(TorchModel):
 class Qwen3Model(TorchModel):
     config: Qwen3Config
 
+class Qwen3PreTrainedModel(TorchModel):
+    config: Qwen3Config
+
 class Qwen3ForCausalLM(TorchModel):
     config: Qwen3Config
 
@@ -701,6 +734,9 @@ class Qwen3ForQuestionAnswering(TorchModel):
     config: Qwen3Config
 
 class Ministral3Model(TorchModel):
+    config: Ministral3Config
+
+class Ministral3PreTrainedModel(TorchModel):
     config: Ministral3Config
 
 class Ministral3ForCausalLM(TorchModel):
@@ -718,6 +754,9 @@ class Ministral3ForQuestionAnswering(TorchModel):
 class Olmo2Model(TorchModel):
     config: Olmo2Config
 
+class Olmo2PreTrainedModel(TorchModel):
+    config: Olmo2Config
+
 class Olmo2ForCausalLM(TorchModel):
     config: Olmo2Config
 
@@ -727,10 +766,16 @@ class Olmo2ForSequenceClassification(TorchModel):
 class ResNetModel(TorchModel):
     config: ResNetConfig
 
+class ResNetPreTrainedModel(TorchModel):
+    config: ResNetConfig
+
 class ResNetForImageClassification(TorchModel):
     config: ResNetConfig
 
 class RobertaModel(TorchModel):
+    config: RobertaConfig
+
+class RobertaPreTrainedModel(TorchModel):
     config: RobertaConfig
 
 class RobertaForMaskedLM(TorchModel):
@@ -751,6 +796,9 @@ class RobertaForMultipleChoice(TorchModel):
 class XLMRobertaModel(TorchModel):
     config: XLMRobertaConfig
 
+class XLMRobertaPreTrainedModel(TorchModel):
+    config: XLMRobertaConfig
+
 class XLMRobertaForMaskedLM(TorchModel):
     config: XLMRobertaConfig
 
@@ -769,6 +817,9 @@ class XLMRobertaForMultipleChoice(TorchModel):
 class SmolLM3Model(TorchModel):
     config: SmolLM3Config
 
+class SmolLM3PreTrainedModel(TorchModel):
+    config: SmolLM3Config
+
 class SmolLM3ForCausalLM(TorchModel):
     config: SmolLM3Config
 
@@ -782,6 +833,9 @@ class SmolLM3ForQuestionAnswering(TorchModel):
     config: SmolLM3Config
 
 class ViTModel(TorchModel):
+    config: ViTConfig
+
+class ViTPreTrainedModel(TorchModel):
     config: ViTConfig
 
 class ViTForImageClassification(TorchModel):
@@ -943,6 +997,9 @@ class FlaxAutoModelForTokenClassification(FlaxAutoModel): ...
 class FlaxBertModel(FlaxModel):
     config: BertConfig
 
+class FlaxBertPreTrainedModel(FlaxModel):
+    config: BertConfig
+
 class FlaxBertForPreTraining(FlaxModel):
     config: BertConfig
 
@@ -967,6 +1024,9 @@ class FlaxBertForMultipleChoice(FlaxModel):
 class FlaxCamembertModel(FlaxModel):
     config: CamembertConfig
 
+class FlaxCamembertPreTrainedModel(FlaxModel):
+    config: CamembertConfig
+
 class FlaxCamembertForMaskedLM(FlaxModel):
     config: CamembertConfig
 
@@ -985,6 +1045,9 @@ class FlaxCamembertForMultipleChoice(FlaxModel):
 class FlaxDistilBertModel(FlaxModel):
     config: DistilBertConfig
 
+class FlaxDistilBertPreTrainedModel(FlaxModel):
+    config: DistilBertConfig
+
 class FlaxDistilBertForMaskedLM(FlaxModel):
     config: DistilBertConfig
 
@@ -1001,6 +1064,9 @@ class FlaxDistilBertForMultipleChoice(FlaxModel):
     config: DistilBertConfig
 
 class FlaxElectraModel(FlaxModel):
+    config: ElectraConfig
+
+class FlaxElectraPreTrainedModel(FlaxModel):
     config: ElectraConfig
 
 class FlaxElectraForPreTraining(FlaxModel):
@@ -1024,6 +1090,9 @@ class FlaxElectraForMultipleChoice(FlaxModel):
 class FlaxGPT2Model(FlaxModel):
     config: GPT2Config
 
+class FlaxGPT2PreTrainedModel(FlaxModel):
+    config: GPT2Config
+
 class FlaxGPT2LMHeadModel(FlaxModel):
     config: GPT2Config
 
@@ -1037,6 +1106,9 @@ class FlaxGPT2ForQuestionAnswering(FlaxModel):
     config: GPT2Config
 
 class FlaxLlamaModel(FlaxModel):
+    config: LlamaConfig
+
+class FlaxLlamaPreTrainedModel(FlaxModel):
     config: LlamaConfig
 
 class FlaxLlamaForCausalLM(FlaxModel):
@@ -1054,6 +1126,9 @@ class FlaxLlamaForQuestionAnswering(FlaxModel):
 class FlaxMistralModel(FlaxModel):
     config: MistralConfig
 
+class FlaxMistralPreTrainedModel(FlaxModel):
+    config: MistralConfig
+
 class FlaxMistralForCausalLM(FlaxModel):
     config: MistralConfig
 
@@ -1069,6 +1144,9 @@ class FlaxMistralForQuestionAnswering(FlaxModel):
 class FlaxGemmaModel(FlaxModel):
     config: GemmaConfig
 
+class FlaxGemmaPreTrainedModel(FlaxModel):
+    config: GemmaConfig
+
 class FlaxGemmaForCausalLM(FlaxModel):
     config: GemmaConfig
 
@@ -1081,6 +1159,9 @@ class FlaxGemmaForTokenClassification(FlaxModel):
 class FlaxGemma2Model(FlaxModel):
     config: Gemma2Config
 
+class FlaxGemma2PreTrainedModel(FlaxModel):
+    config: Gemma2Config
+
 class FlaxGemma2ForCausalLM(FlaxModel):
     config: Gemma2Config
 
@@ -1091,6 +1172,9 @@ class FlaxGemma2ForTokenClassification(FlaxModel):
     config: Gemma2Config
 
 class FlaxQwen2Model(FlaxModel):
+    config: Qwen2Config
+
+class FlaxQwen2PreTrainedModel(FlaxModel):
     config: Qwen2Config
 
 class FlaxQwen2ForCausalLM(FlaxModel):
@@ -1108,6 +1192,9 @@ class FlaxQwen2ForQuestionAnswering(FlaxModel):
 class FlaxQwen3Model(FlaxModel):
     config: Qwen3Config
 
+class FlaxQwen3PreTrainedModel(FlaxModel):
+    config: Qwen3Config
+
 class FlaxQwen3ForCausalLM(FlaxModel):
     config: Qwen3Config
 
@@ -1121,6 +1208,9 @@ class FlaxQwen3ForQuestionAnswering(FlaxModel):
     config: Qwen3Config
 
 class FlaxMinistral3Model(FlaxModel):
+    config: Ministral3Config
+
+class FlaxMinistral3PreTrainedModel(FlaxModel):
     config: Ministral3Config
 
 class FlaxMinistral3ForCausalLM(FlaxModel):
@@ -1138,6 +1228,9 @@ class FlaxMinistral3ForQuestionAnswering(FlaxModel):
 class FlaxOlmo2Model(FlaxModel):
     config: Olmo2Config
 
+class FlaxOlmo2PreTrainedModel(FlaxModel):
+    config: Olmo2Config
+
 class FlaxOlmo2ForCausalLM(FlaxModel):
     config: Olmo2Config
 
@@ -1147,10 +1240,16 @@ class FlaxOlmo2ForSequenceClassification(FlaxModel):
 class FlaxResNetModel(FlaxModel):
     config: ResNetConfig
 
+class FlaxResNetPreTrainedModel(FlaxModel):
+    config: ResNetConfig
+
 class FlaxResNetForImageClassification(FlaxModel):
     config: ResNetConfig
 
 class FlaxRobertaModel(FlaxModel):
+    config: RobertaConfig
+
+class FlaxRobertaPreTrainedModel(FlaxModel):
     config: RobertaConfig
 
 class FlaxRobertaForMaskedLM(FlaxModel):
@@ -1171,6 +1270,9 @@ class FlaxRobertaForMultipleChoice(FlaxModel):
 class FlaxXLMRobertaModel(FlaxModel):
     config: XLMRobertaConfig
 
+class FlaxXLMRobertaPreTrainedModel(FlaxModel):
+    config: XLMRobertaConfig
+
 class FlaxXLMRobertaForMaskedLM(FlaxModel):
     config: XLMRobertaConfig
 
@@ -1189,6 +1291,9 @@ class FlaxXLMRobertaForMultipleChoice(FlaxModel):
 class FlaxSmolLM3Model(FlaxModel):
     config: SmolLM3Config
 
+class FlaxSmolLM3PreTrainedModel(FlaxModel):
+    config: SmolLM3Config
+
 class FlaxSmolLM3ForCausalLM(FlaxModel):
     config: SmolLM3Config
 
@@ -1202,6 +1307,9 @@ class FlaxSmolLM3ForQuestionAnswering(FlaxModel):
     config: SmolLM3Config
 
 class FlaxViTModel(FlaxModel):
+    config: ViTConfig
+
+class FlaxViTPreTrainedModel(FlaxModel):
     config: ViTConfig
 
 class FlaxViTForImageClassification(FlaxModel):
@@ -1363,6 +1471,9 @@ class TFAutoModelForTokenClassification(TFAutoModel): ...
 class TFBertModel(TensorflowModel):
     config: BertConfig
 
+class TFBertPreTrainedModel(TensorflowModel):
+    config: BertConfig
+
 class TFBertForPreTraining(TensorflowModel):
     config: BertConfig
 
@@ -1387,6 +1498,9 @@ class TFBertForMultipleChoice(TensorflowModel):
 class TFCamembertModel(TensorflowModel):
     config: CamembertConfig
 
+class TFCamembertPreTrainedModel(TensorflowModel):
+    config: CamembertConfig
+
 class TFCamembertForMaskedLM(TensorflowModel):
     config: CamembertConfig
 
@@ -1405,6 +1519,9 @@ class TFCamembertForMultipleChoice(TensorflowModel):
 class TFDistilBertModel(TensorflowModel):
     config: DistilBertConfig
 
+class TFDistilBertPreTrainedModel(TensorflowModel):
+    config: DistilBertConfig
+
 class TFDistilBertForMaskedLM(TensorflowModel):
     config: DistilBertConfig
 
@@ -1421,6 +1538,9 @@ class TFDistilBertForMultipleChoice(TensorflowModel):
     config: DistilBertConfig
 
 class TFElectraModel(TensorflowModel):
+    config: ElectraConfig
+
+class TFElectraPreTrainedModel(TensorflowModel):
     config: ElectraConfig
 
 class TFElectraForPreTraining(TensorflowModel):
@@ -1444,6 +1564,9 @@ class TFElectraForMultipleChoice(TensorflowModel):
 class TFGPT2Model(TensorflowModel):
     config: GPT2Config
 
+class TFGPT2PreTrainedModel(TensorflowModel):
+    config: GPT2Config
+
 class TFGPT2LMHeadModel(TensorflowModel):
     config: GPT2Config
 
@@ -1457,6 +1580,9 @@ class TFGPT2ForQuestionAnswering(TensorflowModel):
     config: GPT2Config
 
 class TFLlamaModel(TensorflowModel):
+    config: LlamaConfig
+
+class TFLlamaPreTrainedModel(TensorflowModel):
     config: LlamaConfig
 
 class TFLlamaForCausalLM(TensorflowModel):
@@ -1474,6 +1600,9 @@ class TFLlamaForQuestionAnswering(TensorflowModel):
 class TFMistralModel(TensorflowModel):
     config: MistralConfig
 
+class TFMistralPreTrainedModel(TensorflowModel):
+    config: MistralConfig
+
 class TFMistralForCausalLM(TensorflowModel):
     config: MistralConfig
 
@@ -1489,6 +1618,9 @@ class TFMistralForQuestionAnswering(TensorflowModel):
 class TFGemmaModel(TensorflowModel):
     config: GemmaConfig
 
+class TFGemmaPreTrainedModel(TensorflowModel):
+    config: GemmaConfig
+
 class TFGemmaForCausalLM(TensorflowModel):
     config: GemmaConfig
 
@@ -1501,6 +1633,9 @@ class TFGemmaForTokenClassification(TensorflowModel):
 class TFGemma2Model(TensorflowModel):
     config: Gemma2Config
 
+class TFGemma2PreTrainedModel(TensorflowModel):
+    config: Gemma2Config
+
 class TFGemma2ForCausalLM(TensorflowModel):
     config: Gemma2Config
 
@@ -1511,6 +1646,9 @@ class TFGemma2ForTokenClassification(TensorflowModel):
     config: Gemma2Config
 
 class TFQwen2Model(TensorflowModel):
+    config: Qwen2Config
+
+class TFQwen2PreTrainedModel(TensorflowModel):
     config: Qwen2Config
 
 class TFQwen2ForCausalLM(TensorflowModel):
@@ -1528,6 +1666,9 @@ class TFQwen2ForQuestionAnswering(TensorflowModel):
 class TFQwen3Model(TensorflowModel):
     config: Qwen3Config
 
+class TFQwen3PreTrainedModel(TensorflowModel):
+    config: Qwen3Config
+
 class TFQwen3ForCausalLM(TensorflowModel):
     config: Qwen3Config
 
@@ -1541,6 +1682,9 @@ class TFQwen3ForQuestionAnswering(TensorflowModel):
     config: Qwen3Config
 
 class TFMinistral3Model(TensorflowModel):
+    config: Ministral3Config
+
+class TFMinistral3PreTrainedModel(TensorflowModel):
     config: Ministral3Config
 
 class TFMinistral3ForCausalLM(TensorflowModel):
@@ -1558,6 +1702,9 @@ class TFMinistral3ForQuestionAnswering(TensorflowModel):
 class TFOlmo2Model(TensorflowModel):
     config: Olmo2Config
 
+class TFOlmo2PreTrainedModel(TensorflowModel):
+    config: Olmo2Config
+
 class TFOlmo2ForCausalLM(TensorflowModel):
     config: Olmo2Config
 
@@ -1567,10 +1714,16 @@ class TFOlmo2ForSequenceClassification(TensorflowModel):
 class TFResNetModel(TensorflowModel):
     config: ResNetConfig
 
+class TFResNetPreTrainedModel(TensorflowModel):
+    config: ResNetConfig
+
 class TFResNetForImageClassification(TensorflowModel):
     config: ResNetConfig
 
 class TFRobertaModel(TensorflowModel):
+    config: RobertaConfig
+
+class TFRobertaPreTrainedModel(TensorflowModel):
     config: RobertaConfig
 
 class TFRobertaForMaskedLM(TensorflowModel):
@@ -1591,6 +1744,9 @@ class TFRobertaForMultipleChoice(TensorflowModel):
 class TFXLMRobertaModel(TensorflowModel):
     config: XLMRobertaConfig
 
+class TFXLMRobertaPreTrainedModel(TensorflowModel):
+    config: XLMRobertaConfig
+
 class TFXLMRobertaForMaskedLM(TensorflowModel):
     config: XLMRobertaConfig
 
@@ -1609,6 +1765,9 @@ class TFXLMRobertaForMultipleChoice(TensorflowModel):
 class TFSmolLM3Model(TensorflowModel):
     config: SmolLM3Config
 
+class TFSmolLM3PreTrainedModel(TensorflowModel):
+    config: SmolLM3Config
+
 class TFSmolLM3ForCausalLM(TensorflowModel):
     config: SmolLM3Config
 
@@ -1622,6 +1781,9 @@ class TFSmolLM3ForQuestionAnswering(TensorflowModel):
     config: SmolLM3Config
 
 class TFViTModel(TensorflowModel):
+    config: ViTConfig
+
+class TFViTPreTrainedModel(TensorflowModel):
     config: ViTConfig
 
 class TFViTForImageClassification(TensorflowModel):

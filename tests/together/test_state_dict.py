@@ -100,8 +100,6 @@ def test_what_does_not_fit_is_an_error(llama, tmp_path):
         load("org/name")
     with pytest.raises(ArgumentError, match="from config= and state_dict="):
         load(config=None)
-    with pytest.raises(ArgumentError, match="from config= and state_dict="):
-        LlamaForCausalLM.from_pretrained(None)
     with pytest.raises(ArgumentError, match="variant= chooses between files"):
         load(variant="fp16")
     with pytest.raises(ArgumentError, match=r"lm_head: list"):

@@ -219,12 +219,14 @@ def test_a_pinned_commit_of_the_hub(hub, caplog):
     assert not caplog.records
 
 
-def test_what_is_saved_elsewhere_finds_the_code_again(hub, tmp_path):
+def test_what_is_saved_elsewhere_takes_the_code_along(hub, tmp_path):
     commit = add(hub)
     model = load(NAME, revision=commit)
     model.save_pretrained(tmp_path / "again")
-    again = load(tmp_path / "again", code_revision=commit)
-    assert type(again) is type(model) and torch.equal(again(IDS).logits, model(IDS).logits)
+    before = len(hub.log())
+    again = load(tmp_path / "again")
+    assert type(again).__name__ == "TinyForCausalLM" and torch.equal(again(IDS).logits, model(IDS).logits)
+    assert again.config.auto_map == AUTO_MAP and len(hub.log()) == before
 
 
 def test_two_revisions_live_side_by_side(hub):

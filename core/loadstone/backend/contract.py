@@ -322,9 +322,10 @@ class Backend(abc.ABC):
     def adopt(
         self, model_class: type, config: Config, *, task: str, stored: Collection[str] | None
     ) -> Adoption:
-        """Return how a class that comes with a checkpoint is loaded: its parameters are what it declares.
+        """Return how a class that comes with a checkpoint, or is a user's own, is loaded: its parameters are what it declares.
 
-        This takes classes that stand on this backend's own base class.
+        This takes classes that stand on this backend's own base class. What a checkpoint lacks of them core draws; a backend
+        whose classes give values in their constructors passes `draws`.
 
         Args:
             model_class: The class; whatever module it lies in has been imported, and is trusted.
@@ -336,7 +337,7 @@ class Backend(abc.ABC):
         Raises:
             ArchitectureError: If the class stands on nothing that this backend can load, or fails when it is made.
         """
-        from loadstone.backend.adoption import adopted
+        from loadstone.backend.own import adopted
 
         return adopted(self, model_class, config, task, stored)
 

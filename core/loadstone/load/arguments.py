@@ -131,7 +131,7 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
         if rest.pop(name) not in (None, False):
             raise ArgumentError(f"{name}= is not there yet", hint="leave it out")
     for name in sorted(ELSEWHERE.keys() & rest.keys()):
-        if rest.pop(name) not in (None, False):
+        if _asks(rest.pop(name)):
             raise ArgumentError(f"from_pretrained() has no {name}=", hint=ELSEWHERE[name])
     old = rest.pop("torch_dtype", None)
     if old is not None and known.get("dtype") not in (None, old):
@@ -164,6 +164,13 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
 
         whole_number(found.seed)
     return found, rest
+
+
+def _asks(value: object) -> bool:
+    """Return whether an argument asks for anything; transformers' Auto classes say of each load where an adapter would be."""
+    if isinstance(value, Mapping):
+        return not value.keys() <= {"revision", "token"}
+    return value not in (None, False)
 
 
 def _check_origin(found: LoadArguments) -> None:

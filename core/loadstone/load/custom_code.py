@@ -9,7 +9,8 @@ from typing import Any
 from loadstone import plugins
 from loadstone.architectures import Head
 from loadstone.backend import get_backend
-from loadstone.backend.model import described
+from loadstone.backend.own import said_config_class
+from loadstone.backend.registered import is_registered
 from loadstone.config import CONFIG_NAME, Config
 from loadstone.errors import ArchitectureError, ConfigError, LoadstoneError, MatchError, nearest, shown
 from loadstone.load.arguments import LoadArguments
@@ -47,10 +48,15 @@ def own_code_of(config: Config) -> OwnCode | None:
 
 
 def own_config_class(model_class: object) -> type[Config] | None:
-    """Return the configuration class of a class that came with a checkpoint and was loaded before; None for any other."""
-    if not isinstance(model_class, type) or not is_own(model_class):
+    """Return the configuration class of a class that came with a checkpoint, or is a user's own; None for one of ours."""
+    if not isinstance(model_class, type):
         return None
-    return described(model_class)[0].config
+    said = None if is_own(model_class) else said_config_class(model_class)
+    architecture = model_class.architecture_and_head()[0]  # type: ignore[attr-defined]
+    if said is not None or is_own(model_class) or is_registered(architecture):
+        found: type[Config] = said or architecture.config
+        return found
+    return None
 
 
 def own_config(own: OwnCode, values: Mapping[str, Any]) -> Config:
@@ -135,7 +141,11 @@ def _key(own: OwnCode, config: Config, task: str | None, model_class: object, pr
     models = [key for key in own.named if key.startswith(f"{prefix}AutoModel")]
     if task is None:
         classes = [model_class] if isinstance(model_class, str) else config.architectures or []
-        named = [key for key in models if own.named[key].name in classes]
+        named = [
+            key
+            for key in models
+            if {own.named[key].name, own.named[key].name.removeprefix(prefix)} & {*classes}
+        ]
         return (named or models or [_none_for(own, f"{prefix}AutoModel")])[0]
     wanted = f"{prefix}AutoModelFor{task}" if task else f"{prefix}AutoModel"
     return wanted if wanted in models else _none_for(own, wanted)

@@ -188,7 +188,14 @@ def _decide(
         model=model,
         plan=plan,
         placement=placement,
-        notes=(*told, *target.notes, *labels, *index.notes, *_notes(snapshot, policy, plan)),
+        notes=(
+            *told,
+            *target.notes,
+            *labels,
+            *index.notes,
+            *_notes(snapshot, policy, plan),
+            *_of_nobody(config, target, plan),
+        ),
     )
 
 
@@ -204,17 +211,16 @@ def _opened(name_or_path: Name | None, given: LoadArguments) -> Snapshot:
     """Return the files to load from; none where the caller has the arrays.
 
     Raises:
-        ArgumentError: If there is a name and a state dict, or neither, or no configuration for a state dict.
+        ArgumentError: If there is a name and a state dict, or no configuration for a state dict.
     """
-    if given.state_dict is None and name_or_path is not None:
-        return resolve(name_or_path, **given.source())
-    if given.state_dict is not None and name_or_path is None and given.config is not None:
+    if given.state_dict is None:
+        return resolve(name_or_path, **given.source())  # type: ignore[arg-type]  # which tells None as what it is
+    if name_or_path is None and given.config is not None:
         return NoFiles()
-    said = {"the name": name_or_path, "config=": given.config, "state_dict=": given.state_dict}
-    found = " and ".join(what for what, value in said.items() if value is not None)
+    said = {"a name": name_or_path, "config=": given.config, "state_dict=": given.state_dict}
     raise ArgumentError(
         "a model is loaded from a checkpoint by its name, or from config= and state_dict= with None for the name",
-        found=found or "None",
+        found=" and ".join(what for what, value in said.items() if value is not None),
         hint="pass None as the name and config= beside state_dict=, where config= may be the name of a checkpoint",
     )
 
@@ -290,6 +296,17 @@ def _notes(snapshot: Snapshot, policy: DTypePolicy, plan: LoadPlan) -> Iterator[
         yield (
             f"the configuration names no dtype, and the first float tensor is {policy.build}: stored wider, and"
             f' narrowed to it: {", ".join(fold(narrow))}; dtype="stored" keeps each as it lies'
+        )
+
+
+def _of_nobody(config: Config, target: Target, plan: LoadPlan) -> Iterator[str]:
+    """Yield what a checkpoint's class may be that nobody knows here, where tensors of it are left over."""
+    known = {target.head.class_name, *(head.class_name for head in target.architecture.heads)}
+    strangers = [name for name in config.architectures or [] if name not in known]
+    if strangers and plan.stored_in_state("unused"):
+        yield (
+            f"config.json says that this is {', '.join(strangers)}, which nobody registered in this process: tensors are"
+            " left over that may be its own; load it with that class, or import what registers it"
         )
 
 
