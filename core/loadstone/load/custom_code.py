@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -163,10 +164,27 @@ def _none_for(own: OwnCode, wanted: str) -> str:
     )
 
 
-def loads_itself(model_class: type) -> bool:
-    """Return whether a checkpoint's own class has a `from_pretrained` of its own, which then calls ours."""
+class LoadsItself(Exception):
+    """Ends the decision about a load: the checkpoint's own class has a `from_pretrained`, with keywords of its own, that makes it.
+
+    Attributes:
+        model_class: The class.
+        pinned: The commit that was found, for the loads that it makes in turn.
+    """
+
+    def __init__(self, model_class: type, pinned: Mapping[str, str]) -> None:
+        super().__init__(model_class.__name__)
+        self.model_class, self.pinned = model_class, pinned
+
+
+def hand_over(model_class: type, commit: str | None) -> None:
+    """Raise `LoadsItself` if a checkpoint's own class has a `from_pretrained` of its own, which then calls ours."""
     defined = next((one for one in model_class.__mro__ if "from_pretrained" in vars(one)), None)
-    return defined is not None and is_own(defined)
+    if defined is None or not is_own(defined):
+        return
+    taken = inspect.signature(model_class.from_pretrained).parameters  # type: ignore[attr-defined]
+    takes = "revision" in taken or any(one.kind is one.VAR_KEYWORD for one in taken.values())
+    raise LoadsItself(model_class, {"revision": commit} if commit is not None and takes else {})
 
 
 def own_code(auto_map: object) -> str | None:

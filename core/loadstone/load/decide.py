@@ -19,6 +19,7 @@ from loadstone.load.arguments import LoadArguments, split_rest
 from loadstone.load.arrays import NoFiles, index_of
 from loadstone.load.configuration import Asked, read_config
 from loadstone.load.custom_code import (
+    hand_over,
     imported_code_of,
     naming_code,
     own_code_of,
@@ -81,6 +82,8 @@ def prepare(
     task: str | None,
     model_class: type | str | None,
     backend: str | None,
+    *,
+    hands_over: bool = False,
 ) -> Prepared:
     """Decide everything about a load: source -> config -> index -> model without memory -> plan -> device.
 
@@ -88,12 +91,13 @@ def prepare(
 
     Raises:
         ChangedFileError: If the checkpoint is saved again and again meanwhile.
+        LoadsItself: With `hands_over`, if it is for the checkpoint's own class to load it.
     """
 
     def decided() -> Prepared:
         watched = watch(_opened(name_or_path, given))
         with watched.unchanged(given.variant):
-            return _decide(watched, given, rest, task, model_class, backend)
+            return _decide(watched, given, rest, task, model_class, backend, hands_over)
 
     return steadily(decided)
 
@@ -105,6 +109,7 @@ def _decide(
     task: str | None,
     model_class: type | str | None,
     backend: str | None,
+    hands_over: bool,
 ) -> Prepared:
     snapshot = watched.snapshot
     asked = Asked.by(given, _type_of(model_class), own_config_class(model_class))
@@ -113,6 +118,8 @@ def _decide(
     with naming_code(file_config.held("auto_map") if own is None else None):
         if own is not None and not isinstance(model_class, type):
             target = own_target(own, file_config, task, model_class, backend)
+            if hands_over:
+                hand_over(target.model_class, snapshot.commit)
         else:
             target = choose_target(file_config, task, model_class, backend)
         fields, options = split_rest(rest, config=file_config, head=target.head)

@@ -12,7 +12,7 @@ from loadstone.generate.settings import GENERATION_CONFIG_NAME, GenerationConfig
 from loadstone.keywords import told
 from loadstone.load.arguments import LoadArguments, parse_arguments
 from loadstone.load.collector import paused_collector
-from loadstone.load.custom_code import loads_itself
+from loadstone.load.custom_code import LoadsItself
 from loadstone.load.decide import Prepared, prepare, report_of
 from loadstone.load.from_arrays import FromArrays
 from loadstone.load.install import Randomness, install
@@ -68,10 +68,13 @@ def from_pretrained(
     started = time.perf_counter()
     given, rest = parse_arguments(arguments)
     with paused_collector():
-        prepared = prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend)
-        own = prepared.target.model_class
-        if model_class is None and loads_itself(own):
-            return own.from_pretrained(pretrained_model_name_or_path, **arguments)  # type: ignore[attr-defined]
+        try:
+            prepared = prepare(
+                pretrained_model_name_or_path, given, rest, task, model_class, backend, hands_over=True
+            )
+        except LoadsItself as own:
+            load = own.model_class.from_pretrained  # type: ignore[attr-defined]
+            return load(pretrained_model_name_or_path, **{**arguments, **own.pinned})
         check_runs(prepared.placement, prepared.target.backend)
         model, report = fill(prepared, given)
     model.load_report = dataclasses.replace(report, seconds=time.perf_counter() - started)
