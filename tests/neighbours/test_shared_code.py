@@ -69,6 +69,46 @@ def test_transformers_loads_a_class_of_ours_that_was_shared(tmp_path, monkeypatc
     assert torch.equal(again(pixels).logits, model(pixels).logits)
 
 
+LOUDER = """
+import torch
+from torch import nn
+
+from loadstone import LlamaForCausalLM
+
+
+class LouderForCausalLM(LlamaForCausalLM):
+    def __init__(self, config):
+        super().__init__(config)
+        self.gain = nn.Parameter(torch.full((1,), 2.0))
+
+    def forward(self, *arguments, **keywords):
+        found = super().forward(*arguments, **keywords)
+        found["logits"] = found.logits * self.gain
+        return found
+"""
+
+
+def test_transformers_loads_a_class_over_llama_that_was_shared(tmp_path, monkeypatch):
+    (tmp_path / "louder_llama.py").write_text(LOUDER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("louder_llama")
+    module.LouderForCausalLM.register_for_auto_class("AutoModelForCausalLM")
+    model = module.LouderForCausalLM(own_heads.LLAMA).eval()
+    with torch.no_grad():
+        model.gain.fill_(3)
+    model.save_pretrained(tmp_path / "shared")
+    said = json.loads((tmp_path / "shared" / "config.json").read_text())
+    assert said["auto_map"] == {"AutoModelForCausalLM": "louder_llama.LouderForCausalLM"}
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "shared", trust_remote_code=True)
+    assert type(theirs).__name__ == "LouderForCausalLM" and theirs.gain == 3
+    assert type(theirs.config) is loadstone.LlamaConfig and not theirs.load_report.names("new")
+    assert torch.equal(theirs(IDS).logits, model(IDS).logits)
+    ours = loadstone.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "shared", trust_remote_code=True, prefer_remote_code=True, backend="torch"
+    )
+    assert torch.equal(ours(IDS).logits, model(IDS).logits)
+
+
 def test_a_class_on_transformers_base_is_saved_with_the_code_that_it_came_with(tmp_path):
     folder, reference = made(tmp_path / "own", "AutoModelForCausalLM", DECODER)
     model = loadstone.AutoModelForCausalLM.from_pretrained(folder, backend="torch", trust_remote_code=True)

@@ -113,7 +113,7 @@ def _decide(
 ) -> Prepared:
     snapshot = watched.snapshot
     asked = Asked.by(given, _type_of(model_class), own_config_class(model_class))
-    file_config, told = _config(snapshot, given, asked)
+    file_config, told = _config(snapshot, given, asked, model_class)
     own = own_code_of(file_config)
     with naming_code(file_config.held("auto_map") if own is None else None):
         if own is not None and not isinstance(model_class, type):
@@ -263,7 +263,9 @@ def _type_of(model_class: type | str | None) -> str | None:
     return found[0].model_type if found else None
 
 
-def _config(snapshot: Snapshot, given: LoadArguments, asked: Asked) -> tuple[Config, tuple[str, ...]]:
+def _config(
+    snapshot: Snapshot, given: LoadArguments, asked: Asked, model_class: type | str | None
+) -> tuple[Config, tuple[str, ...]]:
     """Return the configuration to load with, and what is to be told of it."""
     if given.config is None:
         if not snapshot.has(CONFIG_NAME):
@@ -278,11 +280,23 @@ def _config(snapshot: Snapshot, given: LoadArguments, asked: Asked) -> tuple[Con
             found=f"a {type(given.config).__name__} and model_type={given.model_type!r}",
             hint="leave model_type out",
         )
-    config = copy.deepcopy(config)
+    config = _as_its_class_has_it(copy.deepcopy(config), model_class)
     if isinstance(config, ForeignConfig):
         own = OwnCode.of(config.to_dict(), snapshot, asked.permission)
         vars(config)["_own_code"] = own if given.state_dict is None else imported_code_of(config)
     return config, ()
+
+
+def _as_its_class_has_it(config: Config, model_class: type | str | None) -> Config:
+    """Return another library's configuration (transformers' own) as the class reads it, where that is of the same model type."""
+    if not isinstance(config, ForeignConfig) or not isinstance(model_class, type):
+        return config
+    architecture = model_class.architecture_and_head()[0]  # type: ignore[attr-defined]
+    if issubclass(architecture.config, ForeignConfig) or architecture.model_type != config.model_type:
+        return config
+    found: Config = architecture.config.from_dict(config.to_dict(), where="config=")
+    found.name_or_path = config.name_or_path
+    return found
 
 
 def _config_beside(snapshot: Snapshot, target: Target, asked: Asked) -> Config | None:

@@ -47,7 +47,7 @@ def code_of_model(model: Any) -> SharedCode:
     if key is None:
         return _that_came(cls, config_class, model.config)
     classes = {f"{plugins.class_prefix_of(model.backend_name)}{key}": cls}
-    if not _is_a_librarys(config_class):
+    if not _is_a_librarys(config_class) and model.config.model_type not in plugins.claims_of("architecture"):
         classes = {"AutoConfig": config_class, **classes}
     return _shared(classes, model.config)
 
@@ -75,7 +75,9 @@ def _is_a_librarys(cls: type) -> bool:
 
 def _that_came(cls: type, config_class: type, config: Any) -> SharedCode:
     """Return the code of classes that came with a checkpoint, and its `auto_map` without the repository that it was in."""
-    files = {**files_beside(config_class), **files_beside(cls)}
+    files: dict[str, bytes] = {}
+    for made in (config_class, cls):
+        _add(files, files_beside(made), made)
     if not any(name.endswith(".py") for name in files):
         return NO_CODE
     auto_map = dict(config.to_dict().get("auto_map") or {})
@@ -94,14 +96,8 @@ def _is_named(one: Any) -> Any:
 def _shared(classes: Mapping[str, type], config: Any) -> SharedCode:
     """Return the code of classes by their keys, with what that imports from beside it."""
     files: dict[str, bytes] = {}
-    for key, cls in classes.items():
-        for name, content in _files_of(cls).items():
-            if files.setdefault(name, content) != content:
-                raise ArgumentError(
-                    f"the code of {key} and of other classes has two files {name}",
-                    where=cls.__module__,
-                    hint="give one of the modules another name, or put both classes into one folder",
-                )
+    for cls in classes.values():
+        _add(files, _files_of(cls), cls)
     if below := [name for name in files if "/" in name and name.endswith(".py")]:
         logger.warning(
             "transformers reads the code of one folder alone, and %s lies in a folder below it", below[0]
@@ -109,6 +105,21 @@ def _shared(classes: Mapping[str, type], config: Any) -> SharedCode:
     before = config.to_dict().get("auto_map") or {}
     named = {key: f"{_module_of(cls)}.{cls.__name__}" for key, cls in classes.items()}
     return SharedCode(files=files, auto_map={**before, **named})
+
+
+def _add(files: dict[str, bytes], more: Mapping[str, bytes], cls: type) -> None:
+    """Add the files of a class to others.
+
+    Raises:
+        ArgumentError: If one has the name of another, and says something else.
+    """
+    for name, content in more.items():
+        if files.setdefault(name, content) != content:
+            raise ArgumentError(
+                f"the code of {cls.__name__} and of its configuration has two files {name}",
+                where=cls.__module__,
+                hint="give one of the modules another name, or put both classes into one folder",
+            )
 
 
 def _module_of(cls: type) -> str:
