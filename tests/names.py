@@ -17,7 +17,7 @@ from typing import Any
 import loadstone.architectures
 from loadstone import plugins
 from loadstone.architectures import Architecture
-from loadstone.auto import AutoConfig, AutoModel
+from loadstone.auto import PRETRAINED, AutoConfig, AutoModel
 from loadstone.config.loading import ConfigLoading
 from loadstone.generate.arguments import GenerateArguments
 from loadstone.generate.kinds import FOLLOWED, HARMLESS, NOT_FOLLOWED, OF_A_CALL
@@ -241,6 +241,9 @@ def classes(prefix: str, models: Mapping[str, str]) -> Iterator[str]:
         yield f"class {prefix}AutoModelFor{task}({prefix}AutoModel): ...\n"
     for head, config in found:
         yield f"\nclass {prefix}{head.class_name}({models[own]}):\n    config: {config}\n"
+        if not head.task:  # what heads of one's own over it derive from
+            name = f"{head.class_name.removesuffix('Model')}{PRETRAINED}"
+            yield f"\nclass {prefix}{name}({models[own]}):\n    config: {config}\n"
 
 
 def written() -> dict[Path, str]:

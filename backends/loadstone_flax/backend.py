@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -21,6 +22,8 @@ from loadstone.backend import (
     must_fit,
     unknown_device,
 )
+from loadstone.backend.adoption import Adoption
+from loadstone.backend.own import adopted
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, BackendError
@@ -147,6 +150,26 @@ class FlaxBackend(Backend):
         if isinstance(value, Away):
             return dataclasses.replace(value.on_disk.read(value.path), name=name)
         return self.to_host(name, value)
+
+    def adopt(
+        self, model_class: type, config: Config, *, task: str, stored: Collection[str] | None
+    ) -> Adoption:
+        """Adopt classes on our own base class."""
+        return adopted(self, model_class, config, task, stored, self._drawn)
+
+    def _drawn(
+        self, model_class: type, config: Config, dtypes: Mapping[str, str], seed: int
+    ) -> Mapping[str, HostTensor]:
+        """Make a second model, in which what the class's constructor fills has arrays, and what is ours has none."""
+        model = self.build(model_class, copy.deepcopy(config), dtype="float32")
+        values = {
+            name: variable.get_raw_value() for name, variable in named_parameters(model) if name in dtypes
+        }
+        return {
+            name: self.to_host(name, value.astype(JAX_DTYPES[dtypes[name]]))
+            for name, value in values.items()
+            if isinstance(value, jax.Array)
+        }
 
     def draw_seed(self, rngs: object = None) -> int:
         """Draw from an `nnx.Rngs` (its stream `params`), a stream of such, or a key; JAX has no generator of its own."""

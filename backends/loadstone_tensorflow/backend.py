@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from loadstone.backend import (
     must_fit,
     unknown_device,
 )
+from loadstone.backend.adoption import Adoption
+from loadstone.backend.own import adopted
 from loadstone.config import Config
 from loadstone.errors import BackendError
 from loadstone.read.tensor import HostTensor
@@ -173,7 +176,7 @@ class TensorFlowBackend(Backend):
             raise BackendError(
                 f"{len(others)} weight(s) of {type(model).__name__} are not loadstone's, and no checkpoint has names for them",
                 problems=others,
-                hint="take a keras.Model of your own around the model in place of a subclass",
+                hint="make them of loadstone_tensorflow.layers (Linear, Parameter), or take a keras.Model of your own around the model",
             )
 
     def read(self, model: keras.Model, name: str) -> HostTensor:
@@ -185,6 +188,27 @@ class TensorFlowBackend(Backend):
             value = tf.convert_to_tensor(variable.value)
             data = np.asarray(memoryview(tf.bitcast(value, tf.uint8)))
         return HostTensor(name=name, dtype=value.dtype.name, shape=tuple(value.shape), data=data.reshape(-1))
+
+    def adopt(
+        self, model_class: type, config: Config, *, task: str, stored: Collection[str] | None
+    ) -> Adoption:
+        """Adopt classes on our own base class."""
+        return adopted(self, model_class, config, task, stored, self._drawn)
+
+    def _drawn(
+        self, model_class: type, config: Config, dtypes: Mapping[str, str], seed: int
+    ) -> Mapping[str, HostTensor]:
+        """Take the values, or ask the initializers, of the class's own `Parameter`s; those of our layers have none."""
+        model = self.build(model_class, copy.deepcopy(config), dtype="float32")
+        found = {}
+        for name, variable in named_parameters(model):
+            if name in dtypes and (variable.is_filled or variable.asked is not None):
+                with tf.device("CPU:0"):
+                    value = (
+                        variable.value if variable.is_filled else variable.asked(variable.shape, "float32")
+                    )
+                    found[name] = self.to_host(name, tf.cast(value, dtypes[name]))
+        return found
 
     def draw_seed(self, rngs: object = None) -> int:
         """Draw from TensorFlow's global generator, which `tf.random.set_seed` sets."""

@@ -100,12 +100,16 @@ class Parameter(keras.Variable):
 
     Attributes:
         is_buffer: Whether it is state that no optimiser changes.
+        asked: The initializer that a class of somebody's own asked for; None for one of ours, whose values core draws.
     """
 
     is_buffer = False
+    asked: Any = None
 
     def _initialize_with_initializer(self, initializer: Callable[..., Tensor]) -> None:
         self._value = None
+        if initializer is not undrawn:
+            self.asked = initializer
         if not is_building():
             super()._initialize_with_initializer(initializer)
 
@@ -137,10 +141,15 @@ class Parameter(keras.Variable):
         self._ndim = len(shape)
 
 
+def undrawn(shape: tuple[int, ...], dtype: str | None = None) -> Tensor:
+    """Return zeros, in the place of values that are not yet drawn."""
+    return tf.zeros(shape, dtype or "float32")
+
+
 def parameter(*shape: int) -> Parameter:
     """Return a parameter whose values are not yet drawn."""
     chosen = policy() or keras.config.dtype_policy()
-    return Parameter("zeros", shape=shape, dtype=chosen.variable_dtype)
+    return Parameter(undrawn, shape=shape, dtype=chosen.variable_dtype)
 
 
 class Buffer(Parameter):
@@ -155,7 +164,7 @@ def buffer(*shape: int, dtype: str | None = None) -> Buffer:
     # Replicas agree on the mean of their statistics; they count alike, and TensorFlow has no mean of integers.
     aggregation = "mean" if dtype is None else "only_first_replica"
     return Buffer(
-        "zeros", shape=shape, dtype=chosen, trainable=False, autocast=False, aggregation=aggregation
+        undrawn, shape=shape, dtype=chosen, trainable=False, autocast=False, aggregation=aggregation
     )
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import transformers
 from torch import nn
 
 from loadstone.backend.model import described
+from loadstone.errors import ArgumentError
 from loadstone.generate.settings import GenerationConfig
 from loadstone.model.loading import Loading
 from loadstone.remote.modules import beside, is_own
+from loadstone.save.code import NO_CODE, code_of_model
 from loadstone_torch.layers import is_building
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 class AdoptedModel(transformers.PreTrainedModel):
     """Stands between a class that came with a checkpoint and transformers' base class: loading goes through core.
 
-    All else (saving, generating, resizing) is transformers' own.
+    All else (generating, resizing, and saving but for the code) is transformers' own.
 
     Attributes:
         adopted: True.
@@ -65,6 +68,32 @@ class AdoptedModel(transformers.PreTrainedModel):
     def set_module_at(self, path: str, module: nn.Module) -> None:
         """Replace the module that checkpoints call `path`."""
         self.set_submodule(path, module)
+
+    def save_pretrained(self, save_directory: Any, *arguments: Any, **keywords: Any) -> None:
+        """Save as transformers does, with the code that the class came with, in its own folders, beside the weights.
+
+        Raises:
+            ArgumentError: If what is saved is to be pushed in the same call, which would leave the code out.
+        """
+        main = arguments[0] if arguments else keywords.get("is_main_process", True)
+        code = code_of_model(self) if main and self._auto_class is None else NO_CODE
+        if code.files and keywords.get("push_to_hub"):
+            raise ArgumentError(
+                "save_pretrained(push_to_hub=True) would leave out the code that this model came with",
+                hint="call push_to_hub, which takes it along",
+            )
+        for name, content in code.files.items():
+            path = Path(save_directory, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        before = getattr(self.config, "auto_map", None)
+        if code.auto_map is not None:
+            self.config.auto_map = dict(code.auto_map)
+        try:
+            super().save_pretrained(save_directory, *arguments, **keywords)
+        finally:
+            if code.auto_map is not None:
+                self.config.auto_map = before
 
     def check_saves(self, values: Mapping[str, Any] | None = None) -> None:
         """Accept any state: transformers saves the model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from loadstone.backend import (
     must_fit,
     unknown_device,
 )
+from loadstone.backend.own import adopted
 from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, BackendError, PlacementError, nearest
 from loadstone.read.tensor import HostTensor
@@ -90,9 +92,7 @@ class TorchBackend(Backend):
         options: Mapping[str, Any] | None = None,
     ) -> Any:
         """Build on the meta device."""
-        from loadstone.remote.modules import is_own
-
-        if is_own(model_class):
+        if not _is_ours(model_class):
             from loadstone_torch import custom
 
             model = custom.build(model_class, config, TORCH_DTYPES[dtype], options or {})
@@ -192,9 +192,7 @@ class TorchBackend(Backend):
                 names.append(f"{path}inv_freq")
             elif isinstance(module, BatchNorm) and (device := placement.runs_on(path[:-1])).is_abstract:
                 module.compute(_for_buffers(device))
-        from loadstone.remote.modules import is_own
-
-        if is_own(type(model)):
+        if not _is_ours(type(model)):
             from loadstone_torch import custom
 
             names += custom.compute(model, lambda name: _for_buffers(placement.runs_on(name)))
@@ -232,10 +230,11 @@ class TorchBackend(Backend):
         self, model_class: type, config: Config, *, task: str, stored: Collection[str] | None
     ) -> Adoption:
         """Adopt classes on our own base class, and on transformers'."""
-        if hasattr(model_class, "backend_name") and not getattr(model_class, "adopted", False):
-            return super().adopt(model_class, config, task=task, stored=stored)
         from loadstone_torch import custom
 
+        if hasattr(model_class, "backend_name") and not getattr(model_class, "adopted", False):
+            draws = functools.partial(custom.drawn_by_its_class, self)
+            return adopted(self, model_class, config, task, stored, draws)
         return custom.adopt(self, model_class, config, task, stored)
 
     def draw_seed(self, rngs: object = None) -> int:
@@ -254,6 +253,10 @@ class TorchBackend(Backend):
         value = value.detach().cpu().contiguous()
         data = value.reshape(-1).view(torch.uint8).numpy()
         return HostTensor(name=name, dtype=NAMES[value.dtype], shape=tuple(value.shape), data=data)
+
+
+def _is_ours(model_class: type) -> bool:
+    return model_class.__module__.partition(".")[0] == __package__
 
 
 def _for_buffers(device: Device) -> torch.device:

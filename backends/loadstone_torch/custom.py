@@ -143,9 +143,58 @@ def _collected(model: nn.Module, name: str) -> Collection[str]:
 def _fresh(
     backend: Any, model_class: type, config: Config, dtypes: Mapping[str, str], seed: int
 ) -> dict[str, HostTensor]:
-    """Draw parameters as the class draws them: in a second model of it that has memory for these alone."""
+    """Draw parameters as a class on transformers' base draws them."""
+    values = _second(model_class, config, dtypes, seed)[1]
+    return _on_host(backend, values, dtypes)
+
+
+def drawn_by_its_class(
+    backend: Any, model_class: type, config: Config, dtypes: Mapping[str, str], seed: int
+) -> dict[str, HostTensor]:
+    """Draw parameters as a class on this backend's base gives them values; those of PyTorch's layers are core's to draw.
+
+    A class's `_init_weights` has the last word on the modules of these parameters.
+    """
+    with without_memory(torch.float32):
+        model, values = _second(model_class, config, dtypes, seed)
+    before = {
+        name: value.detach().clone() for name, value in values.items() if name in dtypes and not value.is_meta
+    }
+    paths = {name.rpartition(".")[0] for name in before}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed % 2**63)
+        for path in paths:
+            model._init_weights(model.get_submodule(path))
+    kept = {
+        name: values[name]
+        for name, old in before.items()
+        if not _is_standard(model.get_submodule(name.rpartition(".")[0]))
+        or not torch.equal(values[name], old)
+    }
+    return _on_host(backend, kept, dtypes)
+
+
+def _is_standard(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.")
+
+
+def _on_host(
+    backend: Any, values: Mapping[str, torch.Tensor], dtypes: Mapping[str, str]
+) -> dict[str, HostTensor]:
     from loadstone_torch.backend import TORCH_DTYPES
 
+    return {
+        name: backend.to_host(name, values[name].detach().to(TORCH_DTYPES[dtype]).clone())
+        for name, dtype in dtypes.items()
+        if name in values
+        and not values[name].is_meta  # one that only an option of the class brings is core's to draw
+    }
+
+
+def _second(
+    model_class: type, config: Config, wanted_names: Collection[str], seed: int
+) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """Return a model that has memory for these parameters alone, and all that it holds by name."""
     numbers: dict[int, int] = {}
     order: list[nn.Parameter] = []
 
@@ -161,10 +210,10 @@ def _fresh(
         held = {
             name: numbers.get(id(value)) for name, value in model.named_parameters(remove_duplicate=False)
         }
-    wanted, seen = {held[name] for name in dtypes if held.get(name) is not None}, [0]
+    wanted, seen = {held[name] for name in wanted_names if held.get(name) is not None}, [0]
 
     def keep(parameter: nn.Parameter) -> nn.Parameter:
-        if parameter.is_meta or id(parameter) in kept:
+        if id(parameter) in kept:
             return parameter
         number, seen[0] = seen[0], seen[0] + 1
         chosen = parameter if number in wanted else _without_memory(parameter)
@@ -176,12 +225,7 @@ def _fresh(
         torch.manual_seed(seed % 2**63)
         model = model_class(_own_config(copy.deepcopy(config), torch.float32))
         values = {**dict(model.named_buffers()), **dict(model.named_parameters(remove_duplicate=False))}
-    return {
-        name: backend.to_host(name, values[name].detach().to(TORCH_DTYPES[dtype]).clone())
-        for name, dtype in dtypes.items()
-        if name in values
-        and not values[name].is_meta  # one that only an option of the class brings is core's to draw
-    }
+    return model, values
 
 
 def compute(model: nn.Module, device_of: Callable[[str], torch.device]) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ __all__ = [
 ]
 
 def plan(
-    pretrained_model_name_or_path: Name,
+    pretrained_model_name_or_path: Name | None,
     *,
     task: str | None = None,
     model_class: type | str | None = None,
@@ -131,6 +131,7 @@ def plan(
     code_revision: str | None = None,
     attn_implementation: str | None = None,
     config: Config | str | os.PathLike[str] | None = None,
+    state_dict: Mapping[str, Any] | None = None,
     variant: str | None = None,
     use_safetensors: bool | None = None,
     from_tf: bool = False,
@@ -184,7 +185,7 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["torch"] | None = None,
         dtype: object = None,
@@ -200,6 +201,7 @@ class AutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -224,7 +226,7 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["torch"] | None = None,
         dtype: object = None,
@@ -240,6 +242,7 @@ class AutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -264,7 +267,7 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["flax"],
         dtype: object = None,
@@ -280,6 +283,7 @@ class AutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -304,7 +308,7 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["flax"],
         dtype: object = None,
@@ -320,6 +324,7 @@ class AutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -344,7 +349,7 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["tensorflow"],
         dtype: object = None,
@@ -360,6 +365,7 @@ class AutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -384,7 +390,7 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["tensorflow"],
         dtype: object = None,
@@ -400,6 +406,7 @@ class AutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -424,7 +431,7 @@ class AutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: str | None = None,
         dtype: object = None,
@@ -440,6 +447,7 @@ class AutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -539,6 +547,9 @@ class AutoModelForTokenClassification(AutoModel): ...
 class BertModel(TorchModel):
     config: BertConfig
 
+class BertPreTrainedModel(TorchModel):
+    config: BertConfig
+
 class BertForPreTraining(TorchModel):
     config: BertConfig
 
@@ -561,6 +572,9 @@ class BertForMultipleChoice(TorchModel):
     config: BertConfig
 
 class CamembertModel(TorchModel):
+    config: CamembertConfig
+
+class CamembertPreTrainedModel(TorchModel):
     config: CamembertConfig
 
 class CamembertForMaskedLM(TorchModel):
@@ -587,6 +601,9 @@ class Cohere2ForCausalLM(TorchModel):
 class DistilBertModel(TorchModel):
     config: DistilBertConfig
 
+class DistilBertPreTrainedModel(TorchModel):
+    config: DistilBertConfig
+
 class DistilBertForMaskedLM(TorchModel):
     config: DistilBertConfig
 
@@ -603,6 +620,9 @@ class DistilBertForMultipleChoice(TorchModel):
     config: DistilBertConfig
 
 class ElectraModel(TorchModel):
+    config: ElectraConfig
+
+class ElectraPreTrainedModel(TorchModel):
     config: ElectraConfig
 
 class ElectraForPreTraining(TorchModel):
@@ -647,6 +667,9 @@ class Glm4ForTokenClassification(TorchModel):
 class GPT2Model(TorchModel):
     config: GPT2Config
 
+class GPT2PreTrainedModel(TorchModel):
+    config: GPT2Config
+
 class GPT2LMHeadModel(TorchModel):
     config: GPT2Config
 
@@ -668,6 +691,9 @@ class GraniteForCausalLM(TorchModel):
 class LlamaModel(TorchModel):
     config: LlamaConfig
 
+class LlamaPreTrainedModel(TorchModel):
+    config: LlamaConfig
+
 class LlamaForCausalLM(TorchModel):
     config: LlamaConfig
 
@@ -681,6 +707,9 @@ class LlamaForQuestionAnswering(TorchModel):
     config: LlamaConfig
 
 class MistralModel(TorchModel):
+    config: MistralConfig
+
+class MistralPreTrainedModel(TorchModel):
     config: MistralConfig
 
 class MistralForCausalLM(TorchModel):
@@ -698,6 +727,9 @@ class MistralForQuestionAnswering(TorchModel):
 class GemmaModel(TorchModel):
     config: GemmaConfig
 
+class GemmaPreTrainedModel(TorchModel):
+    config: GemmaConfig
+
 class GemmaForCausalLM(TorchModel):
     config: GemmaConfig
 
@@ -710,6 +742,9 @@ class GemmaForTokenClassification(TorchModel):
 class Gemma2Model(TorchModel):
     config: Gemma2Config
 
+class Gemma2PreTrainedModel(TorchModel):
+    config: Gemma2Config
+
 class Gemma2ForCausalLM(TorchModel):
     config: Gemma2Config
 
@@ -720,6 +755,9 @@ class Gemma2ForTokenClassification(TorchModel):
     config: Gemma2Config
 
 class Qwen2Model(TorchModel):
+    config: Qwen2Config
+
+class Qwen2PreTrainedModel(TorchModel):
     config: Qwen2Config
 
 class Qwen2ForCausalLM(TorchModel):
@@ -737,6 +775,9 @@ class Qwen2ForQuestionAnswering(TorchModel):
 class Qwen3Model(TorchModel):
     config: Qwen3Config
 
+class Qwen3PreTrainedModel(TorchModel):
+    config: Qwen3Config
+
 class Qwen3ForCausalLM(TorchModel):
     config: Qwen3Config
 
@@ -752,6 +793,9 @@ class Qwen3ForQuestionAnswering(TorchModel):
 class Ministral3Model(TorchModel):
     config: Ministral3Config
 
+class Ministral3PreTrainedModel(TorchModel):
+    config: Ministral3Config
+
 class Ministral3ForCausalLM(TorchModel):
     config: Ministral3Config
 
@@ -765,6 +809,9 @@ class Ministral3ForQuestionAnswering(TorchModel):
     config: Ministral3Config
 
 class Olmo2Model(TorchModel):
+    config: Olmo2Config
+
+class Olmo2PreTrainedModel(TorchModel):
     config: Olmo2Config
 
 class Olmo2ForCausalLM(TorchModel):
@@ -785,10 +832,16 @@ class Olmo3ForSequenceClassification(TorchModel):
 class ResNetModel(TorchModel):
     config: ResNetConfig
 
+class ResNetPreTrainedModel(TorchModel):
+    config: ResNetConfig
+
 class ResNetForImageClassification(TorchModel):
     config: ResNetConfig
 
 class RobertaModel(TorchModel):
+    config: RobertaConfig
+
+class RobertaPreTrainedModel(TorchModel):
     config: RobertaConfig
 
 class RobertaForMaskedLM(TorchModel):
@@ -809,6 +862,9 @@ class RobertaForMultipleChoice(TorchModel):
 class XLMRobertaModel(TorchModel):
     config: XLMRobertaConfig
 
+class XLMRobertaPreTrainedModel(TorchModel):
+    config: XLMRobertaConfig
+
 class XLMRobertaForMaskedLM(TorchModel):
     config: XLMRobertaConfig
 
@@ -827,6 +883,9 @@ class XLMRobertaForMultipleChoice(TorchModel):
 class SmolLM3Model(TorchModel):
     config: SmolLM3Config
 
+class SmolLM3PreTrainedModel(TorchModel):
+    config: SmolLM3Config
+
 class SmolLM3ForCausalLM(TorchModel):
     config: SmolLM3Config
 
@@ -842,6 +901,9 @@ class SmolLM3ForQuestionAnswering(TorchModel):
 class ViTModel(TorchModel):
     config: ViTConfig
 
+class ViTPreTrainedModel(TorchModel):
+    config: ViTConfig
+
 class ViTForImageClassification(TorchModel):
     config: ViTConfig
 
@@ -852,7 +914,7 @@ class FlaxAutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["flax"] | None = None,
         dtype: object = None,
@@ -868,6 +930,7 @@ class FlaxAutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -892,7 +955,7 @@ class FlaxAutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["flax"] | None = None,
         dtype: object = None,
@@ -908,6 +971,7 @@ class FlaxAutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -932,7 +996,7 @@ class FlaxAutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: str | None = None,
         dtype: object = None,
@@ -948,6 +1012,7 @@ class FlaxAutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -1004,6 +1069,9 @@ class FlaxAutoModelForTokenClassification(FlaxAutoModel): ...
 class FlaxBertModel(FlaxModel):
     config: BertConfig
 
+class FlaxBertPreTrainedModel(FlaxModel):
+    config: BertConfig
+
 class FlaxBertForPreTraining(FlaxModel):
     config: BertConfig
 
@@ -1026,6 +1094,9 @@ class FlaxBertForMultipleChoice(FlaxModel):
     config: BertConfig
 
 class FlaxCamembertModel(FlaxModel):
+    config: CamembertConfig
+
+class FlaxCamembertPreTrainedModel(FlaxModel):
     config: CamembertConfig
 
 class FlaxCamembertForMaskedLM(FlaxModel):
@@ -1052,6 +1123,9 @@ class FlaxCohere2ForCausalLM(FlaxModel):
 class FlaxDistilBertModel(FlaxModel):
     config: DistilBertConfig
 
+class FlaxDistilBertPreTrainedModel(FlaxModel):
+    config: DistilBertConfig
+
 class FlaxDistilBertForMaskedLM(FlaxModel):
     config: DistilBertConfig
 
@@ -1068,6 +1142,9 @@ class FlaxDistilBertForMultipleChoice(FlaxModel):
     config: DistilBertConfig
 
 class FlaxElectraModel(FlaxModel):
+    config: ElectraConfig
+
+class FlaxElectraPreTrainedModel(FlaxModel):
     config: ElectraConfig
 
 class FlaxElectraForPreTraining(FlaxModel):
@@ -1112,6 +1189,9 @@ class FlaxGlm4ForTokenClassification(FlaxModel):
 class FlaxGPT2Model(FlaxModel):
     config: GPT2Config
 
+class FlaxGPT2PreTrainedModel(FlaxModel):
+    config: GPT2Config
+
 class FlaxGPT2LMHeadModel(FlaxModel):
     config: GPT2Config
 
@@ -1133,6 +1213,9 @@ class FlaxGraniteForCausalLM(FlaxModel):
 class FlaxLlamaModel(FlaxModel):
     config: LlamaConfig
 
+class FlaxLlamaPreTrainedModel(FlaxModel):
+    config: LlamaConfig
+
 class FlaxLlamaForCausalLM(FlaxModel):
     config: LlamaConfig
 
@@ -1146,6 +1229,9 @@ class FlaxLlamaForQuestionAnswering(FlaxModel):
     config: LlamaConfig
 
 class FlaxMistralModel(FlaxModel):
+    config: MistralConfig
+
+class FlaxMistralPreTrainedModel(FlaxModel):
     config: MistralConfig
 
 class FlaxMistralForCausalLM(FlaxModel):
@@ -1163,6 +1249,9 @@ class FlaxMistralForQuestionAnswering(FlaxModel):
 class FlaxGemmaModel(FlaxModel):
     config: GemmaConfig
 
+class FlaxGemmaPreTrainedModel(FlaxModel):
+    config: GemmaConfig
+
 class FlaxGemmaForCausalLM(FlaxModel):
     config: GemmaConfig
 
@@ -1175,6 +1264,9 @@ class FlaxGemmaForTokenClassification(FlaxModel):
 class FlaxGemma2Model(FlaxModel):
     config: Gemma2Config
 
+class FlaxGemma2PreTrainedModel(FlaxModel):
+    config: Gemma2Config
+
 class FlaxGemma2ForCausalLM(FlaxModel):
     config: Gemma2Config
 
@@ -1185,6 +1277,9 @@ class FlaxGemma2ForTokenClassification(FlaxModel):
     config: Gemma2Config
 
 class FlaxQwen2Model(FlaxModel):
+    config: Qwen2Config
+
+class FlaxQwen2PreTrainedModel(FlaxModel):
     config: Qwen2Config
 
 class FlaxQwen2ForCausalLM(FlaxModel):
@@ -1202,6 +1297,9 @@ class FlaxQwen2ForQuestionAnswering(FlaxModel):
 class FlaxQwen3Model(FlaxModel):
     config: Qwen3Config
 
+class FlaxQwen3PreTrainedModel(FlaxModel):
+    config: Qwen3Config
+
 class FlaxQwen3ForCausalLM(FlaxModel):
     config: Qwen3Config
 
@@ -1217,6 +1315,9 @@ class FlaxQwen3ForQuestionAnswering(FlaxModel):
 class FlaxMinistral3Model(FlaxModel):
     config: Ministral3Config
 
+class FlaxMinistral3PreTrainedModel(FlaxModel):
+    config: Ministral3Config
+
 class FlaxMinistral3ForCausalLM(FlaxModel):
     config: Ministral3Config
 
@@ -1230,6 +1331,9 @@ class FlaxMinistral3ForQuestionAnswering(FlaxModel):
     config: Ministral3Config
 
 class FlaxOlmo2Model(FlaxModel):
+    config: Olmo2Config
+
+class FlaxOlmo2PreTrainedModel(FlaxModel):
     config: Olmo2Config
 
 class FlaxOlmo2ForCausalLM(FlaxModel):
@@ -1250,10 +1354,16 @@ class FlaxOlmo3ForSequenceClassification(FlaxModel):
 class FlaxResNetModel(FlaxModel):
     config: ResNetConfig
 
+class FlaxResNetPreTrainedModel(FlaxModel):
+    config: ResNetConfig
+
 class FlaxResNetForImageClassification(FlaxModel):
     config: ResNetConfig
 
 class FlaxRobertaModel(FlaxModel):
+    config: RobertaConfig
+
+class FlaxRobertaPreTrainedModel(FlaxModel):
     config: RobertaConfig
 
 class FlaxRobertaForMaskedLM(FlaxModel):
@@ -1274,6 +1384,9 @@ class FlaxRobertaForMultipleChoice(FlaxModel):
 class FlaxXLMRobertaModel(FlaxModel):
     config: XLMRobertaConfig
 
+class FlaxXLMRobertaPreTrainedModel(FlaxModel):
+    config: XLMRobertaConfig
+
 class FlaxXLMRobertaForMaskedLM(FlaxModel):
     config: XLMRobertaConfig
 
@@ -1292,6 +1405,9 @@ class FlaxXLMRobertaForMultipleChoice(FlaxModel):
 class FlaxSmolLM3Model(FlaxModel):
     config: SmolLM3Config
 
+class FlaxSmolLM3PreTrainedModel(FlaxModel):
+    config: SmolLM3Config
+
 class FlaxSmolLM3ForCausalLM(FlaxModel):
     config: SmolLM3Config
 
@@ -1307,6 +1423,9 @@ class FlaxSmolLM3ForQuestionAnswering(FlaxModel):
 class FlaxViTModel(FlaxModel):
     config: ViTConfig
 
+class FlaxViTPreTrainedModel(FlaxModel):
+    config: ViTConfig
+
 class FlaxViTForImageClassification(FlaxModel):
     config: ViTConfig
 
@@ -1317,7 +1436,7 @@ class TFAutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["tensorflow"] | None = None,
         dtype: object = None,
@@ -1333,6 +1452,7 @@ class TFAutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -1357,7 +1477,7 @@ class TFAutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: Literal["tensorflow"] | None = None,
         dtype: object = None,
@@ -1373,6 +1493,7 @@ class TFAutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -1397,7 +1518,7 @@ class TFAutoModel:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         backend: str | None = None,
         dtype: object = None,
@@ -1413,6 +1534,7 @@ class TFAutoModel:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -1469,6 +1591,9 @@ class TFAutoModelForTokenClassification(TFAutoModel): ...
 class TFBertModel(TensorflowModel):
     config: BertConfig
 
+class TFBertPreTrainedModel(TensorflowModel):
+    config: BertConfig
+
 class TFBertForPreTraining(TensorflowModel):
     config: BertConfig
 
@@ -1491,6 +1616,9 @@ class TFBertForMultipleChoice(TensorflowModel):
     config: BertConfig
 
 class TFCamembertModel(TensorflowModel):
+    config: CamembertConfig
+
+class TFCamembertPreTrainedModel(TensorflowModel):
     config: CamembertConfig
 
 class TFCamembertForMaskedLM(TensorflowModel):
@@ -1517,6 +1645,9 @@ class TFCohere2ForCausalLM(TensorflowModel):
 class TFDistilBertModel(TensorflowModel):
     config: DistilBertConfig
 
+class TFDistilBertPreTrainedModel(TensorflowModel):
+    config: DistilBertConfig
+
 class TFDistilBertForMaskedLM(TensorflowModel):
     config: DistilBertConfig
 
@@ -1533,6 +1664,9 @@ class TFDistilBertForMultipleChoice(TensorflowModel):
     config: DistilBertConfig
 
 class TFElectraModel(TensorflowModel):
+    config: ElectraConfig
+
+class TFElectraPreTrainedModel(TensorflowModel):
     config: ElectraConfig
 
 class TFElectraForPreTraining(TensorflowModel):
@@ -1577,6 +1711,9 @@ class TFGlm4ForTokenClassification(TensorflowModel):
 class TFGPT2Model(TensorflowModel):
     config: GPT2Config
 
+class TFGPT2PreTrainedModel(TensorflowModel):
+    config: GPT2Config
+
 class TFGPT2LMHeadModel(TensorflowModel):
     config: GPT2Config
 
@@ -1598,6 +1735,9 @@ class TFGraniteForCausalLM(TensorflowModel):
 class TFLlamaModel(TensorflowModel):
     config: LlamaConfig
 
+class TFLlamaPreTrainedModel(TensorflowModel):
+    config: LlamaConfig
+
 class TFLlamaForCausalLM(TensorflowModel):
     config: LlamaConfig
 
@@ -1611,6 +1751,9 @@ class TFLlamaForQuestionAnswering(TensorflowModel):
     config: LlamaConfig
 
 class TFMistralModel(TensorflowModel):
+    config: MistralConfig
+
+class TFMistralPreTrainedModel(TensorflowModel):
     config: MistralConfig
 
 class TFMistralForCausalLM(TensorflowModel):
@@ -1628,6 +1771,9 @@ class TFMistralForQuestionAnswering(TensorflowModel):
 class TFGemmaModel(TensorflowModel):
     config: GemmaConfig
 
+class TFGemmaPreTrainedModel(TensorflowModel):
+    config: GemmaConfig
+
 class TFGemmaForCausalLM(TensorflowModel):
     config: GemmaConfig
 
@@ -1640,6 +1786,9 @@ class TFGemmaForTokenClassification(TensorflowModel):
 class TFGemma2Model(TensorflowModel):
     config: Gemma2Config
 
+class TFGemma2PreTrainedModel(TensorflowModel):
+    config: Gemma2Config
+
 class TFGemma2ForCausalLM(TensorflowModel):
     config: Gemma2Config
 
@@ -1650,6 +1799,9 @@ class TFGemma2ForTokenClassification(TensorflowModel):
     config: Gemma2Config
 
 class TFQwen2Model(TensorflowModel):
+    config: Qwen2Config
+
+class TFQwen2PreTrainedModel(TensorflowModel):
     config: Qwen2Config
 
 class TFQwen2ForCausalLM(TensorflowModel):
@@ -1667,6 +1819,9 @@ class TFQwen2ForQuestionAnswering(TensorflowModel):
 class TFQwen3Model(TensorflowModel):
     config: Qwen3Config
 
+class TFQwen3PreTrainedModel(TensorflowModel):
+    config: Qwen3Config
+
 class TFQwen3ForCausalLM(TensorflowModel):
     config: Qwen3Config
 
@@ -1682,6 +1837,9 @@ class TFQwen3ForQuestionAnswering(TensorflowModel):
 class TFMinistral3Model(TensorflowModel):
     config: Ministral3Config
 
+class TFMinistral3PreTrainedModel(TensorflowModel):
+    config: Ministral3Config
+
 class TFMinistral3ForCausalLM(TensorflowModel):
     config: Ministral3Config
 
@@ -1695,6 +1853,9 @@ class TFMinistral3ForQuestionAnswering(TensorflowModel):
     config: Ministral3Config
 
 class TFOlmo2Model(TensorflowModel):
+    config: Olmo2Config
+
+class TFOlmo2PreTrainedModel(TensorflowModel):
     config: Olmo2Config
 
 class TFOlmo2ForCausalLM(TensorflowModel):
@@ -1715,10 +1876,16 @@ class TFOlmo3ForSequenceClassification(TensorflowModel):
 class TFResNetModel(TensorflowModel):
     config: ResNetConfig
 
+class TFResNetPreTrainedModel(TensorflowModel):
+    config: ResNetConfig
+
 class TFResNetForImageClassification(TensorflowModel):
     config: ResNetConfig
 
 class TFRobertaModel(TensorflowModel):
+    config: RobertaConfig
+
+class TFRobertaPreTrainedModel(TensorflowModel):
     config: RobertaConfig
 
 class TFRobertaForMaskedLM(TensorflowModel):
@@ -1739,6 +1906,9 @@ class TFRobertaForMultipleChoice(TensorflowModel):
 class TFXLMRobertaModel(TensorflowModel):
     config: XLMRobertaConfig
 
+class TFXLMRobertaPreTrainedModel(TensorflowModel):
+    config: XLMRobertaConfig
+
 class TFXLMRobertaForMaskedLM(TensorflowModel):
     config: XLMRobertaConfig
 
@@ -1757,6 +1927,9 @@ class TFXLMRobertaForMultipleChoice(TensorflowModel):
 class TFSmolLM3Model(TensorflowModel):
     config: SmolLM3Config
 
+class TFSmolLM3PreTrainedModel(TensorflowModel):
+    config: SmolLM3Config
+
 class TFSmolLM3ForCausalLM(TensorflowModel):
     config: SmolLM3Config
 
@@ -1770,6 +1943,9 @@ class TFSmolLM3ForQuestionAnswering(TensorflowModel):
     config: SmolLM3Config
 
 class TFViTModel(TensorflowModel):
+    config: ViTConfig
+
+class TFViTPreTrainedModel(TensorflowModel):
     config: ViTConfig
 
 class TFViTForImageClassification(TensorflowModel):

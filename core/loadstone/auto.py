@@ -47,7 +47,8 @@ class AutoConfig:
         """
         from loadstone.load.configuration import load_config
 
-        return load_config(pretrained_model_name_or_path, **arguments)
+        config: Config = load_config(pretrained_model_name_or_path, **arguments)
+        return config
 
     @staticmethod
     def for_model(model_type: str, **fields: Any) -> Config:
@@ -106,12 +107,12 @@ class AutoModel:
     @classmethod
     @told(LoadArguments)
     def from_pretrained(
-        cls, pretrained_model_name_or_path: Name, *, backend: str | None = None, **arguments: Any
+        cls, pretrained_model_name_or_path: Name | None, *, backend: str | None = None, **arguments: Any
     ) -> Any:
         """Load a checkpoint; `loadstone.load.story.from_pretrained` tells the errors.
 
         Args:
-            pretrained_model_name_or_path: A folder, or a repository on the Hub ("org/name").
+            pretrained_model_name_or_path: A folder, or a repository on the Hub ("org/name"); None with `config=` and `state_dict=`.
             backend: "torch", "flax", "tensorflow", ...; without it `LOADSTONE_BACKEND` decides, else the installed
                 framework of highest priority.
             **arguments: Fields of the configuration (`num_labels=3`), which replace the file's.
@@ -231,7 +232,18 @@ def _ours(name: str, prefix: str, backends: list[str]) -> Callable[[], Any] | No
         return functools.partial(_auto_class, tasks[bare], prefix, backends, name)
     if bare in _names.HEADS:
         return functools.partial(_listed_class, bare, prefix, backends)
+    if (base := _base_of(bare)) in _names.HEADS:
+        return functools.partial(_listed_class, base, prefix, backends, for_heads=True)
     return None
+
+
+PRETRAINED = "PreTrainedModel"
+"""How the name of the class ends on which heads of one's own stand."""
+
+
+def _base_of(name: str) -> str:
+    """Return the base model whose heads derive from a class of this name; "" for any other name."""
+    return f"{name.removesuffix(PRETRAINED)}Model" if name.endswith(PRETRAINED) else ""
 
 
 def _of_a_plugin(name: str, others: Sequence[str]) -> Any:
@@ -268,6 +280,8 @@ def _public(name: str, architecture: Architecture) -> Callable[[], Any] | None:
                 return functools.partial(_auto_class, head.task, prefix, backends, name)
             if name.removeprefix(prefix) == head.class_name:
                 return functools.partial(_model_class, architecture, head, prefix, backends)
+            if _base_of(name.removeprefix(prefix)) == head.class_name:
+                return functools.partial(_class_for_heads, architecture, head, prefix, backends)
     return None
 
 
@@ -285,12 +299,18 @@ def _auto_class(task: str, prefix: str, backends: list[str], name: str) -> type[
     return auto_class(task, _only(prefix, backends), name)
 
 
-def _listed_class(class_name: str, prefix: str, backends: list[str]) -> type:
+def _listed_class(class_name: str, prefix: str, backends: list[str], *, for_heads: bool = False) -> type:
     from loadstone.architectures import find_head
 
     found = find_head(class_name)
     assert found, class_name  # the table names it
-    return _model_class(*found, prefix, backends)
+    return (_class_for_heads if for_heads else _model_class)(*found, prefix, backends)
+
+
+def _class_for_heads(architecture: Architecture, head: Head, prefix: str, backends: list[str]) -> type:
+    from loadstone.model.classes import class_for_heads
+
+    return class_for_heads(_model_class(architecture, head, prefix, backends), architecture)
 
 
 def _model_class(architecture: Architecture, head: Head, prefix: str, backends: list[str]) -> type:
@@ -316,6 +336,9 @@ def public_names() -> list[str]:
 
     others = list(unlisted())
     classes = {*_names.HEADS, *map(_auto_name, _names.TASKS)}
+    classes |= {
+        f"{name.removesuffix('Model')}{PRETRAINED}" for name, (_, task) in _names.HEADS.items() if not task
+    }
     for architecture in others:
         classes |= {name for head in architecture.heads for name in (head.class_name, _auto_name(head.task))}
     prefixed = {prefix + name for prefix in class_prefixes() for name in classes}

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from checkpoint_files import Loaded, arrays, load, names_in, save, write_foreign
 
+from loadstone.checkpoint.settled import settle
 from loadstone.errors import SourceError
 from loadstone.load.configuration import load_config
 from loadstone.save import disk
+from loadstone.source import resolve
 
 OLD_CONFIG, NEW_CONFIG, THIRD_CONFIG = '{"is": "old"}', '{"is": "new"}', '{"is": "third"}'
 GENERATION = {"generation_config.json": '{"eos_token_id": 2}'}
@@ -424,3 +426,26 @@ def test_a_journal_from_a_stranger_deletes_and_moves_nothing_of_others(tmp_path)
     save(folder, arrays(2), config=NEW_CONFIG)
     assert load(folder) == Loaded.of(arrays(2), NEW_CONFIG)
     assert outside.read_text() == (folder / "tokenizer.json").read_text() == "mine"
+
+
+def test_code_in_folders_is_of_the_same_save_wherever_that_is_killed(tmp_path):
+    def save_with_code(folder, seed, config):
+        code = {"modeling.py": f"NUMBER = {seed}", "parts/deep/gate.py": f"GATE = {seed}"}
+        save(folder, arrays(seed), config=config, max_shard_size=ONE, other_files=code)
+
+    save_with_code(tmp_path / "old", 1, OLD_CONFIG)
+    states, call, died = [], 0, True
+    while died:
+        call += 1
+        folder = tmp_path / f"killed-{call}"
+        shutil.copytree(tmp_path / "old", folder)
+        died = killed_before(call, functools.partial(save_with_code, folder, 2, NEW_CONFIG))
+        snapshot = settle(resolve(folder))
+        seed = 2 if load(folder) == Loaded.of(arrays(2), NEW_CONFIG) else 1
+        assert snapshot.read_text("modeling.py") == f"NUMBER = {seed}"
+        assert snapshot.read_text("parts/deep/gate.py") == f"GATE = {seed}"
+        states.append(seed)
+        save_with_code(folder, 3, THIRD_CONFIG)
+        assert (folder / "parts" / "deep" / "gate.py").read_text() == "GATE = 3"
+        assert not list(folder.glob("loadstone-save-*"))
+    assert states == sorted(states) and states.count(1) > 10 and states.count(2) > 5

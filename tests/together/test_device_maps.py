@@ -51,7 +51,8 @@ def test_what_is_spread_is_loaded_where_the_backend_runs_it(backend: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("source", "others"), [("torch", ("flax", "tensorflow")), ("flax", ("torch",)), ("tensorflow", ("torch",))]
+    ("source", "others"),
+    [("torch", ("flax", "tensorflow")), ("flax", ("torch",)), ("tensorflow", ("torch",))],
 )
 def test_a_model_on_disk_goes_to_other_frameworks(source: str, others: tuple[str, ...]) -> None:
     resident, spread = (

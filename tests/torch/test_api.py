@@ -28,7 +28,6 @@ from loadstone.errors import (
     ArgumentError,
     CheckpointError,
     ConfigError,
-    MatchError,
 )
 from loadstone.modeling_utils import load_sharded_checkpoint
 from tests.oracle.files import edit_config
@@ -122,20 +121,6 @@ def test_auto_classes_are_not_made():
 def test_a_misspelt_public_name_names_the_nearest():
     with pytest.raises(AttributeError, match=r"did you mean .*LlamaForCausalLM"):
         _ = loadstone.LlamaForCasualLM
-
-
-def test_a_subclass_with_a_parameter_of_its_own_is_an_error(folders):
-    class Larger(LlamaForCausalLM):
-        def __init__(self, config):
-            super().__init__(config)
-            self.extra = nn.Linear(4, 4)
-
-    with pytest.raises(MatchError) as caught:
-        Larger.from_pretrained(folders["llama"])
-    assert [problem.split(",")[0] for problem in caught.value.problems] == [
-        "extra.weight: missing",
-        "extra.bias: missing",
-    ]
 
 
 def test_a_subclass_that_only_computes_otherwise(folders):

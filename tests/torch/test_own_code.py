@@ -1,8 +1,10 @@
 """Code that comes with a checkpoint, on loadstone's bases: trusted, imported, loaded by the engine like any model."""
 
+import json
 import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 
@@ -11,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import loadstone
-from loadstone import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
+from loadstone import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, cli
 from loadstone.errors import (
     ArchitectureError,
     ArgumentError,
@@ -133,11 +135,26 @@ def test_a_class_that_it_does_not_have(own):
 
 def test_a_class_with_an_own_way_of_loading(tmp_path):
     more = MODELING + (
-        "\n    @classmethod\n    def from_pretrained(cls, *names, **arguments):\n"
-        "        model = super().from_pretrained(*names, **arguments)\n        model.tuned = True\n        return model\n"
+        "\n    @classmethod\n    def from_pretrained(cls, *names, tuning=1, **arguments):\n"
+        "        model = super().from_pretrained(*names, **arguments)\n        model.tuned = tuning\n        return model\n"
     )
-    model = load(write(tmp_path / "own", files(code={"modeling_tiny.py": more})))
-    assert model.tuned and model.load_report.computed == ("model.slopes",)
+    folder = write(tmp_path / "own", files(code={"modeling_tiny.py": more}))
+    model = load(folder)
+    assert model.tuned == 1 and model.load_report.computed == ("model.slopes",)
+    assert load(folder, tuning=3).tuned == 3
+    with pytest.raises(ArgumentError, match="knows no argument 'tunning'"):
+        load(folder, tunning=3)
+
+
+def test_an_own_way_of_loading_gets_the_commit_that_was_found(hub):
+    more = MODELING + (
+        "\n    @classmethod\n    def from_pretrained(cls, *names, **arguments):\n"
+        "        model = super().from_pretrained(*names, **arguments)\n        model.of = arguments['revision']\n"
+        "        return model\n"
+    )
+    commit = add(hub, texts=files(code={"modeling_tiny.py": more}))
+    model = load(NAME)
+    assert model.of == commit == model.load_report.commit
 
 
 def test_a_file_beside_the_code_is_there_for_it(tmp_path):
@@ -219,12 +236,14 @@ def test_a_pinned_commit_of_the_hub(hub, caplog):
     assert not caplog.records
 
 
-def test_what_is_saved_elsewhere_finds_the_code_again(hub, tmp_path):
+def test_what_is_saved_elsewhere_takes_the_code_along(hub, tmp_path):
     commit = add(hub)
     model = load(NAME, revision=commit)
     model.save_pretrained(tmp_path / "again")
-    again = load(tmp_path / "again", code_revision=commit)
-    assert type(again) is type(model) and torch.equal(again(IDS).logits, model(IDS).logits)
+    before = len(hub.log())
+    again = load(tmp_path / "again")
+    assert type(again).__name__ == "TinyForCausalLM" and torch.equal(again(IDS).logits, model(IDS).logits)
+    assert again.config.auto_map == AUTO_MAP and len(hub.log()) == before
 
 
 def test_two_revisions_live_side_by_side(hub):
@@ -361,3 +380,19 @@ def test_an_architecture_of_ours_goes_before_code_unless_the_caller_says_so(fold
 def test_code_that_fails_is_told_as_the_code_s(tmp_path, code, error, fact):
     with pytest.raises(error, match=fact):
         load(write(tmp_path / "own", files(code=code)))
+
+
+def test_the_command_line_plans_with_what_it_is_told_to_trust(own, capsys):
+    def run(*words):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["plan", str(own), "--backend", "torch", "--json", *words])
+        return ended.value.code, capsys.readouterr()
+
+    code, told = run()
+    assert code == 1 and "modeling_tiny.py" in told.err
+    digest = re.search(r"sha256:[0-9a-f]{64}", told.err)[0]
+    for words in (["--trust", digest], ["--trust-remote-code"]):
+        code, told = run(*words)
+        assert code == 0 and json.loads(told.out)["model_class"] == "TinyForCausalLM"
+    assert run("--trust", f"sha256:{'0' * 64}")[0] == 1
+    assert run("--trust", digest, "--trust-remote-code")[0] == 2

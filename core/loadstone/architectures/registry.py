@@ -157,9 +157,11 @@ def architecture_of(config: Config) -> Architecture:
         ConfigError: If there is none.
         PluginError: If it is not decided which of two it is, or the plugin is broken.
     """
+    model_type = config.model_type
+    if (own := registered.get(model_type)) is not None and own.config is type(config):
+        return own
     if (made := _made.get(type(config))) is not None:
         return made
-    model_type = config.model_type
     rivals = plugins.claims_of("architecture").get(model_type, [])
     if model_type in built_in() and isinstance(config, built_in()[model_type].config):
         return built_in()[model_type]

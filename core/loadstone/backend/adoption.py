@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from loadstone.architectures import Architecture, Head, Tie, generalise, made_for
-from loadstone.backend.model import bind, described, is_bound
+from loadstone.backend.model import bind, called, described, is_bound
 from loadstone.backend.records import Parameter
 from loadstone.errors import ArchitectureError, LoadstoneError
-from loadstone.remote.modules import beside
+from loadstone.remote.modules import beside, is_own
 
 if TYPE_CHECKING:
     from loadstone.config import Config
@@ -87,18 +87,11 @@ class Declared:
 def adopted(
     backend: Builder, model_class: type, config: Config, task: str, stored: Collection[str] | None
 ) -> Adoption:
-    """Adopt a class that stands on a backend's own base class; `Backend.adopt` tells the arguments and errors.
+    """Adopt a class that has nothing of a backend's but the base class; `Backend.adopt` tells the arguments and errors.
 
     What the class says in the words of transformers (`_tied_weights_keys`, `_keys_to_ignore_on_load_missing` and
-    `_unexpected`, `base_model_prefix`, `_keep_in_fp32_modules`) means what it means there. One that its module bound to an
-    architecture of its own is taken as that.
+    `_unexpected`, `base_model_prefix`, `_keep_in_fp32_modules`) means what it means there.
     """
-    if getattr(model_class, "backend_name", None) != backend.name:
-        raise not_loadable(backend, model_class)
-    if is_bound(model_class) and not _is_made(model_class):
-        architecture, head = described(model_class)
-        made_for(type(config), architecture)
-        return Adoption(model_class=model_class, architecture=architecture, head=head)
     for one in (*_beside(model_class, backend), model_class):
         provisional(one, config, task if one is model_class else "")
     architecture, head = described(model_class)
@@ -166,8 +159,9 @@ def its_fault(model_class: type) -> Iterator[None]:
     except (LoadstoneError, MemoryError):
         raise
     except Exception as error:
+        whose = "the checkpoint's own" if is_own(model_class) else "the"
         raise ArchitectureError(
-            f"the checkpoint's own class {model_class.__name__} fails when it is made",
+            f"{whose} class {model_class.__name__} fails when it is made",
             where=model_class.__module__,
             found=f"{type(error).__name__}: {error}",
             hint="the traceback above tells where; it may be written for another version of what it stands on",
@@ -186,8 +180,22 @@ def not_loadable(backend: Builder, model_class: type) -> ArchitectureError:
     )
 
 
-def _is_made(model_class: type) -> bool:
-    return getattr(described(model_class)[0].spec, "args", ()) == (_itself,)
+def is_made(architecture: Architecture) -> bool:
+    """Return whether an architecture was made of what a class declares, so that its classes read the configuration itself."""
+    return getattr(architecture.spec, "args", ()) == (_itself,)
+
+
+def blank(config_class: type[Config]) -> Architecture:
+    """Return an architecture for a configuration class of one's own, before any class of it is known."""
+    return Architecture(
+        model_type=config_class.model_type,
+        family="",
+        config=config_class,
+        spec=_itself,
+        heads=(),
+        embedding="",
+        layers=(),
+    )
 
 
 def _beside(model_class: type, backend: Builder) -> Iterator[type]:
@@ -200,13 +208,13 @@ def _beside(model_class: type, backend: Builder) -> Iterator[type]:
 
 
 def described_by(
-    model_class: type, config: Config, task: str, declared: Declared, stored: Iterable[str]
+    model_class: type, config: Config | type[Config], task: str, declared: Declared, stored: Iterable[str]
 ) -> tuple[Architecture, Head]:
     """Return an architecture and a head for a class and one configuration, and bind the class to them.
 
     Args:
         model_class: The class.
-        config: The configuration that the parameters follow from.
+        config: The configuration that the parameters follow from, or its class.
         task: What follows `AutoModelFor`.
         declared: What it says of itself.
         stored: Names of the tensors that a checkpoint has, of which `not_needed` picks some.
@@ -214,12 +222,12 @@ def described_by(
     prefix = declared.prefix
     head = Head(
         task=task,
-        class_name=model_class.__name__,
+        class_name=called(model_class),
         prefix=prefix,
         new=_groups(declared) if prefix else (),
-        ties=_ties(declared),
+        ties=ties_of(declared),
         output=declared.output,
-        options=_options(model_class),
+        options=options_of(model_class),
     )
 
     def base(name: str) -> str:
@@ -229,7 +237,7 @@ def described_by(
     architecture = Architecture(
         model_type=config.model_type,
         family="",
-        config=type(config),
+        config=config if isinstance(config, type) else type(config),
         spec=_itself,
         heads=_heads(head, declared),
         embedding=base(declared.embedding),
@@ -245,13 +253,14 @@ def described_by(
     return architecture, head
 
 
-def provisional(model_class: type, config: Config, task: str = "") -> None:
-    """Bind a class to a description without names, so that a model of it can be built to find them."""
+def provisional(model_class: type, config: Config | type[Config], task: str = "") -> Architecture:
+    """Bind a class to a description without names, so that a model of it can be built to find them; return its architecture."""
     if not is_bound(model_class):
         described_by(model_class, config, task, Declared(parameters={}), ())
+    return described(model_class)[0]
 
 
-def _options(model_class: type) -> tuple[str, ...]:
+def options_of(model_class: type) -> tuple[str, ...]:
     """Return the keyword arguments that a class takes beside the configuration."""
     taken = inspect.signature(model_class.__init__).parameters.values()  # type: ignore[misc]
     return tuple(one.name for one in taken if one.default is not one.empty)
@@ -284,7 +293,7 @@ def _groups(declared: Declared) -> tuple[tuple[str, ...], ...]:
     return tuple(map(tuple, groups.values()))
 
 
-def _ties(declared: Declared) -> tuple[Tie, ...]:
+def ties_of(declared: Declared) -> tuple[Tie, ...]:
     """Return the class's own ties, and those of parameters that it made one by itself."""
     found = [Tie(name=name, to=to) for name, to in declared.ties.items() if name in declared.parameters]
     first: dict[int, str] = {}

@@ -17,7 +17,6 @@ from loadstone import plugins
 from loadstone.backend.model import bind, is_bound
 from loadstone.backend.records import Capabilities, Device, Parameter
 from loadstone.backend.registered import is_registered, registered_class
-from loadstone.dtypes import canonical
 from loadstone.errors import (
     ArchitectureError,
     ArgumentError,
@@ -255,13 +254,9 @@ class Backend(abc.ABC):
 
         This serves arrays that numpy can read.
         """
-        import numpy as np
+        from loadstone.read.tensor import from_numpy
 
-        from loadstone.read.tensor import HostTensor
-
-        array = np.asarray(value, order="C")
-        data = array.reshape(-1).view(np.uint8)
-        return HostTensor(name=name, dtype=canonical(array.dtype), shape=array.shape, data=data)
+        return from_numpy(name, value)
 
     def draw_seed(self, rngs: object = None) -> int:
         """Return the number from which a call draws that says no `seed=`.
@@ -327,9 +322,10 @@ class Backend(abc.ABC):
     def adopt(
         self, model_class: type, config: Config, *, task: str, stored: Collection[str] | None
     ) -> Adoption:
-        """Return how a class that comes with a checkpoint is loaded: its parameters are what it declares.
+        """Return how a class that comes with a checkpoint, or is a user's own, is loaded: its parameters are what it declares.
 
-        This takes classes that stand on this backend's own base class.
+        This takes classes that stand on this backend's own base class. What a checkpoint lacks of them core draws; a backend
+        whose classes give values in their constructors passes `draws`.
 
         Args:
             model_class: The class; whatever module it lies in has been imported, and is trusted.
@@ -341,7 +337,7 @@ class Backend(abc.ABC):
         Raises:
             ArchitectureError: If the class stands on nothing that this backend can load, or fails when it is made.
         """
-        from loadstone.backend.adoption import adopted
+        from loadstone.backend.own import adopted
 
         return adopted(self, model_class, config, task, stored)
 

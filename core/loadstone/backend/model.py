@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from loadstone import plugins
 from loadstone.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -114,6 +115,21 @@ def _is_same(one: tuple[Architecture, Head], other: tuple[Architecture, Head]) -
 def is_bound(cls: type) -> bool:
     """Return whether `bind` was called for a class itself, and not only for one that it derives from."""
     return _BOUND in vars(cls)
+
+
+def called(cls: type) -> str:
+    """Return the name under which checkpoints know a class: without its backend's prefix, and as it is written where it is wrapped.
+
+    Example:
+        >>> called(type("FSDPMine", (), {"backend_name": "torch"}))
+        'Mine'
+    """
+    if is_bound(cls):
+        return described(cls)[1].class_name
+    prefix = plugins.class_prefix_of(getattr(cls, "backend_name", ""))
+    return cls.__name__.removeprefix("FSDP").removeprefix(
+        prefix
+    )  # PyTorch's fully_shard makes a class FSDPMine
 
 
 def described(cls: type) -> tuple[Architecture, Head]:

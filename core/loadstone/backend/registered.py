@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from loadstone import plugins
 from loadstone.architectures import Architecture, Head, architecture_for, head_for, model_types, registry
+from loadstone.backend.adoption import blank, is_made
 from loadstone.backend.model import bind, bound_to_another, methods_lacking
 from loadstone.config import Config
 from loadstone.errors import ArchitectureError, ArgumentError, PluginError, nearest
@@ -65,9 +66,10 @@ def register(
 
 
 def register_config(model_type: str, config: type[Config], *, exist_ok: bool = False) -> None:
-    """Register a configuration that derives from a known architecture's: it is that architecture under a name of its own.
+    """Register a configuration of one's own.
 
-    Its classes are those of the architecture that it derives from, until `register_model` names others.
+    One that derives from a known architecture's is that architecture under a name of its own: its classes are those of that
+    one, until `register_model` names others. Any other has the classes that `register_model` names, which read it as it is.
 
     Args:
         model_type: As config.json has it, and `config.model_type`.
@@ -75,16 +77,16 @@ def register_config(model_type: str, config: type[Config], *, exist_ok: bool = F
         exist_ok: As in `register`.
 
     Raises:
-        ArgumentError: If it derives from no known configuration, or as in `register`.
+        ArgumentError: If it is no configuration, or as in `register`.
     """
-    base = next(filter(None, map(_described_by, config.__mro__[1:])), None)
-    if base is None:
+    if not (isinstance(config, type) and issubclass(config, Config)):
         raise ArgumentError(
-            f"{config.__name__} derives from no configuration of a known architecture",
-            expected="a subclass of LlamaConfig, say",
-            found=f"a subclass of {', '.join(ancestor.__name__ for ancestor in config.__bases__)}",
-            hint="describe the architecture too, and pass it to loadstone.register",
+            "only a class of configurations can be registered",
+            expected="a subclass of loadstone.Config, or of LlamaConfig, say",
+            found=getattr(config, "__name__", repr(config)),
+            hint="derive it from loadstone.Config",
         )
+    base = next(filter(None, map(_described_by, config.__mro__[1:])), None) or blank(config)
     register(dataclasses.replace(base, model_type=model_type, config=config), {}, exist_ok=exist_ok)
 
 
@@ -117,6 +119,10 @@ def register_model(
     name = model_class.__name__.removeprefix(plugins.class_prefix_of(backend))
     with _lock:
         former = _registered_for(config)
+        if is_made(former) and all(head.task != task for head in former.heads):
+            former = dataclasses.replace(
+                former, heads=(*former.heads, Head(task=task, class_name=name, prefix=""))
+            )
         old = head_for(former, task)
         head = dataclasses.replace(old, class_name=name)
         classes = _classes_of(former)

@@ -176,6 +176,21 @@ def plan(
     ignore_adapter: Annotated[
         bool, typer.Option("--ignore-adapter", help="Plan whole weights though an adapter lies beside them.")
     ] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run the checkpoint's own code, whatever it is now.")
+    ] = False,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Run its own code if it is this: org/repo@<commit> or sha256:<digest>; may be said again."
+        ),
+    ] = None,
+    prefer_remote_code: Annotated[
+        bool, typer.Option("--prefer-remote-code", help="Run it where loadstone has the model type, too.")
+    ] = False,
+    code_revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the code, where it is another.")
+    ] = None,
     strict: Annotated[
         bool | None, typer.Option("--strict/--no-strict", help="Make any surplus tensor an error, or none.")
     ] = None,
@@ -189,9 +204,12 @@ def plan(
 ) -> None:
     """Show what a load would do with every tensor.
 
-    Nothing but config.json and headers is read, and of a repository nothing else is fetched.
+    Nothing but config.json and headers is read, and of a repository nothing else is fetched, but code that you trust.
     """
     from loadstone.load.story import plan as plan_load
+
+    if trust and trust_remote_code:
+        raise typer.BadParameter("--trust names what is trusted, and --trust-remote-code trusts everything")
 
     report = plan_load(
         checkpoint,
@@ -204,6 +222,9 @@ def plan(
         layers=None if layers is None else _numbers(layers),
         bandwidth=_by_place(bandwidth) if bandwidth and "=" in bandwidth else bandwidth,
         model_type=model_type,
+        trust_remote_code=trust or trust_remote_code,
+        prefer_remote_code=prefer_remote_code,
+        code_revision=code_revision,
         ignore_adapter=ignore_adapter,
         strict=strict,
         revision=revision,

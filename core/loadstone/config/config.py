@@ -46,6 +46,8 @@ class Config(ConfigLoading, InFile, Nested):
     # Keys that would change what the model computes and that it does not follow -> the values that change nothing.
     # So is null, and a list of such values; any other is an error where the configuration becomes a spec.
     neutral: ClassVar[Mapping[str, tuple[object, ...]]] = {}
+    # transformers' Auto classes ask for it; nested configurations are read from the keys of a file here.
+    sub_configs: ClassVar[Mapping[str, type]] = {}
 
     architectures: list[str] | None = None
     dtype: str | None = None

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from loadstone.config.fields import Typed
 from loadstone.config.json_text import parse_json
-from loadstone.errors import ConfigError
+from loadstone.errors import ArgumentError, ConfigError
+from loadstone.plugins import load_attribute
 
 CONFIG_NAME = "config.json"
+
+# Saving stands above configurations, and is named here as plugins name what is theirs.
+CODE = "loadstone.save.code:code_of_config"
 
 MAX_VALUES = 400_000
 """Values that a file of settings may hold."""
@@ -20,6 +24,7 @@ class InFile(Typed):
     """What a configuration has because there are files of it."""
 
     _location: str = ""
+    _auto_class: ClassVar[str | None] = None
 
     @classmethod
     def from_json_file(cls, json_file: str | Path) -> Self:
@@ -50,10 +55,43 @@ class InFile(Typed):
         return json.dumps(self.to_dict(), indent=2, sort_keys=True, default=str) + "\n"
 
     def save_pretrained(self, save_directory: str | Path) -> None:
-        """Write `config.json` into a folder, which is made where absent. No key is lost."""
+        """Write `config.json` into a folder, which is made where absent. No key is lost.
+
+        With it goes the code of a class that `register_for_auto_class` shares.
+
+        Raises:
+            ArgumentError: If that code lies in no file.
+        """
+        config = self
+        code = load_attribute(CODE)(self) if getattr(self, "_auto_class", None) else None
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / CONFIG_NAME).write_text(self.to_json_string(), encoding="utf-8")
+        if code is not None:
+            for name, content in code.files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(content)
+            config = type(self).from_dict(self._values | {"auto_map": dict(code.auto_map)})
+        (folder / CONFIG_NAME).write_text(config.to_json_string(), encoding="utf-8")
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str | type = "AutoConfig") -> None:
+        """Let saves write the code of this class beside config.json, whose `auto_map` then names it.
+
+        Args:
+            auto_class: "AutoConfig"; there is no other.
+
+        Raises:
+            ArgumentError: If it is another.
+        """
+        name = auto_class if isinstance(auto_class, str) else auto_class.__name__
+        if name != "AutoConfig":
+            raise ArgumentError(
+                f"{cls.__name__} is a class of configurations",
+                expected="AutoConfig",
+                found=name,
+                hint="leave the argument out",
+            )
+        cls._auto_class = name
 
 
 def parse_config_json(text: str, *, where: object) -> dict[str, Any]:

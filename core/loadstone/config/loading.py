@@ -27,15 +27,17 @@ class ConfigLoading:
 
         Args:
             pretrained_model_name_or_path: A folder, or a repository on the Hub ("org/name").
-            **arguments: Fields of the configuration (`num_labels=3`), which replace the file's.
+            **arguments: Fields of the configuration (`num_labels=3`), which replace the file's. With `return_unused_kwargs=True`
+                what is neither a field nor known here comes back beside the configuration, as in transformers.
 
         Raises:
             ConfigError: If the checkpoint's configuration is of another class.
         """
         load_config = load_attribute(LOAD_CONFIG)
-        config: object = load_config(
-            pretrained_model_name_or_path, of_class=cls.model_type or None, **arguments
+        found: Any = load_config(
+            pretrained_model_name_or_path, of_class=cls.model_type or None, config_class=cls, **arguments
         )
+        config = found[0] if isinstance(found, tuple) else found
         if not isinstance(config, cls):
             raise ConfigError(
                 "the configuration is of another model type",
@@ -44,7 +46,7 @@ class ConfigLoading:
                 found=type(config).__name__,
                 hint="load it with AutoConfig.from_pretrained",
             )
-        return config
+        return found  # type: ignore[no-any-return]
 
     @classmethod
     @told(ConfigArguments)

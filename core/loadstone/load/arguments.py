@@ -20,7 +20,7 @@ ACCEPTED = frozenset({"low_cpu_mem_usage", "weights_only", "resume_download"})
 ACCEPTED |= {"offload_folder", "offload_state_dict"}
 # Known to transformers' users and not built yet.
 NOT_YET = frozenset({"offload_buffers", "tp_plan", "quantization_config"})
-NOT_YET |= {"gguf_file", "state_dict", "proxies"}
+NOT_YET |= {"gguf_file", "proxies"}
 # Known to transformers' users under these names; what to do in their place.
 ELSEWHERE = {
     "load_in_4bit": "quantising is not there yet; pass dtype='bfloat16' for half the memory of float32",
@@ -40,6 +40,8 @@ class LoadArguments(ConfigArguments):
 
     Attributes:
         config: A configuration, or where to load one from, in place of the checkpoint's.
+        state_dict: Arrays under the names that checkpoints have, of any framework or numpy's, in the place of files: with None for
+            the name, and `config`. What needs no cast is shared with the model where its framework can, unless `read` is "copy".
         variant: "fp16" loads the weights that have it in their names.
         use_safetensors: True takes no other format, False takes pickles (`pytorch_model.bin`) alone.
         from_tf: Take what transformers' TensorFlow classes wrote, `tf_model.h5`, whatever else is there.
@@ -67,6 +69,7 @@ class LoadArguments(ConfigArguments):
     """
 
     config: Config | str | os.PathLike[str] | None = None
+    state_dict: Mapping[str, Any] | None = None
     variant: str | None = None
     use_safetensors: bool | None = None
     from_tf: bool = False
@@ -133,7 +136,7 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
         if rest.pop(name) not in (None, False):
             raise ArgumentError(f"{name}= is not there yet", hint="leave it out")
     for name in sorted(ELSEWHERE.keys() & rest.keys()):
-        if rest.pop(name) not in (None, False):
+        if _asks(rest.pop(name)):
             raise ArgumentError(f"from_pretrained() has no {name}=", hint=ELSEWHERE[name])
     old = rest.pop("torch_dtype", None)
     if old is not None and known.get("dtype") not in (None, old):
@@ -146,6 +149,8 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
         known["dtype"] = old
     found = LoadArguments(**known)
     _check_origin(found)
+    if found.state_dict is not None:
+        _check_no_files(found)
     if not isinstance(found.model_type, str | None):
         raise ArgumentError(
             "model_type= is no text",
@@ -166,6 +171,13 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
     return found, rest
 
 
+def _asks(value: object) -> bool:
+    """Return whether an argument asks for anything; transformers' Auto classes say of each load where an adapter would be."""
+    if isinstance(value, Mapping):
+        return not value.keys() <= {"revision", "token"}
+    return value not in (None, False)
+
+
 def _check_origin(found: LoadArguments) -> None:
     """Refuse arguments that ask for the weights of two frameworks, or for those of one in another's format."""
     given = [name for name in (*ORIGINS, "from_pt") if getattr(found, name)]
@@ -180,6 +192,17 @@ def _check_origin(found: LoadArguments) -> None:
             f"{' and '.join(one.partition('=')[0] for one in told)} disagree: weights have one format",
             found=" and ".join(told),
             hint=f"pass {told[0]} alone" if format else f"leave {told[-1]} out",
+        )
+
+
+def _check_no_files(found: LoadArguments) -> None:
+    """Refuse arguments that choose between files where arrays are loaded."""
+    given = {**found.weights(), "read": found.read if found.read == "map" else None}
+    if wrong := [name for name, value in given.items() if value]:
+        raise ArgumentError(
+            f"{wrong[0]}= chooses between files, and state_dict= has none",
+            found=f"{wrong[0]}={given[wrong[0]]!r}",
+            hint="leave it out",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from loadstone.checkpoint.formats import adapter_alone
 from loadstone.checkpoint.settled import settle
 from loadstone.config import CONFIG_NAME, Config, parse_config_json
 from loadstone.errors import ConfigError, NoConfigError, logger_of, memory_told
+from loadstone.keywords import ConfigArguments
 from loadstone.load.arguments import LoadArguments, parse_arguments, split_rest
 from loadstone.load.custom_code import (
     NO_HEAD,
@@ -29,11 +31,16 @@ from loadstone.load.custom_code import (
 )
 from loadstone.load.watch import steadily, watch
 from loadstone.remote.foreign import ForeignConfig
+from loadstone.remote.modules import is_own
 from loadstone.remote.own import NO_PERMISSION, OwnCode, Permission
 from loadstone.source import Name, Snapshot, resolve
 from loadstone.source.snapshot import summary
 
 logger = logger_of(__name__)
+
+NOTED = frozenset({"_from_auto", "_commit_hash", "name_or_path"})
+"""What transformers' Auto classes pass to a configuration class beside the caller's arguments: what they did themselves."""
+ABOUT_CONFIGS = {*(field.name for field in dataclasses.fields(ConfigArguments)), "torch_dtype", *NOTED}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,32 +74,54 @@ class Asked:
 
 @memory_told("to read the configuration")
 def load_config(
-    pretrained_model_name_or_path: Name, *, of_class: str | None = None, **arguments: Any
-) -> Config:
+    pretrained_model_name_or_path: Name,
+    *,
+    of_class: str | None = None,
+    config_class: type[Config] | None = None,
+    return_unused_kwargs: bool = False,
+    **arguments: Any,
+) -> Any:
     """Load a configuration; `AutoConfig.from_pretrained` tells the arguments and errors.
 
     Args:
         pretrained_model_name_or_path: As there.
         of_class: The model type of the class that loads it, for a file that says none.
+        config_class: That class; one that no architecture has is of a user's own, and reads the file as it is.
+        return_unused_kwargs: Return the configuration, and those arguments that are neither about where it is nor fields of it.
         **arguments: As there.
     """
-    given, rest = parse_arguments(arguments)
+    others = {
+        name: arguments.pop(name)
+        for name in [*arguments]
+        if return_unused_kwargs and name not in ABOUT_CONFIGS
+    }
+    given, rest = parse_arguments({name: value for name, value in arguments.items() if name not in NOTED})
+    own = config_class if config_class is not None and not _is_known(config_class) else None
 
     def read() -> tuple[Config, tuple[str, ...]]:
         watched = watch(resolve(pretrained_model_name_or_path, **given.source()))
         with watched.unchanged(given.variant):
-            return read_config(watched.snapshot, Asked.by(given, of_class))
+            return read_config(watched.snapshot, Asked.by(given, of_class, own))
 
     config, notes = steadily(read)
     for note in notes:
         logger.warning("%s: %s", config.name_or_path, note)
-    head = NO_HEAD if own_code_of(config) else architecture_of(config).heads[0]
+    head = NO_HEAD if own_code_of(config) or own is not None else architecture_of(config).heads[0]
+    rest |= {name: others.pop(name) for name in [*others] if name in config}
     fields, _ = split_rest(rest, config=config, head=head)
     config.update(fields)
     if given.dtype not in (None, "auto"):
         config.update({"dtype": given.dtype})
     config._attn_implementation = given.attn_implementation
-    return config.made() if isinstance(config, ForeignConfig) else config
+    found = config.made() if isinstance(config, ForeignConfig) else config
+    return (found, others) if return_unused_kwargs else found
+
+
+def _is_known(config_class: type[Config]) -> bool:
+    """Return whether a class is that of an architecture, or the base of them all."""
+    with contextlib.suppress(ConfigError):
+        return architecture_for(config_class.model_type).config is config_class
+    return not config_class.model_type
 
 
 def config_values(name_or_path: Name, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -112,8 +141,8 @@ def read_config(snapshot: Snapshot, asked: Asked) -> tuple[Config, tuple[str, ..
     where = f"{snapshot.location}/{CONFIG_NAME}"
     values = read_values(snapshot)
     _check_no_other_file(values, where=where)
-    if asked.config_class is not None:
-        return _of_class(asked.config_class, values, snapshot), ()
+    if asked.config_class is not None and _is_for(asked.config_class, values, asked):
+        return _of_class(asked.config_class, values, snapshot)
     if (own := _own_code(values, snapshot, asked)) is not None:
         return own_config(own, values), ()
     model_type, why = _model_type(values, asked, where=where)
@@ -125,10 +154,25 @@ def read_config(snapshot: Snapshot, asked: Asked) -> tuple[Config, tuple[str, ..
     return config, tuple(note for note in (why, code) if note)
 
 
-def _of_class(config_class: type[Config], values: Mapping[str, Any], snapshot: Snapshot) -> Config:
+def _is_for(config_class: type[Config], values: Mapping[str, Any], asked: Asked) -> bool:
+    """Return whether a config.json is of a class: of its model type, of one that it derives from, or of none."""
+    kin = {getattr(one, "model_type", "") for one in config_class.__mro__}
+    said = (asked.model_type or values.get("model_type") or "") if not is_own(config_class) else ""
+    return said in {*kin, ""}
+
+
+def _of_class(
+    config_class: type[Config], values: Mapping[str, Any], snapshot: Snapshot
+) -> tuple[Config, tuple[str, ...]]:
     config = config_class.from_dict(values, where=f"{snapshot.location}/{CONFIG_NAME}")
     config.name_or_path = snapshot.location
-    return config
+    said, own = values.get("model_type"), config_class.model_type
+    note = (
+        f"config.json says {said!r}, and {own!r} derives from that"
+        if own and said not in (None, "", own)
+        else None
+    )
+    return config, (note,) if note else ()
 
 
 def _own_code(values: Mapping[str, Any], snapshot: Snapshot, asked: Asked) -> OwnCode | None:

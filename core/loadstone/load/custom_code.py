@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from loadstone import plugins
 from loadstone.architectures import Head
 from loadstone.backend import get_backend
-from loadstone.backend.model import described
+from loadstone.backend.own import said_config_class
+from loadstone.backend.registered import is_registered
 from loadstone.config import CONFIG_NAME, Config
 from loadstone.errors import ArchitectureError, ConfigError, LoadstoneError, MatchError, nearest, shown
 from loadstone.load.arguments import LoadArguments
@@ -47,10 +49,15 @@ def own_code_of(config: Config) -> OwnCode | None:
 
 
 def own_config_class(model_class: object) -> type[Config] | None:
-    """Return the configuration class of a class that came with a checkpoint and was loaded before; None for any other."""
-    if not isinstance(model_class, type) or not is_own(model_class):
+    """Return the configuration class of a class that came with a checkpoint, or is a user's own; None for one of ours."""
+    if not isinstance(model_class, type):
         return None
-    return described(model_class)[0].config
+    said = None if is_own(model_class) else said_config_class(model_class)
+    architecture = model_class.architecture_and_head()[0]  # type: ignore[attr-defined]
+    if said is not None or is_own(model_class) or is_registered(architecture):
+        found: type[Config] = said or architecture.config
+        return found
+    return None
 
 
 def own_config(own: OwnCode, values: Mapping[str, Any]) -> Config:
@@ -135,7 +142,11 @@ def _key(own: OwnCode, config: Config, task: str | None, model_class: object, pr
     models = [key for key in own.named if key.startswith(f"{prefix}AutoModel")]
     if task is None:
         classes = [model_class] if isinstance(model_class, str) else config.architectures or []
-        named = [key for key in models if own.named[key].name in classes]
+        named = [
+            key
+            for key in models
+            if {own.named[key].name, own.named[key].name.removeprefix(prefix)} & {*classes}
+        ]
         return (named or models or [_none_for(own, f"{prefix}AutoModel")])[0]
     wanted = f"{prefix}AutoModelFor{task}" if task else f"{prefix}AutoModel"
     return wanted if wanted in models else _none_for(own, wanted)
@@ -153,10 +164,27 @@ def _none_for(own: OwnCode, wanted: str) -> str:
     )
 
 
-def loads_itself(model_class: type) -> bool:
-    """Return whether a checkpoint's own class has a `from_pretrained` of its own, which then calls ours."""
+class LoadsItself(Exception):
+    """Ends the decision about a load: the checkpoint's own class has a `from_pretrained`, with keywords of its own, that makes it.
+
+    Attributes:
+        model_class: The class.
+        pinned: The commit that was found, for the loads that it makes in turn.
+    """
+
+    def __init__(self, model_class: type, pinned: Mapping[str, str]) -> None:
+        super().__init__(model_class.__name__)
+        self.model_class, self.pinned = model_class, pinned
+
+
+def hand_over(model_class: type, commit: str | None) -> None:
+    """Raise `LoadsItself` if a checkpoint's own class has a `from_pretrained` of its own, which then calls ours."""
     defined = next((one for one in model_class.__mro__ if "from_pretrained" in vars(one)), None)
-    return defined is not None and is_own(defined)
+    if defined is None or not is_own(defined):
+        return
+    taken = inspect.signature(model_class.from_pretrained).parameters  # type: ignore[attr-defined]
+    takes = "revision" in taken or any(one.kind is one.VAR_KEYWORD for one in taken.values())
+    raise LoadsItself(model_class, {"revision": commit} if commit is not None and takes else {})
 
 
 def own_code(auto_map: object) -> str | None:

@@ -16,8 +16,16 @@ from loadstone.checkpoint.settled import settle
 from loadstone.config import CONFIG_NAME, Config
 from loadstone.errors import ArgumentError, ConfigError
 from loadstone.load.arguments import LoadArguments, split_rest
+from loadstone.load.arrays import NoFiles, index_of
 from loadstone.load.configuration import Asked, read_config
-from loadstone.load.custom_code import naming_code, own_code_of, own_config_class, own_target
+from loadstone.load.custom_code import (
+    hand_over,
+    imported_code_of,
+    naming_code,
+    own_code_of,
+    own_config_class,
+    own_target,
+)
 from loadstone.load.labels import names_hold
 from loadstone.load.report import LoadReport
 from loadstone.load.target import Target, choose_target
@@ -69,12 +77,14 @@ class Prepared:
 
 
 def prepare(
-    name_or_path: Name,
+    name_or_path: Name | None,
     given: LoadArguments,
     rest: Mapping[str, Any],
     task: str | None,
     model_class: type | str | None,
     backend: str | None,
+    *,
+    hands_over: bool = False,
 ) -> Prepared:
     """Decide everything about a load: source -> config -> index -> model without memory -> plan -> device.
 
@@ -82,12 +92,13 @@ def prepare(
 
     Raises:
         ChangedFileError: If the checkpoint is saved again and again meanwhile.
+        LoadsItself: With `hands_over`, if it is for the checkpoint's own class to load it.
     """
 
     def decided() -> Prepared:
-        watched = watch(resolve(name_or_path, **given.source()))
+        watched = watch(_opened(name_or_path, given))
         with watched.unchanged(given.variant):
-            return _decide(watched, given, rest, task, model_class, backend)
+            return _decide(watched, given, rest, task, model_class, backend, hands_over)
 
     return steadily(decided)
 
@@ -99,20 +110,24 @@ def _decide(
     task: str | None,
     model_class: type | str | None,
     backend: str | None,
+    hands_over: bool,
 ) -> Prepared:
     snapshot = watched.snapshot
     asked = Asked.by(given, _type_of(model_class), own_config_class(model_class))
-    file_config, told = _config(snapshot, given, asked)
+    file_config, told = _config(snapshot, given, asked, model_class)
     own = own_code_of(file_config)
     with naming_code(file_config.held("auto_map") if own is None else None):
         if own is not None and not isinstance(model_class, type):
             target = own_target(own, file_config, task, model_class, backend)
+            if hands_over:
+                hand_over(target.model_class, snapshot.commit)
         else:
             target = choose_target(file_config, task, model_class, backend)
         fields, options = split_rest(rest, config=file_config, head=target.head)
         config = copy.deepcopy(file_config)
         config.update(fields)
-        config.name_or_path = str(snapshot.location)
+        if given.state_dict is None:
+            config.name_or_path = str(snapshot.location)
 
         index = indexed(snapshot, given, target.architecture)
         adapter = adapter_beside(snapshot.files, where=snapshot.location)
@@ -184,14 +199,41 @@ def _decide(
         model=model,
         plan=in_part(plan, placement),
         placement=placement,
-        notes=(*told, *target.notes, *labels, *index.notes, *_notes(snapshot, policy, plan)),
+        notes=(
+            *told,
+            *target.notes,
+            *labels,
+            *index.notes,
+            *_notes(snapshot, policy, plan),
+            *_of_nobody(config, target, plan),
+        ),
     )
 
 
 def indexed(snapshot: Snapshot, given: LoadArguments, architecture: Architecture) -> TensorIndex:
     """Return what the weights hold, in the names of the architecture's checkpoints."""
+    if given.state_dict is not None:
+        return index_of(given.state_dict)
     stored = open_checkpoint(snapshot, **given.weights())
     return as_checkpoint(stored, architecture, where=snapshot.location)
+
+
+def _opened(name_or_path: Name | None, given: LoadArguments) -> Snapshot:
+    """Return the files to load from; none where the caller has the arrays.
+
+    Raises:
+        ArgumentError: If there is a name and a state dict, or no configuration for a state dict.
+    """
+    if given.state_dict is None:
+        return resolve(name_or_path, **given.source())  # type: ignore[arg-type]  # which tells None as what it is
+    if name_or_path is None and given.config is not None:
+        return NoFiles()
+    said = {"a name": name_or_path, "config=": given.config, "state_dict=": given.state_dict}
+    raise ArgumentError(
+        "a model is loaded from a checkpoint by its name, or from config= and state_dict= with None for the name",
+        found=" and ".join(what for what, value in said.items() if value is not None),
+        hint="pass None as the name and config= beside state_dict=, where config= may be the name of a checkpoint",
+    )
 
 
 def _with_labels_chosen(
@@ -225,7 +267,9 @@ def _type_of(model_class: type | str | None) -> str | None:
     return found[0].model_type if found else None
 
 
-def _config(snapshot: Snapshot, given: LoadArguments, asked: Asked) -> tuple[Config, tuple[str, ...]]:
+def _config(
+    snapshot: Snapshot, given: LoadArguments, asked: Asked, model_class: type | str | None
+) -> tuple[Config, tuple[str, ...]]:
     """Return the configuration to load with, and what is to be told of it."""
     if given.config is None:
         if not snapshot.has(CONFIG_NAME):
@@ -240,10 +284,23 @@ def _config(snapshot: Snapshot, given: LoadArguments, asked: Asked) -> tuple[Con
             found=f"a {type(given.config).__name__} and model_type={given.model_type!r}",
             hint="leave model_type out",
         )
-    config = copy.deepcopy(config)
+    config = _as_its_class_has_it(copy.deepcopy(config), model_class)
     if isinstance(config, ForeignConfig):
-        vars(config)["_own_code"] = OwnCode.of(config.to_dict(), snapshot, asked.permission)
+        own = OwnCode.of(config.to_dict(), snapshot, asked.permission)
+        vars(config)["_own_code"] = own if given.state_dict is None else imported_code_of(config)
     return config, ()
+
+
+def _as_its_class_has_it(config: Config, model_class: type | str | None) -> Config:
+    """Return another library's configuration (transformers' own) as the class reads it, where that is of the same model type."""
+    if not isinstance(config, ForeignConfig) or not isinstance(model_class, type):
+        return config
+    architecture = model_class.architecture_and_head()[0]  # type: ignore[attr-defined]
+    if issubclass(architecture.config, ForeignConfig) or architecture.model_type != config.model_type:
+        return config
+    found: Config = architecture.config.from_dict(config.to_dict(), where="config=")
+    found.name_or_path = config.name_or_path
+    return found
 
 
 def _config_beside(snapshot: Snapshot, target: Target, asked: Asked) -> Config | None:
@@ -264,6 +321,17 @@ def _notes(snapshot: Snapshot, policy: DTypePolicy, plan: LoadPlan) -> Iterator[
         yield (
             f"the configuration names no dtype, and the first float tensor is {policy.build}: stored wider, and"
             f' narrowed to it: {", ".join(fold(narrow))}; dtype="stored" keeps each as it lies'
+        )
+
+
+def _of_nobody(config: Config, target: Target, plan: LoadPlan) -> Iterator[str]:
+    """Yield what a checkpoint's class may be that nobody knows here, where tensors of it are left over."""
+    known = {target.head.class_name, *(head.class_name for head in target.architecture.heads)}
+    strangers = [name for name in config.architectures or [] if name not in known]
+    if strangers and plan.stored_in_state("unused"):
+        yield (
+            f"config.json says that this is {', '.join(strangers)}, which nobody registered in this process: tensors are"
+            " left over that may be its own; load it with that class, or import what registers it"
         )
 
 

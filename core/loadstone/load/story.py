@@ -13,8 +13,9 @@ from loadstone.generate.settings import GENERATION_CONFIG_NAME, GenerationConfig
 from loadstone.keywords import told
 from loadstone.load.arguments import LoadArguments, parse_arguments
 from loadstone.load.collector import paused_collector
-from loadstone.load.custom_code import loads_itself
+from loadstone.load.custom_code import LoadsItself
 from loadstone.load.decide import Prepared, prepare, report_of
+from loadstone.load.from_arrays import FromArrays
 from loadstone.load.install import Randomness, install
 from loadstone.load.report import LoadReport
 from loadstone.load.supply import FromFiles
@@ -30,7 +31,7 @@ logger = logger_of(__name__)
 @told(LoadArguments)
 @memory_told("to load the checkpoint")
 def from_pretrained(
-    pretrained_model_name_or_path: Name,
+    pretrained_model_name_or_path: Name | None,
     *,
     task: str = "",
     model_class: type | None = None,
@@ -41,7 +42,7 @@ def from_pretrained(
 
     Args:
         pretrained_model_name_or_path: A folder, a repository on the Hub ("org/name"), an address ("scheme://...", of which a
-            plugin brings the scheme), or a `loadstone.source.Snapshot`.
+            plugin brings the scheme), or a `loadstone.source.Snapshot`; None where `state_dict` and `config` say it all.
         task: What follows `AutoModelFor`, "" for the base model; the Auto classes pass it.
         model_class: The class to load into, instead of the task's; the model classes pass it.
         backend: "torch", "flax", "tensorflow", ...; without it `LOADSTONE_BACKEND` decides, else the installed
@@ -68,10 +69,13 @@ def from_pretrained(
     started = time.perf_counter()
     given, rest = parse_arguments(arguments)
     with paused_collector():
-        prepared = prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend)
-        own = prepared.target.model_class
-        if model_class is None and loads_itself(own):
-            return own.from_pretrained(pretrained_model_name_or_path, **arguments)  # type: ignore[attr-defined]
+        try:
+            prepared = prepare(
+                pretrained_model_name_or_path, given, rest, task, model_class, backend, hands_over=True
+            )
+        except LoadsItself as own:
+            load = own.model_class.from_pretrained  # type: ignore[attr-defined]
+            return load(pretrained_model_name_or_path, **{**arguments, **own.pinned})
         check_runs(prepared.placement, prepared.target.backend)
         _check_arrives(prepared, given)
         model, report = fill(prepared, given)
@@ -83,7 +87,7 @@ def from_pretrained(
 @told(LoadArguments)
 @memory_told("to plan the load")
 def plan(
-    pretrained_model_name_or_path: Name,
+    pretrained_model_name_or_path: Name | None,
     *,
     task: str | None = None,
     model_class: type | str | None = None,
@@ -124,7 +128,8 @@ def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
         ChangedFileError: If the checkpoint changed since its first file was read.
         SourceError: If a file cannot be fetched.
     """
-    supply, model = FromFiles(prepared, given), prepared.model
+    supply = FromFiles(prepared, given) if given.state_dict is None else FromArrays(prepared, given)
+    model = prepared.model
     with prepared.watched.unchanged(given.variant):
         done = install(
             model,

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
-from loadstone.checkpoint.index import TensorInfo
 from loadstone.checkpoint.open import check_files
 from loadstone.checkpoint.recipe import Cast, Recipe
-from loadstone.errors import ChangedFileError, MatchError, logger_of
+from loadstone.errors import ChangedFileError
 from loadstone.load.arguments import LoadArguments
 from loadstone.load.decide import Prepared, indexed
 from loadstone.load.install import Supply
+from loadstone.load.ties import with_ties_decided
 from loadstone.planning.place import room_on_host
-from loadstone.planning.records import Assignment, LoadPlan
+from loadstone.planning.records import LoadPlan
 from loadstone.read.arriving import Arriving
 from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes, would_map
 from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
 from loadstone.read.on_disk import OnDisk
 from loadstone.read.progress import byte_bar
 from loadstone.read.tensor import HostTensor
-
-logger = logger_of(__name__)
 
 
 class FromFiles(Supply):
@@ -57,7 +54,8 @@ class FromFiles(Supply):
         identities = self._identities(paths)
         ranges = {name: functools.partial(self.prepared.snapshot.read_range, name) for name in far}
         with OpenFiles(paths, identities, ranges=ranges) as files:
-            plan = self._with_ties_decided(plan, files)
+            equal = functools.partial(same_bytes, files, traffic=self.traffic)
+            plan = with_ties_decided(plan, equal, where=self.prepared.snapshot.location)
             requests = list(self._requests(plan, paths))
             stays = [one for one in requests if self.prepared.placement.of(one.name).device is None]
             there = {one.name for one in stays}
@@ -152,43 +150,9 @@ class FromFiles(Supply):
             taken |= names & shared
             yield Request(name=assignment.name, recipe=recipe, shape=assignment.shape, mappable=mappable)
 
-    def _with_ties_decided(self, plan: LoadPlan, files: OpenFiles) -> LoadPlan:
-        """Tie parameters that are stored twice with equal bytes; keep the others apart, with a warning."""
-        if not plan.compare:
-            return plan
-        where = self.prepared.snapshot.location
-        assignments = dict(plan.assignments)
-        for name, to in plan.compare:
-            one, other = (_stored_whole(assignments[tied]) for tied in (name, to))
-            if same_bytes(files, one, other, traffic=self.traffic):
-                shape = assignments[name].shape
-                assignments[name] = Assignment(name=name, state="tied", shape=shape, to=to)
-            elif not plan.may_differ:
-                raise MatchError(
-                    "the model has two parameters tied that the checkpoint stores with different values",
-                    where=where,
-                    problems=[f"{one.file}: {one.name}", f"{other.file}: {other.name}"],
-                    hint="load the checkpoint with from_pretrained, which keeps them apart",
-                )
-            else:
-                logger.warning(
-                    "%s: the configuration ties %s and %s, the checkpoint stores them with different values: kept apart",
-                    where,
-                    name,
-                    to,
-                )
-        return dataclasses.replace(plan, assignments=assignments)
-
 
 def _of_nothing(plan: LoadPlan) -> Iterator[Request]:
     """Yield requests for what is absent: each has a shape and a dtype, and is made of nothing."""
     for one in plan.in_state("absent"):
         recipe = Recipe(sources=(), steps=(Cast(one.dtype),))
         yield Request(name=one.name, recipe=recipe, shape=one.shape, mappable=False)
-
-
-def _stored_whole(assignment: Assignment) -> TensorInfo:
-    """Return the stored tensor of a parameter that is compared with another; it is one, and taken as it is."""
-    assert assignment.recipe is not None
-    [info] = assignment.recipe.sources
-    return info

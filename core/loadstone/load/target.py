@@ -9,8 +9,9 @@ from typing import Any
 
 from loadstone.architectures import Architecture, Head, architecture_of, head_for
 from loadstone.backend import Backend, get_backend
-from loadstone.backend.adoption import Fresh, its_fault
+from loadstone.backend.adoption import Fresh, is_made, its_fault
 from loadstone.backend.model import lacking
+from loadstone.backend.own import is_plain
 from loadstone.config import Config
 from loadstone.errors import ArchitectureError, ArgumentError, BackendError, nearest
 from loadstone.planning.dtype import DTypePolicy
@@ -28,7 +29,7 @@ class Target:
         head: The task.
         model_class: The backend's class, or the caller's subclass of it.
         notes: Why it is this one, where that has to be told.
-        own: Whether it came with the checkpoint: then what describes it follows from the configuration.
+        own: Whether what describes it follows from what it declares: it came with the checkpoint, or is a user's own.
         fresh: Draws its parameters; None: core does.
     """
 
@@ -46,7 +47,7 @@ class Target:
         Raises:
             ArchitectureError: If the class came with the checkpoint, and fails.
         """
-        if not self.own:
+        if not self.own and is_plain(self.model_class):
             return self
         found = self.backend.adopt(self.model_class, config, task=self.head.task, stored=stored)
         return dataclasses.replace(self, architecture=found.architecture, head=found.head, fresh=found.fresh)
@@ -123,7 +124,7 @@ def choose_target(
             architecture=architecture,
             head=head,
             model_class=model_class,
-            own=is_own(model_class),
+            own=is_own(model_class) or is_made(architecture),
         )
     chosen = get_backend(backend)
     architecture = architecture_of(config)
@@ -140,6 +141,7 @@ def choose_target(
         head=head,
         model_class=chosen.model_class(architecture, head),
         notes=notes,
+        own=is_made(architecture),
     )
 
 

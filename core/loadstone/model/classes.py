@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
@@ -67,3 +68,30 @@ def _told(architecture: Architecture, head: Head, parent: type) -> str:
     stem = architecture.heads[0].class_name.removesuffix("Model")
     subject, has, rest = str(parent.__doc__).partition(" with")
     return f"{stem}{has}{rest}" if has else f"{stem}: {subject}"
+
+
+def class_for_heads(base: type, architecture: Architecture) -> type:
+    """Return the class from which heads of one's own over a base model derive, `BertPreTrainedModel`; made when first asked for.
+
+    It knows the architecture's configurations, and where the base model sits in a model with a head (`self.bert`).
+
+    Args:
+        base: The base model's class in a backend.
+        architecture: What it is of.
+    """
+    name = f"{base.__name__.removesuffix('Model')}PreTrainedModel"
+    home = vars(sys.modules[base.__module__])
+    if name not in home:
+        prefixes = [prefix for prefix in architecture.base_prefixes if prefix]
+        body = {
+            "__module__": base.__module__,
+            "__qualname__": name,
+            "__doc__": f"From which heads of one's own over {base.__name__} derive.",
+            "config_class": architecture.config,
+            "base_model_prefix": prefixes[0] if prefixes else "model",
+        }
+        # The base class of a backend: the first above the family's own that nothing describes.
+        parent = next(one for one in base.__mro__ if one.__name__ == "PreTrainedModel")
+        home[name] = types.new_class(name, (parent,), exec_body=lambda namespace: namespace.update(body))
+    found: type = home[name]
+    return found

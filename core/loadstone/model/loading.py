@@ -17,11 +17,11 @@ class Loading:
 
     @classmethod
     @told(LoadArguments)
-    def from_pretrained(cls, pretrained_model_name_or_path: Name, **arguments: Any) -> Self:
+    def from_pretrained(cls, pretrained_model_name_or_path: Name | None, **arguments: Any) -> Self:
         """Load a checkpoint into this class; `loadstone.load.story.from_pretrained` tells the errors.
 
         Args:
-            pretrained_model_name_or_path: A folder, or a repository on the Hub ("org/name").
+            pretrained_model_name_or_path: A folder, or a repository on the Hub ("org/name"); None with `config=` and `state_dict=`.
             **arguments: Fields of the configuration (`num_labels=3`), which replace the file's.
 
         Returns:

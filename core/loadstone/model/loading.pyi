@@ -12,7 +12,7 @@ class Loading:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         dtype: object = None,
         revision: str | None = None,
@@ -27,6 +27,7 @@ class Loading:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -51,7 +52,7 @@ class Loading:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         dtype: object = None,
         revision: str | None = None,
@@ -66,6 +67,7 @@ class Loading:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,
@@ -90,7 +92,7 @@ class Loading:
     @classmethod
     def from_pretrained(
         cls,
-        pretrained_model_name_or_path: Name,
+        pretrained_model_name_or_path: Name | None,
         *,
         dtype: object = None,
         revision: str | None = None,
@@ -105,6 +107,7 @@ class Loading:
         code_revision: str | None = None,
         attn_implementation: str | None = None,
         config: Config | str | os.PathLike[str] | None = None,
+        state_dict: Mapping[str, Any] | None = None,
         variant: str | None = None,
         use_safetensors: bool | None = None,
         from_tf: bool = False,

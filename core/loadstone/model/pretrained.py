@@ -72,6 +72,7 @@ class Pretrained(Loading):
     load_report: LoadReport | None
     device: Any
     _dispatched: Mapping[str, Any] | None = None
+    _auto_class: ClassVar[str | None] = None
 
     def describe(self, config: Config) -> None:
         """Take on a configuration and all that follows from it; a backend's `__init__` calls it first."""
@@ -98,12 +99,45 @@ class Pretrained(Loading):
 
     @classmethod
     def architecture_and_head(cls) -> tuple[Architecture, Head]:
-        """Return what describes this class; a subclass of ours is described by its nearest ancestor.
+        """Return what describes this class: what its `config_class` says, else its nearest ancestor.
 
         Raises:
             ArchitectureError: If nothing does.
         """
+        from loadstone.backend.own import describe_own
+
+        describe_own(cls)
         return described(cls)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str | type = "AutoModel") -> None:
+        """Let saves write the code of this class beside the weights, and name it in config.json's `auto_map`.
+
+        The code is the file of the class, that of its configuration's class, and what they import from beside them.
+
+        Args:
+            auto_class: The Auto class that is to load it, or its name: "AutoModelForCausalLM".
+
+        Raises:
+            ArgumentError: If that is no Auto class for models.
+
+        Example:
+            ```python
+            MyForCausalLM.register_for_auto_class("AutoModelForCausalLM")
+            ```
+        """
+        from loadstone.plugins import class_prefix_of
+
+        named = auto_class if isinstance(auto_class, str) else auto_class.__name__
+        name = named.removeprefix(class_prefix_of(cls.backend_name))
+        if name != "AutoModel" and not (name.startswith("AutoModelFor") and name.isidentifier()):
+            raise ArgumentError(
+                f"{named} is no Auto class for models of the backend {cls.backend_name!r}",
+                expected='"AutoModel", "AutoModelForCausalLM", ...',
+                found=repr(named),
+                hint="name the one that is to load the class",
+            )
+        cls._auto_class = name
 
     @classmethod
     def build_base(cls, config: Config, **options: Any) -> Any:
@@ -276,6 +310,9 @@ class Pretrained(Loading):
 
     def post_init(self) -> None:
         """Do nothing: a class written for transformers calls this where its weights are to be drawn, and ours are drawn."""
+
+    def _init_weights(self, module: Any) -> None:
+        """Draw nothing: a class of one's own says here what is drawn otherwise than by the rule, and may call this first."""
 
     def get_memory_footprint(self) -> int:
         """Return the bytes of all that a checkpoint holds of the model; tied parameters count once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from loadstone.dtypes import to_numpy
+from loadstone.dtypes import canonical, to_numpy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,3 +42,12 @@ class HostTensor:
     def numpy(self) -> np.ndarray[Any, Any]:
         """Return it as an array of its dtype and shape, sharing its memory."""
         return self.data.view(to_numpy(self.dtype)).reshape(self.shape)
+
+
+def from_numpy(name: str, value: Any) -> HostTensor:
+    """Return what numpy can read as an array, under a name: its own memory where that lies in one piece."""
+    import numpy as np
+
+    array = np.asarray(value, order="C")
+    data = array.reshape(-1).view(np.uint8)
+    return HostTensor(name=name, dtype=canonical(array.dtype), shape=array.shape, data=data)

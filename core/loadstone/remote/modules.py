@@ -218,17 +218,17 @@ class _Loader(importlib.abc.InspectLoader):
         return str(_folder(self._package) / self._name) if self._name else ""
 
     def get_source(self, fullname: str) -> str:
-        return importlib.util.decode_source(self._checked()) if self._name else ""
+        return importlib.util.decode_source(self.content()) if self._name else ""
 
     def get_code(self, fullname: str) -> CodeType:
         return compile(
-            self._checked() if self._name else b"",
+            self.content() if self._name else b"",
             self.get_filename(fullname) or fullname,
             "exec",
             dont_inherit=True,
         )
 
-    def _checked(self) -> bytes:
+    def content(self) -> bytes:
         """Return the file's content, if it is what was trusted."""
         path = _folder(self._package) / self._name
         digests = _digests.get(self._package) or _listing(_folder(self._package))
@@ -247,6 +247,24 @@ class _Loader(importlib.abc.InspectLoader):
 def is_own(cls: type) -> bool:
     """Return whether a class is of code that came with a checkpoint."""
     return cls.__module__.startswith(f"{__name__}.")
+
+
+def name_within(cls: type) -> str:
+    """Return the name of the module of a class that came with a checkpoint, as the `auto_map` has it."""
+    return ".".join(cls.__module__.split(".")[__name__.count(".") + 3 :])
+
+
+def files_beside(cls: type) -> Mapping[str, bytes]:
+    """Return the files of the code that a class came with, as they were trusted; none for any other class.
+
+    Raises:
+        ChangedFileError: If one is no longer what was trusted.
+    """
+    if not is_own(cls):
+        return {}
+    package = ".".join(cls.__module__.split(".")[: __name__.count(".") + 3])
+    listed = _digests.get(package) or _listing(_folder(package))
+    return {name: _Loader(package, name, is_package=False).content() for name in sorted(listed)}
 
 
 def beside(module: str) -> Mapping[str, ModuleType]:

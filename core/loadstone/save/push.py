@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loadstone.backend.model import called
 from loadstone.checkpoint.formats.names import weight_patterns
 from loadstone.errors import ArgumentError, SourceError, nearest
 from loadstone.save.story import save_pretrained
@@ -76,7 +77,7 @@ def push_to_hub(
             return api.upload_folder(
                 repo_id=name,
                 folder_path=folder,
-                commit_message=commit_message or f"Upload {model.architecture_and_head()[1].class_name}",
+                commit_message=commit_message or f"Upload {called(type(model))}",
                 revision=revision,
                 create_pr=create_pr,
                 delete_patterns=weight_patterns(variant),

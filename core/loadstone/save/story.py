@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from loadstone.architectures.arrangements import Group
 from loadstone.backend import Backend, Parameter, get_backend
+from loadstone.backend.model import called
 from loadstone.checkpoint.recipe import Value, result
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES, canonical, nbytes
@@ -20,6 +21,7 @@ from loadstone.generate.settings import GENERATION_CONFIG_NAME
 from loadstone.load.likeness import class_parameters, unloadable
 from loadstone.load.report import await_all, refuse_in_part
 from loadstone.read.progress import byte_bar
+from loadstone.save.code import code_of_model
 from loadstone.save.layout import StoredTensor
 from loadstone.save.write import save_checkpoint
 
@@ -39,7 +41,7 @@ def save_pretrained(
     """Save a model in the Hugging Face layout, from any backend the same files byte for byte.
 
     Names are the checkpoint's own, tied parameters are stored once, and each tensor streams once from where it
-    lives. Killed at any point, the folder loads as the old checkpoint or as the new one; files that belong to no
+    lives. The code of a class that `register_for_auto_class` shares, or that came with code, is saved too. Killed at any point, the folder loads as the old checkpoint or as the new one; files that belong to no
     checkpoint (a tokenizer) stay. Saving into the folder that the model is mapped from is safe.
 
     Args:
@@ -54,8 +56,9 @@ def save_pretrained(
         The files written.
 
     Raises:
-        ArgumentError: If the size, the variant or the state dict cannot be used, or the model holds what no checkpoint of
-            its class can: layers of an adapter, parameters tied by hand, tensors that do not lie in memory as numbers.
+        ArgumentError: If the size, the variant or the state dict cannot be used, the model holds what no checkpoint of
+            its class can (layers of an adapter, parameters tied by hand, tensors that do not lie in memory as numbers), or
+            the class is to be shared and its code lies in no file.
         SourceError: If the folder cannot be written, or the disk is full.
     """
     model.check_saves(state_dict)
@@ -79,7 +82,10 @@ def save_pretrained(
         values = _values(model, backend, held, parameters, state_dict)
         parameters = [dataclasses.replace(p, dtype=canonical(values[p.name].dtype)) for p in parameters]
         read = _reader_of(backend, values)
-    texts = {}
+    code, config = code_of_model(model), saved_config(model, parameters)
+    if code.auto_map is not None:
+        config.auto_map = dict(code.auto_map)
+    texts: dict[str, str | bytes] = dict(code.files)
     if model.architecture_and_head()[1].task == "CausalLM":
         texts[GENERATION_CONFIG_NAME] = model.generation_config.to_json_string()
     total = sum(nbytes(parameter.dtype, parameter.shape) for parameter in parameters)
@@ -87,7 +93,7 @@ def save_pretrained(
         return save_checkpoint(
             folder,
             _tensors(model, parameters, read),
-            config_json=saved_config(model, parameters).to_json_string(),
+            config_json=config.to_json_string(),
             other_files=texts,
             metadata=model.load_report.metadata if model.load_report is not None else {},
             max_shard_size=max_shard_size,
@@ -115,7 +121,7 @@ def _stored(model: Model, parameters: Mapping[str, Parameter]) -> list[Parameter
 def saved_config(model: Model, parameters: list[Parameter]) -> Config:
     """Return the configuration to save: the class without a prefix, and the dtype in which most numbers lie."""
     config = copy.deepcopy(model.config)
-    config.architectures = [model.architecture_and_head()[1].class_name]
+    config.architectures = [called(type(model))]
     sizes: dict[str, int] = {}
     for parameter in parameters:
         if DTYPES[parameter.dtype].kind == "float":

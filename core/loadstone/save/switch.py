@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from loadstone.checkpoint.formats.names import weight_names
 from loadstone.checkpoint.settled import JOURNAL, STAGING, Switch, pending
@@ -21,7 +21,7 @@ def new_staging(folder: Path) -> Path:
 
 def complete(folder: Path, staging: Path, switch: Switch) -> None:
     """Switch, if that has not happened, and tidy up. Every file and the journal must have reached the disk."""
-    staged = set(os.listdir(staging))
+    staged = {path.relative_to(staging).as_posix() for path in _files(staging)}
     if switch.entry in staged:
         disk.rename(staging / switch.entry, folder / switch.entry)
     disk.sync_folder(folder)
@@ -30,7 +30,10 @@ def complete(folder: Path, staging: Path, switch: Switch) -> None:
             disk.remove(folder / name)
     for name in switch.files:
         if name in staged and name != switch.entry:
+            folders = make_folders(folder, name)
             disk.rename(staging / name, folder / name)
+            for below in folders:
+                disk.sync_folder(below)
     for name in sorted(filter(switch.replaces, os.listdir(folder))):
         disk.remove(folder / name)
     disk.sync_folder(folder)
@@ -60,8 +63,25 @@ def has_switched(staging: Path, entry: str) -> bool:
 def discard(staging: Path) -> None:
     """Remove a staging folder, its journal first, so that it never counts when half gone."""
     disk.remove(staging / JOURNAL)
-    with os.scandir(staging) as entries:
-        files = [Path(entry.path) for entry in entries if not entry.is_dir(follow_symlinks=False)]
-    for file in sorted(files):
+    for file in _files(staging):
         disk.remove(file)
-    disk.remove_folder(staging)
+    for below, _, _ in os.walk(staging, topdown=False):
+        disk.remove_folder(Path(below))
+
+
+def make_folders(root: Path, name: str) -> list[Path]:
+    """Make the folders that a file lies in below another folder, and return them, the innermost first."""
+    folders = [root / folder for folder in PurePosixPath(name).parents if folder.parts]
+    for folder in reversed(folders):
+        if not folder.is_dir():
+            disk.make_folder(folder)
+    return folders
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files below a folder, links to folders among them."""
+    found = []
+    for below, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(below, name))]
+        found += [Path(below, name) for name in (*names, *links)]
+    return sorted(found)

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loadstone.checkpoint.formats.names import BLANK, GENERATION, SHA256, is_weights, weight_names
-from loadstone.checkpoint.settled import CONFIG, JOURNAL, Switch
+from loadstone.checkpoint.settled import CONFIG, JOURNAL, Switch, is_staging
 from loadstone.errors import ArgumentError, BackendError, LoadstoneError, SourceError
 from loadstone.save import disk
 from loadstone.save.layout import Shard, StoredTensor, lay_out
-from loadstone.save.switch import complete, discard, has_switched, new_staging, recover
+from loadstone.save.switch import complete, discard, has_switched, make_folders, new_staging, recover
 from loadstone.source import safe_name
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def save_checkpoint(
     tensors: Iterable[StoredTensor],
     *,
     config_json: str,
-    other_files: Mapping[str, str] | None = None,
+    other_files: Mapping[str, str | bytes] | None = None,
     metadata: Mapping[str, str] | None = None,
     max_shard_size: int | str = "5GB",
     variant: str | None = None,
@@ -51,7 +51,7 @@ def save_checkpoint(
         folder: Where; made where absent.
         tensors: What to save. Each is read once, one at a time.
         config_json: The text of config.json.
-        other_files: Further small files that belong to the checkpoint: name -> text. Without a
+        other_files: Further small files that belong to the checkpoint: name -> content, of folders with `/`. Without a
             generation_config.json among them, the folder has none afterwards.
         metadata: Texts for `__metadata__`; `format: pt` is added, since transformers asks for it.
         max_shard_size: Bytes of tensors in a file, as a number or a text such as "5GB".
@@ -94,19 +94,19 @@ def save_checkpoint(
     return [folder / name for name in switch.files]
 
 
-def _checked_texts(texts: Mapping[str, str], *, variant: str | None) -> dict[str, bytes]:
+def _checked_texts(texts: Mapping[str, str | bytes], *, variant: str | None) -> dict[str, bytes]:
     for name in texts:
         if (
             safe_name(name, where="other_files") != name
-            or "/" in name
             or is_weights(name, variant)
+            or is_staging(name)
             or name == JOURNAL
         ):
             raise ArgumentError(
                 f"other_files cannot hold {name!r}",
-                expected="plain file names beside config.json and the weights",
+                expected="names of files beside config.json and the weights",
             )
-    return {name: text.encode("utf-8") for name, text in texts.items()}
+    return {name: text.encode("utf-8") if isinstance(text, str) else text for name, text in texts.items()}
 
 
 @contextlib.contextmanager
@@ -145,7 +145,10 @@ def _stage(
         files = {entry: _index(shards, generation)} | files
     switch = Switch(generation=generation, entry=entry, files=(*sums, *files), variant=variant)
     for name, text in files.items():
+        folders = make_folders(staging, name)
         disk.write_new(staging / name, [text], sync=True)
+        for folder in folders:
+            disk.sync_folder(folder)
     journal = staging / f"{JOURNAL}.part"
     disk.write_new(journal, [switch.to_json().encode("utf-8")], sync=True)
     disk.rename(journal, staging / JOURNAL)

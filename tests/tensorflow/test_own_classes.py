@@ -1,0 +1,69 @@
+"""Classes of one's own, in TensorFlow: parameters more, a head over a known model, a model with nothing of ours."""
+
+import numpy as np
+
+from loadstone import TFBertModel, TFBertPreTrainedModel, TFLlamaForCausalLM
+from loadstone_tensorflow.framework import keras
+from loadstone_tensorflow.layers import Linear, Parameter
+from loadstone_tensorflow.modeling import PreTrainedModel
+from tests import own_heads
+
+
+class TFMore(TFLlamaForCausalLM):
+    def __init__(self, config):
+        super().__init__(config)
+        self.gain = Parameter(keras.initializers.Constant(2.5), shape=(3,))
+        self.adapter = Linear(config.hidden_size, 4)
+
+
+class TFHead(TFBertPreTrainedModel):
+    config_class = own_heads.WideConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.bert = TFBertModel(config, add_pooling_layer=False)
+        self.answer = Linear(config.hidden_size, config.answers)
+
+    def forward(self, input_ids, training=False):
+        return self.answer(self.bert(input_ids, training=training).last_hidden_state)
+
+
+class TFReefModel(PreTrainedModel):
+    config_class = own_heads.ReefConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.line = Linear(config.size, 3)
+        self.scale = Parameter(np.full((2,), 7.0, np.float32))
+
+
+SHOAL = """
+from loadstone_tensorflow.layers import Linear
+from loadstone_tensorflow.modeling import PreTrainedModel
+
+from .configuration_shoal import ShoalConfig
+
+
+class TFShoalModel(PreTrainedModel):
+    config_class = ShoalConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.line = Linear(config.size, 3)
+"""
+
+
+def test_parameters_more(tmp_path):
+    own_heads.check_more("tensorflow", TFMore, tmp_path)
+
+
+def test_a_head_over_a_known_model(tmp_path):
+    own_heads.check_head("tensorflow", TFHead, np.array([[1, 2, 3]]), tmp_path)
+
+
+def test_a_model_with_nothing_of_ours(tmp_path):
+    own_heads.check_made("tensorflow", TFReefModel, tmp_path)
+
+
+def test_a_class_with_its_code(tmp_path, monkeypatch):
+    own_heads.check_shared("tensorflow", SHOAL, tmp_path, monkeypatch)
