@@ -143,7 +143,7 @@ def overloads(of: type, models: Mapping[str | None, str]) -> str:
 def loading() -> str:
     """Return the types of `loadstone.model.loading`."""
     return (
-        f"{WRITTEN}\nimport os\nfrom collections.abc import Mapping\nfrom typing import Any, Literal, Self, overload\n\n"
+        f"{WRITTEN}\nimport os\nfrom collections.abc import Collection, Mapping\nfrom typing import Any, Literal, Self, overload\n\n"
         "from loadstone.config import Config\nfrom loadstone.source import Name\n\n"
         f"class Loading:\n{overloads(Loading, {None: 'Self'})}"
     )
@@ -203,7 +203,7 @@ def top() -> str:
     return "".join(
         [
             WRITTEN,
-            "\nimport os\nfrom collections.abc import Mapping\nfrom typing import Any, ClassVar, Literal, overload\n\n",
+            "\nimport os\nfrom collections.abc import Collection, Mapping\nfrom typing import Any, ClassVar, Literal, overload\n\n",
             *sorted(imports, key=lambda line: (line.split()[1], line)),
             "\n__version__: str\n",
             "__all__ = [\n",

@@ -63,7 +63,7 @@ class PreTrainedModel(nn.Module, Ecosystem, metaclass=_DrawnWhenCalled):
         changed = fn(probe)
         if (changed.device, changed.dtype) != (probe.device, probe.dtype):
             raise ArgumentError(
-                f"this {type(self).__name__} stays on disk in part, and cannot be moved or cast",
+                f"this {type(self).__name__} is not all in memory, and cannot be moved or cast",
                 expected=f"{probe.dtype} on {probe.device}, as it runs now",
                 found=f"{changed.dtype} on {changed.device}",
                 hint="load it anew with from_pretrained(..., device_map=, dtype=)",
@@ -74,8 +74,8 @@ class PreTrainedModel(nn.Module, Ecosystem, metaclass=_DrawnWhenCalled):
         """Do what `torch.nn.Module.load_state_dict` does, where every parameter has memory to load into."""
         if (away := next(stays_on_disk(self), None)) is not None:
             raise ArgumentError(
-                f"this {type(self).__name__} stays on disk in part, and takes no other values",
-                found=f"{away.path} on disk",
+                f"this {type(self).__name__} is not all in memory, and takes no other values",
+                found=repr(away),
                 hint="load it without a device_map first",
             )
         return super().load_state_dict(state_dict, *args, **kwargs)

@@ -11,6 +11,7 @@ from loadstone.backend import Device, unknown_device
 from loadstone.errors import ArgumentError, PlacementError
 from loadstone.load.report import LoadReport
 from loadstone.planning.held import bandwidths, held, tokens_per_second
+from loadstone.planning.parts import in_part
 from loadstone.planning.place import check_runs, place, sizes_of
 from loadstone.planning.rooms import bytes_of, rooms_of
 from loadstone.planning.spread import block_finder
@@ -273,9 +274,11 @@ def test_a_word_that_is_nearly_a_strategy(toy):
         mapped(toy, Machine(9), "balancd")
 
 
-def test_a_module_without_a_device(toy):
-    with pytest.raises(PlacementError, match="names no device for 'head'"):
-        mapped(toy, Machine(9), {"model": 0, "head": None})
+def test_a_module_without_a_device_is_absent(toy):
+    assert mapped(toy, Machine(9), {"model": 0, "head": None}) == {"model": "gpu:0", "head": None}
+    found = place(toy, Machine(9), {"model": 0, "head": None}, block_of=BLOCKS)
+    assert in_part(toy, found).assignments["head.weight"].state == "absent"
+    assert sum(one.nbytes for one in held(in_part(toy, found), found)) == sum(SIZES.values()) - SIZES["head"]
 
 
 def test_a_name_without_parameters_is_told(toy, caplog):

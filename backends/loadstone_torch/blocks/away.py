@@ -44,7 +44,7 @@ AsTorch = Callable[["HostTensor"], Tensor]
 
 
 class Away(nn.Parameter):
-    """A parameter or buffer that stays on disk.
+    """A parameter or buffer that stays on disk, or is absent.
 
     Attributes:
         on_disk: What brings it.
@@ -72,7 +72,8 @@ class Away(nn.Parameter):
         return _made, (self.on_disk, self.path, self.dtype, self.runs_on, self.requires_grad)
 
     def __repr__(self, **_: Any) -> str:
-        return f"on disk: {self.path}, {self.dtype}, {list(self.shape)}"
+        where = "on disk" if self.on_disk.requests[self.path].recipe.sources else "absent"
+        return f"{where}: {self.path}, {self.dtype}, {list(self.shape)}"
 
 
 def _made(*arguments: Any) -> Away:

@@ -17,15 +17,19 @@ class Place:
     """One place for parameters.
 
     Attributes:
-        device: The device that holds them; None: they stay on disk, in the checkpoint's own files.
+        device: The device that holds them; None: they stay on disk, in the checkpoint's own files, or are nowhere.
+        absent: Whether they are nowhere: they are not loaded, and what needs them does not run.
     """
 
     device: Device | None
+    absent: bool = False
 
     @property
     def name(self) -> str:
-        """The device's name, or "disk"."""
-        return "disk" if self.device is None else self.device.name
+        """The device's name, "disk" or "absent"."""
+        if self.device is None:
+            return "absent" if self.absent else "disk"
+        return self.device.name
 
     @property
     def is_host(self) -> bool:
@@ -80,11 +84,14 @@ class Placement:
 
         Raises:
             KeyError: If the placement does not say.
-            PlacementError: If the parameter stays on disk.
+            PlacementError: If the parameter stays on disk, or is absent.
         """
-        device = self.of(parameter).device
+        place = self.of(parameter)
+        device = place.device
         if device is None:
-            raise PlacementError(f"{parameter} stays on disk, and no device holds it")
+            raise PlacementError(
+                f"{parameter} {'is absent' if place.absent else 'stays on disk'}, and no device holds it"
+            )
         return device
 
     def runs_on(self, name: str) -> Device:
@@ -105,8 +112,8 @@ class Placement:
 
     @property
     def is_spread(self) -> bool:
-        """Whether parameters lie in several places, or on disk."""
-        return len(self.places) > 1 or Place(device=None) in self.places
+        """Whether parameters lie in several places, or some on no device."""
+        return len(self.places) > 1 or any(place.device is None for place in self.places)
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -114,9 +121,14 @@ class Placement:
         return tuple(dict.fromkeys(self.modules.values()))
 
     @property
-    def device_map(self) -> dict[str, str]:
-        """Name of a module -> name of its device, or "disk", as transformers' `hf_device_map` says it."""
-        return {name: place.name for name, place in self.modules.items()}
+    def absent(self) -> tuple[str, ...]:
+        """The modules that are left out of the load."""
+        return tuple(name for name, place in self.modules.items() if place.absent)
+
+    @property
+    def device_map(self) -> dict[str, str | None]:
+        """Name of a module -> name of its device, "disk", or None where it is absent, as transformers' `hf_device_map` says it."""
+        return {name: None if place.absent else place.name for name, place in self.modules.items()}
 
     def __str__(self) -> str:
         return ", ".join(dict.fromkeys(place.name for place in self.places))

@@ -163,6 +163,10 @@ def plan(
         str | None,
         typer.Option(help="What each device may hold: 0=8GiB,cpu=16GiB; this machine need not have them."),
     ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="The blocks to load, the others are absent: 0:4 for the first four, or 0,3."),
+    ] = None,
     bandwidth: Annotated[
         str | None, typer.Option(help="What moves in a second, as 25GB, or by place: cpu=25GB,disk=3GB.")
     ] = None,
@@ -197,6 +201,7 @@ def plan(
         dtype=dtype,
         device_map=None if device_map is None else _as_number(device_map),
         max_memory=None if max_memory is None else _by_place(max_memory),
+        layers=None if layers is None else _numbers(layers),
         bandwidth=_by_place(bandwidth) if bandwidth and "=" in bandwidth else bandwidth,
         model_type=model_type,
         ignore_adapter=ignore_adapter,
@@ -252,6 +257,17 @@ def plugins(
 def _as_number(word: str) -> int | str:
     """Return a word, as the number that it is where it is one."""
     return int(word) if word.isascii() and word.isdigit() and len(word) < 20 else word
+
+
+def _numbers(text: str) -> list[int]:
+    """Return the numbers of "0:4" (without the last), "3", or several of these with commas between them."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, colon, end = part.strip().partition(":")
+        if not all(word.isascii() and word.isdigit() and len(word) < 7 for word in (first, end or first)):
+            raise typer.BadParameter(f"{part!r} is neither a number of a block nor FIRST:END, as in 0:4")
+        found += range(int(first), int(end)) if colon else [int(first)]
+    return found
 
 
 def _by_place(text: str) -> dict[int | str, int | str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from loadstone.errors import ArgumentError, nearest
@@ -49,9 +49,10 @@ class LoadArguments(ConfigArguments):
             bring it. None: the first that is there, loadstone's own before others.
         device_map: None (the default device), "auto" (the first device that holds the model, else all of them evenly),
             "balanced", "balanced_low_0" (the first device as empty as may be), "sequential", a device, its number, "disk", or
-            module -> one of these; more than one, and "disk", are for backends whose models run so (PyTorch's).
+            module -> one of these, or None; more than one, and "disk", are for backends whose models run so (PyTorch's).
         max_memory: Device -> what it may hold at most, in bytes or as "10GiB"; the number n is the n-th accelerator, and what
             none holds stays on disk. With it alone, `device_map` is "auto".
+        layers: Numbers of the blocks to load, `range(0, 4)` say; the others are absent, as are modules with None in `device_map`.
         key_mapping: Regular expressions, pattern -> replacement, applied to stored names.
         strict: True: any surplus tensor is an error; False: none is; None: one that only a wrong configuration explains is.
         read: "auto", "map" or "copy"; see docs/architecture.md.
@@ -72,6 +73,7 @@ class LoadArguments(ConfigArguments):
     weights_format: str | None = None
     device_map: object = None
     max_memory: Mapping[int | str, int | str] | None = None
+    layers: Collection[int] | None = None
     key_mapping: Mapping[str, str] | None = None
     strict: bool | None = None
     read: str = "auto"

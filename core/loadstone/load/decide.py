@@ -25,6 +25,7 @@ from loadstone.load.watch import Watched, steadily, watch
 from loadstone.planning.dtype import DTypePolicy, dtype_policy, narrowed
 from loadstone.planning.fold import fold
 from loadstone.planning.match import left_over, match
+from loadstone.planning.parts import in_part, others_than
 from loadstone.planning.place import place
 from loadstone.planning.records import LoadPlan
 from loadstone.planning.sizes import oversized, refuse_oversized
@@ -164,12 +165,15 @@ def _decide(
             ignore_mismatched_sizes=given.ignore_mismatched_sizes,
             before_arguments=before,
         )
+    block_of = block_finder(target.architecture.no_split, target.head.prefix)
+    left_out = () if given.layers is None else others_than(given.layers, plan.assignments, block_of)
     placement = place(
         plan,
         target.backend,
         given.device_map,
         max_memory=given.max_memory,
-        block_of=block_finder(target.architecture.no_split, target.head.prefix),
+        block_of=block_of,
+        left_out=left_out,
     )
     return Prepared(
         watched=watched,
@@ -178,7 +182,7 @@ def _decide(
         target=target,
         policy=policy,
         model=model,
-        plan=plan,
+        plan=in_part(plan, placement),
         placement=placement,
         notes=(*told, *target.notes, *labels, *index.notes, *_notes(snapshot, policy, plan)),
     )

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from loadstone.backend import Placement
-from loadstone.dtypes import nbytes
 from loadstone.errors import ArgumentError, counted, human_bytes, plain
 from loadstone.planning.fold import fold
 from loadstone.planning.held import Held, held, tokens_per_second
-from loadstone.planning.records import Assignment, LoadPlan, Stored
+from loadstone.planning.parts import LEFT_OUT
+from loadstone.planning.records import Assignment, LoadPlan, Stored, StoredState
 
 if TYPE_CHECKING:
     from loadstone.backend import Model
@@ -66,8 +66,8 @@ class LoadReport:
         return str(self.placement)
 
     @property
-    def device_map(self) -> dict[str, str] | None:
-        """Module -> name of its device, where the caller gave a `device_map`; None without one."""
+    def device_map(self) -> dict[str, str | None] | None:
+        """Module -> name of its device, or None for an absent one, where the caller gave a `device_map`; None without."""
         return self.placement.device_map if self.placement.asked else None
 
     @property
@@ -82,8 +82,8 @@ class LoadReport:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the model's parameters, tied ones once."""
-        return sum(_size(assignment) for assignment in self.plan.assignments.values())
+        """Bytes of the model's parameters, tied ones once, absent ones left out."""
+        return sum(assignment.nbytes for assignment in self.plan.assignments.values())
 
     def names(self, state: str) -> list[str]:
         """Return the names of parameters or stored tensors in one state, e.g. "new" or "unused"."""
@@ -178,11 +178,13 @@ class LoadReport:
         return plain(f": at best {number} tokens/s at {', '.join(rates)}")
 
     def _parameter_rows(self) -> Iterator[tuple[str, int, str, str, str]]:
+        if absent := self.plan.in_state("absent"):
+            yield "absent", len(absent), "-", "-", ", ".join(fold(self.placement.absent))
         for state in ("new", "cast", "tied", "loaded"):
             members = {a.name: a for a in self.plan.assignments.values() if a.state == state}
             for label, names in fold(members).items():
                 group = [members[name] for name in names]
-                size = human_bytes(sum(_size(a) for a in group)) if state != "tied" else "-"
+                size = human_bytes(sum(a.nbytes for a in group)) if state != "tied" else "-"
                 yield state, len(group), size, group[0].dtype or "-", label + _note(group[0])
         for label, names in fold(self.kept_on_host).items():
             yield "on host", len(names), "-", "-", f"{label} (the framework would narrow its dtype)"
@@ -190,8 +192,9 @@ class LoadReport:
             yield "computed", len(self.computed), "-", "-", ", ".join(fold(self.computed))
 
     def _stored_rows(self) -> Iterator[tuple[str, int, str, str, str]]:
-        for state in ("unused", "ignored", "alias"):
-            members = {s.name: s for s in self.plan.stored.values() if s.state == state}
+        states: tuple[StoredState, ...] = ("unused", "ignored", "alias")
+        for state in states:
+            members = {s.name: s for s in self.plan.stored_in_state(state) if s.why != LEFT_OUT}
             for label, names in fold(members).items():
                 yield state, len(names), "-", "-", f"{label} ({_reason(members[names[0]])})"
 
@@ -204,8 +207,9 @@ def refuse_on_disk(model: Model, what: str) -> None:
         what: What is to be done with it, for the error.
 
     Raises:
-        ArgumentError: If some stay on disk.
+        ArgumentError: If some stay on disk, or are absent.
     """
+    refuse_in_part(model, what)
     report = model.load_report
     if report is not None and any(place.device is None for place in report.placement.places):
         raise ArgumentError(
@@ -215,8 +219,24 @@ def refuse_on_disk(model: Model, what: str) -> None:
         )
 
 
-def _size(assignment: Assignment) -> int:
-    return nbytes(assignment.dtype, assignment.shape) if assignment.dtype else 0
+def refuse_in_part(model: Model, what: str) -> None:
+    """Make sure that a model has all of its parameters somewhere.
+
+    Args:
+        model: It.
+        what: What is to be done with it, for the error.
+
+    Raises:
+        ArgumentError: If some are absent.
+    """
+    report = model.load_report
+    if report is not None and (absent := report.plan.in_state("absent")):
+        raise ArgumentError(
+            f"a model that was loaded in part {what}",
+            found=f"{counted(len(absent), 'parameter')} absent",
+            problems=list(fold(report.placement.absent)),
+            hint="load it whole: leave layers= out, and None out of device_map=",
+        )
 
 
 def _origin(assignment: Assignment) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from loadstone.checkpoint.index import TensorInfo
 from loadstone.checkpoint.open import check_files
+from loadstone.checkpoint.recipe import Cast, Recipe
 from loadstone.errors import ChangedFileError, MatchError, logger_of
 from loadstone.load.arguments import LoadArguments
 from loadstone.load.decide import Prepared, indexed
@@ -49,13 +50,16 @@ class FromFiles(Supply):
             SourceError: If a file cannot be fetched.
             MatchError: If a tie cannot be kept.
         """
-        needed = plan.files
+        far = self._far(plan)
+        needed = plan.files - far
         paths = self.prepared.snapshot.fetch(name for name in self.prepared.index.files if name in needed)
         identities = self._identities(paths)
-        with OpenFiles(paths, identities) as files:
+        ranges = {name: functools.partial(self.prepared.snapshot.read_range, name) for name in far}
+        with OpenFiles(paths, identities, ranges=ranges) as files:
             plan = self._with_ties_decided(plan, files)
             requests = list(self._requests(plan, paths))
-            if stays := [one for one in requests if self.prepared.placement.of(one.name).device is None]:
+            stays = [one for one in requests if self.prepared.placement.of(one.name).device is None]
+            if stays := [*stays, *_of_nothing(plan)]:
                 self.on_disk = self._on_disk(stays, plan, paths, identities)
                 requests = [one for one in requests if one.name not in self.on_disk.requests]
             tensors = read_tensors(
@@ -69,6 +73,19 @@ class FromFiles(Supply):
             with closing(tensors):
                 yield plan, tensors
             files.check_unchanged()
+
+    def _far(self, plan: LoadPlan) -> set[str]:
+        """Return the files that are not fetched: of a model in part what it needs is read where they are.
+
+        A file in which something stays is needed for as long as the model is.
+        """
+        if not plan.in_state("absent"):
+            return set()
+        snapshot, placement = self.prepared.snapshot, self.prepared.placement
+        stay = dataclasses.replace(
+            plan, assignments={n: a for n, a in plan.assignments.items() if placement.of(n).device is None}
+        )
+        return {name for name in plan.files - stay.files if snapshot.file(name).path is None}
 
     def _identities(self, paths: Mapping[str, Path]) -> Mapping[str, Identity]:
         """Return what the files are; what was planned from far away is checked again where it now lies."""
@@ -104,7 +121,7 @@ class FromFiles(Supply):
 
     def _requests(self, plan: LoadPlan, paths: Mapping[str, Path]) -> Iterator[Request]:
         read, placement = self.given.read, self.prepared.placement
-        may_map = {
+        may_map = dict.fromkeys(self.prepared.index.files, False) | {
             name: read == "map" or (read == "auto" and is_mappable(path)) for name, path in paths.items()
         }
         aliases = self.prepared.target.backend.capabilities.aliases
@@ -147,6 +164,13 @@ class FromFiles(Supply):
                     to,
                 )
         return dataclasses.replace(plan, assignments=assignments)
+
+
+def _of_nothing(plan: LoadPlan) -> Iterator[Request]:
+    """Yield requests for what is absent: each has a shape and a dtype, and is made of nothing."""
+    for one in plan.in_state("absent"):
+        recipe = Recipe(sources=(), steps=(Cast(one.dtype),))
+        yield Request(name=one.name, recipe=recipe, shape=one.shape, mappable=False)
 
 
 def _stored_whole(assignment: Assignment) -> TensorInfo:

@@ -1,7 +1,7 @@
 # Written by `make names` from the table of names and the records of arguments.
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Self, overload
 
 from loadstone.config import Config
@@ -35,6 +35,7 @@ class Loading:
         weights_format: str | None = None,
         device_map: object = None,
         max_memory: Mapping[int | str, int | str] | None = None,
+        layers: Collection[int] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
@@ -72,6 +73,7 @@ class Loading:
         weights_format: str | None = None,
         device_map: object = None,
         max_memory: Mapping[int | str, int | str] | None = None,
+        layers: Collection[int] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",
@@ -109,6 +111,7 @@ class Loading:
         weights_format: str | None = None,
         device_map: object = None,
         max_memory: Mapping[int | str, int | str] | None = None,
+        layers: Collection[int] | None = None,
         key_mapping: Mapping[str, str] | None = None,
         strict: bool | None = None,
         read: str = "auto",

@@ -239,8 +239,8 @@ class Pretrained(Loading):
         return self.config.num_labels
 
     @property
-    def hf_device_map(self) -> dict[str, str]:
-        """Module -> device, as `device_map=` asked for it; a model that was loaded without one has no such attribute.
+    def hf_device_map(self) -> dict[str, str | None]:
+        """Module -> device, or None for one that is absent, as `device_map=` asked for it; a model that was loaded without one has no such attribute.
 
         accelerate's `dispatch_model` sets it.
         """
@@ -392,6 +392,10 @@ class Pretrained(Loading):
 
             auto_class = f"{class_prefix_of(self.backend_name)}AutoModelForCausalLM"
             raise ArgumentError(f"{type(self).__name__} cannot generate", hint=f"load it with {auto_class}")
+        if self.load_report is not None:
+            from loadstone.load.report import refuse_in_part
+
+            refuse_in_part(self, "cannot generate")
         if not getattr(self.spec, "causal", True) and any(getattr(self.spec, "windows", ())):
             raise ArgumentError(
                 "a model whose tokens see those after them within a window cannot generate",

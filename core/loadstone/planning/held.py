@@ -34,13 +34,16 @@ class Held:
 
 
 def held(plan: LoadPlan, placement: Placement) -> tuple[Held, ...]:
-    """Return what each place holds, in the order in which modules name them."""
+    """Return what each place holds, in the order in which modules name them; what is absent lies in none."""
     modules: dict[Place, list[str]] = {}
     for name, place in placement.modules.items():
-        modules.setdefault(place, []).append(name)
+        if not place.absent:
+            modules.setdefault(place, []).append(name)
     number, nbytes = dict.fromkeys(modules, 0), dict.fromkeys(modules, 0)
     for name, size in sizes_of(plan).items():
         place = placement.of(name)
+        if place.absent:
+            continue
         number[place] += 1
         nbytes[place] += size
     accelerated = any(place.device is not None and not place.is_host for place in modules)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from loadstone.backend import STRATEGIES, Backend, Device, Place, Placement, unknown_device
-from loadstone.dtypes import nbytes
 from loadstone.errors import PlacementError, human_bytes, logger_of, nearest
+from loadstone.planning.parts import but
 from loadstone.planning.records import LoadPlan
-from loadstone.planning.rooms import DISK, Rooms, nth_device, rooms_of
+from loadstone.planning.rooms import ABSENT, DISK, Rooms, nth_device, rooms_of
 from loadstone.planning.spread import above_all, no_blocks, spread, units_of
 
 logger = logger_of(__name__)
@@ -23,6 +23,7 @@ def place(
     *,
     max_memory: Mapping[Any, object] | None = None,
     block_of: Callable[[str], str] = no_blocks,
+    left_out: Collection[str] = (),
 ) -> Placement:
     """Return where each parameter goes.
 
@@ -30,18 +31,24 @@ def place(
         plan: What will be loaded.
         backend: Knows its devices.
         device_map: None: the backend's default device, or "auto" where there are budgets; a strategy (`spread` tells them); a
-            device, its number, or "disk"; or module -> one of these, where the longest name that fits decides.
+            device, its number, or "disk"; or module -> one of these, or None for "absent", where the longest name that fits decides.
         max_memory: Budgets, as `rooms_of` tells them.
         block_of: Names the block of a parameter, which stays whole.
+        left_out: Blocks that are absent, whatever the others are.
 
     Raises:
-        ArgumentError: If `max_memory` is not what it must be.
+        ArgumentError: If `max_memory` is not what it must be, or a map names a place for what is left out.
         PlacementError: If a device is not there or holds no values, the map leaves parameters out or takes blocks or ties
             apart, or budgets are too small.
     """
     if device_map is None and max_memory is None:
-        return Placement.on(with_values(backend.device(None)))
-    found = _placed(plan, backend, "auto" if device_map is None else device_map, max_memory, block_of)
+        found = Placement.on(with_values(backend.device(None)), asked=bool(left_out))
+    else:
+        there = but(plan, left_out, device_map)
+        found = _placed(there, backend, "auto" if device_map is None else device_map, max_memory, block_of)
+    if left_out:
+        found = dataclasses.replace(found, modules={**found.modules, **dict.fromkeys(left_out, ABSENT)})
+        _check_whole(plan, found, block_of)
     return dataclasses.replace(found, main=_main(found, backend))
 
 
@@ -99,8 +106,8 @@ def _spread(plan: LoadPlan, rooms: Rooms, strategy: str, block_of: Callable[[str
 
 def _place(backend: Backend, wanted: object, rooms: Rooms | None) -> Place:
     """Return the place that a caller named."""
-    if isinstance(wanted, str) and wanted == "disk":
-        return DISK
+    if wanted is None or (isinstance(wanted, str) and wanted in (DISK.name, ABSENT.name)):
+        return DISK if wanted == DISK.name else ABSENT
     device = nth_device(backend, wanted)
     if device is not None:
         return Place(device=device)
@@ -121,8 +128,6 @@ def _mapped(
     known: dict[str, Place] = {}  # a map has a few devices and may have a thousand entries
     modules = {}
     for name, wanted in device_map.items():
-        if wanted is None:
-            raise PlacementError(f"the device map names no device for {name!r}", found="None")
         if (said := repr(wanted)) not in known:
             found = _place(backend, wanted, rooms)
             known[said] = known.setdefault(found.name, found)  # what is free changes from look to look
@@ -175,15 +180,16 @@ def _check_whole(plan: LoadPlan, placement: Placement, block_of: Callable[[str],
 
 
 def _told(split: Mapping[Place, str]) -> str:
-    return ", ".join(f"{name} on {place.name}" for place, name in split.items())
+    return ", ".join(f"{name} {'' if place.absent else 'on '}{place.name}" for place, name in split.items())
 
 
 def _check_budgets(plan: LoadPlan, placement: Placement, rooms: Rooms) -> None:
     """Make sure that what the caller placed is within the caller's budgets."""
     held: dict[str, int] = {}
     for name, size in sizes_of(plan).items():
-        where = placement.of(name).name
-        held[where] = held.get(where, 0) + size
+        place = placement.of(name)
+        if not place.absent:
+            held[place.name] = held.get(place.name, 0) + size
     problems = [
         f"{room.name}: {human_bytes(held[room.name])}, and may hold {human_bytes(room.budget or 0)}"
         for room in (*rooms.devices, *rooms.offload)
@@ -219,8 +225,8 @@ def _ties(plan: LoadPlan) -> Iterator[tuple[str, str]]:
 
 
 def sizes_of(plan: LoadPlan) -> dict[str, int]:
-    """Return parameter -> the bytes that it takes in the finished model, 0 where it is tied to another."""
-    return {name: nbytes(one.dtype, one.shape) if one.dtype else 0 for name, one in plan.assignments.items()}
+    """Return parameter -> the bytes that it takes in the finished model, 0 where it is tied to another or absent."""
+    return {name: one.nbytes for name, one in plan.assignments.items()}
 
 
 def with_values(device: Device) -> Device:

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Literal
 
 from loadstone.checkpoint.recipe import Recipe
+from loadstone.dtypes import nbytes
 
-ParameterState = Literal["loaded", "cast", "tied", "new"]
+ParameterState = Literal["loaded", "cast", "tied", "new", "absent"]
 StoredState = Literal["used", "alias", "ignored", "unused"]
 
 COUNTS_ANEW = "not stored, counts from 0"
@@ -24,8 +25,9 @@ class Assignment:
 
     Attributes:
         name: The parameter.
-        state: "loaded" as it is stored, "cast" from another dtype, "tied" to another parameter, or drawn as "new".
-        dtype: Canonical dtype that it will have; "" where it is tied.
+        state: "loaded" as it is stored, "cast" from another dtype, "tied" to another parameter, drawn as "new", or "absent":
+            left out of the load, so that it has no values.
+        dtype: Canonical dtype that it will have, or would; "" where it is tied.
         shape: Sizes of its axes.
         recipe: How it is made from stored tensors, where loaded or cast from a file.
         to: The parameter that it is tied to.
@@ -41,6 +43,11 @@ class Assignment:
     to: str = ""
     why: str = ""
     refused: tuple[int, ...] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes in the finished model; 0 where it is tied to another or absent."""
+        return nbytes(self.dtype, self.shape) if self.dtype and self.state != "absent" else 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +93,10 @@ class StoredStates(Mapping[str, Stored]):
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self._tensors) + sum(name not in self._tensors for name in self._others)
+
+    def but(self, others: Mapping[str, Stored]) -> StoredStates:
+        """Return the same with other states for some."""
+        return StoredStates(self._tensors, {**self._others, **others})
 
     def __repr__(self) -> str:
         """Return what a plain dictionary of them would."""

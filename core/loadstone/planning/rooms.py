@@ -15,6 +15,7 @@ SHARE = 0.9
 """Part of an accelerator's free memory that parameters may take where the caller sets no budget; activations have the rest."""
 
 DISK = Place(device=None)
+ABSENT = Place(device=None, absent=True)
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}

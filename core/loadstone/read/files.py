@@ -7,7 +7,7 @@ import dataclasses
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -27,6 +27,7 @@ REMOTE = frozenset(
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 Identity = tuple[int, int, int]
+ReadRange = Callable[[int, int], bytes]
 
 
 def identity(path: Path) -> Identity:
@@ -60,6 +61,7 @@ class OpenFiles:
     Args:
         paths: File name -> path.
         identities: What the files were when the load was planned.
+        ranges: File that does not lie here -> what returns bytes of it, from an offset on, so many.
         keep: How many stay open.
         when: Since when they may not change, for the error.
 
@@ -73,11 +75,12 @@ class OpenFiles:
         paths: Mapping[str, Path],
         identities: Mapping[str, Identity],
         *,
+        ranges: Mapping[str, ReadRange] | None = None,
         keep: int = MAX_OPEN,
         when: str = "while it was being loaded",
     ) -> None:
         self._paths, self._identities = paths, identities
-        self._keep, self._when = keep, when
+        self.ranges, self._keep, self._when = ranges or {}, keep, when
         self._open: dict[str, _Open] = {}  # the one used longest ago first
         self._maps: dict[str, Bytes] = {}
         self._lock = threading.Lock()

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from loadstone.dtypes import nbytes
-from loadstone.errors import LoadstoneError
+from loadstone.errors import LoadstoneError, PlacementError
 from loadstone.read.engine import Request, Traffic, read_tensors, would_map
 from loadstone.read.files import Identity, OpenFiles
 from loadstone.read.memory import available, fault_in
@@ -59,7 +59,7 @@ class OnDisk:
         room: Bytes of memory that what is brought may take on the host; None: half of what the system has available.
 
     Attributes:
-        requests: Parameter -> what it is made from, its shape and dtype.
+        requests: Parameter -> what it is made from, its shape and dtype; what is absent is made from nothing.
         traffic: Bytes that were read and mapped so far.
     """
 
@@ -116,7 +116,7 @@ class OnDisk:
 
     def in_order(self, units: Iterable[Names]) -> None:
         """Say in which order `bring` will be asked, so that one unit can come while the one before it runs."""
-        found = [unit for unit in units if unit]
+        found = [unit for unit in units if unit and not self._absent(unit)]
         self._after = dict(itertools.pairwise(found))
 
     def bring(self, names: Names) -> dict[str, HostTensor]:
@@ -126,10 +126,12 @@ class OnDisk:
             names: One of the units of `in_order`, or any others.
 
         Raises:
+            PlacementError: If one is absent.
             ChangedFileError: If one of their files is no longer what it was.
             SourceError: If one cannot be read.
             OutOfMemoryError: If there is no memory.
         """
+        self._refuse_absent(names, "run")
         tensors = self._awaited(names) or self._fetched(names)
         for file in self._files_of(names):
             self._files.check(file)
@@ -140,14 +142,28 @@ class OnDisk:
         """Return one parameter in memory of its own, which outlives whatever happens to its file.
 
         Raises:
+            PlacementError: If it is absent.
             ChangedFileError: If its file is no longer what it was.
             SourceError: If it cannot be read.
         """
+        self._refuse_absent((name,), "be read")
         request = dataclasses.replace(self.requests[name], mappable=False)
         [tensor] = self._carried_out([request])
         for file in self._files_of((name,)):
             self._files.check(file)
         return tensor
+
+    def _absent(self, names: Names) -> Names:
+        return tuple(name for name in names if not self.requests[name].recipe.sources)
+
+    def _refuse_absent(self, names: Names, what: str) -> None:
+        """Make sure that parameters are there."""
+        if absent := self._absent(names):
+            raise PlacementError(
+                f"what was left out of the load cannot {what}",
+                found=f"{absent[0]} is absent",
+                hint="load it too: name it in layers=, or give it a place in device_map=",
+            )
 
     def _files_of(self, names: Names) -> Iterable[str]:
         return dict.fromkeys(info.file for name in names for info in self.requests[name].recipe.sources)
