@@ -41,7 +41,9 @@ class TorchBackend(Backend):
     """PyTorch: parameters alias host memory at any address that suits their element."""
 
     name = "torch"
-    capabilities = Capabilities(alignment=0, aliases=True, dtypes=frozenset(TORCH_DTYPES), spreads=True)
+    capabilities = Capabilities(
+        alignment=0, aliases=True, dtypes=frozenset(TORCH_DTYPES), spreads=True, arrives=True
+    )
 
     def devices(self) -> tuple[Device, ...]:
         """Return the CUDA devices, then the CPU."""
@@ -120,11 +122,15 @@ class TorchBackend(Backend):
         """Set a parameter or buffer; on the CPU it shares the tensor's memory."""
         module, leaf = _owner(model, name)
         old = module._parameters.get(leaf)
-        _in_memory(name, module._buffers.get(leaf) if old is None else old)
-        must_fit(tensor, (module._buffers[leaf] if old is None else old).shape)
+        held = module._buffers[leaf] if old is None else old
+        must_fit(tensor, held.shape)
         value = _as_torch(tensor)
         if not device.is_host:
             value = value.to(device.name)
+        if isinstance(held, Away) and held.comes_once:
+            held.become(value, parameter=old is not None)
+            return
+        _in_memory(name, held)
         if old is None:
             module._buffers[leaf] = value
         elif old.is_meta:
@@ -216,6 +222,8 @@ class TorchBackend(Backend):
         module, leaf = _owner(model, name)
         held = module._parameters.get(leaf)
         value = module._buffers[leaf] if held is None else held
+        if isinstance(value, Away):
+            value.on_disk.receive((value.path,))
         if isinstance(value, Away):
             return dataclasses.replace(value.on_disk.read(value.path), name=name)
         return self.to_host(name, value)

@@ -56,6 +56,7 @@ class PreTrainedModel(nn.Module, Ecosystem, metaclass=_DrawnWhenCalled):
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
         # What `to`, `half`, `cuda` and others come down to.
+        self.wait()
         away = next(stays_on_disk(self), None)
         if away is None:
             return super()._apply(fn, recurse)
@@ -70,8 +71,13 @@ class PreTrainedModel(nn.Module, Ecosystem, metaclass=_DrawnWhenCalled):
             )
         return self  # what is on disk comes to this device, in this dtype
 
+    def __reduce_ex__(self, protocol):  # type: ignore[no-untyped-def]
+        self.wait()  # copies and pickles are of a model that is all there
+        return super().__reduce_ex__(protocol)
+
     def load_state_dict(self, state_dict, *args, **kwargs):  # type: ignore[no-untyped-def]
         """Do what `torch.nn.Module.load_state_dict` does, where every parameter has memory to load into."""
+        self.wait()
         if (away := next(stays_on_disk(self), None)) is not None:
             raise ArgumentError(
                 f"this {type(self).__name__} is not all in memory, and takes no other values",
@@ -79,6 +85,11 @@ class PreTrainedModel(nn.Module, Ecosystem, metaclass=_DrawnWhenCalled):
                 hint="load it without a device_map first",
             )
         return super().load_state_dict(state_dict, *args, **kwargs)
+
+    def state_dict(self, *args, **kwargs):  # type: ignore[no-untyped-def]
+        """Do what `torch.nn.Module.state_dict` does, once all parameters are there."""
+        self.wait()
+        return super().state_dict(*args, **kwargs)
 
     @property
     def dtype(self) -> torch.dtype:

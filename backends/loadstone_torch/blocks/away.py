@@ -6,6 +6,7 @@ computed again) need not know. What stays on disk is an `Away`: on the meta devi
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 import threading
@@ -20,7 +21,8 @@ from loadstone.errors import ArgumentError
 
 if TYPE_CHECKING:
     from loadstone.backend import Placement
-    from loadstone.read.on_disk import Names, OnDisk
+    from loadstone.read.arriving import Names
+    from loadstone.read.on_disk import OnDisk
     from loadstone.read.tensor import HostTensor
 
 
@@ -65,13 +67,31 @@ class Away(nn.Parameter):
         made.on_disk, made.path, made.runs_on = on_disk, path, runs_on
         return made
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Away:
+    @property
+    def comes_once(self) -> bool:
+        """Whether it is still being read, and then stays in the model."""
+        return self.path in self.on_disk.awaited
+
+    def become(self, value: Tensor, *, parameter: bool) -> None:
+        """Turn into a parameter, or a buffer, with values: whoever holds it (an optimiser, a tie) holds that then."""
+        made = nn.Parameter(value, requires_grad=self.requires_grad) if parameter else value
+        torch.utils.swap_tensors(self, made)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if self.comes_once:
+            self.on_disk.wait()
+            return copy.deepcopy(self, memo)  # a parameter now
         return memo.setdefault(id(self), _made(*self.__reduce_ex__(4)[1]))
 
-    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.comes_once:
+            self.on_disk.wait()
+            return self.__reduce_ex__(protocol)
         return _made, (self.on_disk, self.path, self.dtype, self.runs_on, self.requires_grad)
 
     def __repr__(self, **_: Any) -> str:
+        if self.comes_once:
+            return f"still being read: {self.path}, {self.dtype}, {list(self.shape)}"
         where = "on disk" if self.on_disk.requests[self.path].recipe.sources else "absent"
         return f"{where}: {self.path}, {self.dtype}, {list(self.shape)}"
 
@@ -126,6 +146,7 @@ class Visit:
         as_torch: AsTorch,
     ) -> None:
         self.leaves, self.device, self.hops, self.as_torch = list(leaves), device, hops, as_torch
+        self.awaits = any(isinstance(held, Away) and held.comes_once for _, held in self.leaves)
         self.lock, self.visitors = threading.Lock(), set[int]()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -142,12 +163,15 @@ class Visit:
 
     def register(self, module: nn.Module) -> None:
         """Have PyTorch call it before and after the module."""
-        module.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True)
-        module.register_forward_hook(self.after, always_call=True)
+        self.hooks = (
+            module.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True),
+            module.register_forward_hook(self.after, always_call=True),
+        )
 
     @uncompiled
     def before(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """Bring what the module needs; the first of several threads does."""
+        self._receive(module)
         self._check(module)
         with self.lock:
             there = bool(self.visitors)
@@ -167,6 +191,19 @@ class Visit:
                 for leaf, held in self.leaves:
                     leaf.table[leaf.name] = held
 
+    def _receive(self, module: nn.Module) -> None:
+        """Wait for what comes once. A module that then has all that it needs is called as any other."""
+        if not self.awaits:
+            return
+        if names := self.names:
+            self._on_disk.receive(names)
+        _refuse_empty(module)
+        self.awaits = False
+        self.leaves = [(leaf, held) for leaf, held in self.leaves if _is_elsewhere(held, self.device)]
+        if not self.leaves and not self.hops:
+            for hook in self.hooks:
+                hook.remove()
+
     def _bring(self, module: nn.Module) -> None:
         brought: dict[int, Tensor] = {}
         names = self.names
@@ -179,14 +216,7 @@ class Visit:
             value = brought[id(held)]
             parameter = leaf.table is leaf.module._parameters
             leaf.table[leaf.name] = nn.Parameter(value, requires_grad=False) if parameter else value
-        found = module.named_parameters()
-        if added := [name for name, held in found if held.is_meta and not isinstance(held, Away)]:
-            raise ArgumentError(
-                f"parameters were added to a {type(module).__name__} that stays on disk, and have no values",
-                problems=added,
-                hint="put adapters on blocks that are on a device (PEFT: layers_to_transform=, target_modules=), or give these"
-                " blocks one in device_map=",
-            )
+        _refuse_empty(module)
 
     @property
     def _on_disk(self) -> OnDisk:
@@ -206,6 +236,22 @@ class Visit:
                 hint="freeze them (requires_grad_(False), as PEFT's get_peft_model does), run the model in eval() or under"
                 " torch.no_grad(), or give their blocks a device in device_map=",
             )
+
+
+def _is_elsewhere(held: Tensor, device: torch.device) -> bool:
+    return isinstance(held, Away) or held.device != device
+
+
+def _refuse_empty(module: nn.Module) -> None:
+    """Make sure that nothing was added to a module, on the device of what was not there."""
+    found = module.named_parameters()
+    if added := [name for name, held in found if held.is_meta and not isinstance(held, Away)]:
+        raise ArgumentError(
+            f"parameters were added to a {type(module).__name__} that stays on disk, and have no values",
+            problems=added,
+            hint="put adapters on blocks that are on a device (PEFT: layers_to_transform=, target_modules=), or give these"
+            " blocks one in device_map=; after wait=False call model.wait() first",
+        )
 
 
 def spread(
@@ -244,7 +290,7 @@ def spread(
     for name, unit in units.items():
         device = devices[name]
         held = [(leaf, leaf.table[leaf.name]) for leaf in unit]
-        away = [(leaf, value) for leaf, value in held if isinstance(value, Away) or value.device != device]
+        away = [(leaf, value) for leaf, value in held if _is_elsewhere(value, device)]
         if away or hops:
             visits[name] = Visit(away, device, hops=hops, as_torch=as_torch)
     for name, visit in visits.items():

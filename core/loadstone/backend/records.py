@@ -17,6 +17,7 @@ class Capabilities:
         host_dtypes: Those of them that the framework would narrow: such a parameter stays a numpy array on the host,
             and the report says so.
         spreads: Whether its models run with parameters in several places, or on disk.
+        arrives: Whether its models run while they are read, so that `put` also takes what `OnDisk.awaited` names after `spread`.
     """
 
     alignment: int
@@ -24,6 +25,7 @@ class Capabilities:
     dtypes: frozenset[str]
     host_dtypes: frozenset[str] = frozenset()
     spreads: bool = False
+    arrives: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

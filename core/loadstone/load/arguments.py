@@ -56,6 +56,8 @@ class LoadArguments(ConfigArguments):
         key_mapping: Regular expressions, pattern -> replacement, applied to stored names.
         strict: True: any surplus tensor is an error; False: none is; None: one that only a wrong configuration explains is.
         read: "auto", "map" or "copy"; see docs/architecture.md.
+        wait: False returns once the plan stands: what is to be read comes in the order in which blocks run, each block waits for its
+            own, and `model.wait()` for all.
         ignore_mismatched_sizes: Draw parameters afresh whose stored shape differs.
         output_loading_info: Return the model and a dict of missing, unexpected and mismatched keys.
         ignore_adapter: Load the whole weights alone where a PEFT adapter lies beside them; that is an error else.
@@ -77,6 +79,7 @@ class LoadArguments(ConfigArguments):
     key_mapping: Mapping[str, str] | None = None
     strict: bool | None = None
     read: str = "auto"
+    wait: bool = True
     ignore_mismatched_sizes: bool = False
     output_loading_info: bool = False
     ignore_adapter: bool = False

@@ -113,8 +113,11 @@ def install(
     for one in carried_out.in_state("tied"):
         if not _stands(one, carried_out, before or {}):
             backend.tie(model, one.name, one.to)
-    if placement.is_spread and values:
+    if (placement.is_spread or supply.on_disk is not None) and values:
         blocks = block_finder(target.architecture.no_split, target.head.prefix)
+        if supply.on_disk is not None:
+            supply.on_disk.deliver(lambda tensor: put([tensor]))
+            supply.on_disk.afterwards(lambda: witness.verify(model, carried_out.assignments, before=before))
         backend.spread(model, placement, blocks=blocks, on_disk=supply.on_disk)
     computed: tuple[str, ...] = ()
     if before is None:

@@ -12,9 +12,11 @@ from loadstone.planning.fold import fold
 from loadstone.planning.held import Held, held, tokens_per_second
 from loadstone.planning.parts import LEFT_OUT
 from loadstone.planning.records import Assignment, LoadPlan, Stored, StoredState
+from loadstone.read.progress import Progress
 
 if TYPE_CHECKING:
     from loadstone.backend import Model
+    from loadstone.read.on_disk import OnDisk
 
 MAX_ROWS = 36
 """Rows of a printed report, so that it fits a screen."""
@@ -41,6 +43,7 @@ class LoadReport:
         bytes_mapped: Bytes mapped and not read; None before the load.
         seconds: Wall time of the load; None before it.
         bandwidth: Place -> bytes a second, as `plan` was given it.
+        on_its_way: What is still being read, of a load that did not wait; None once all is there.
     """
 
     model_class: str
@@ -59,6 +62,14 @@ class LoadReport:
     bytes_mapped: int | None = None
     seconds: float | None = None
     bandwidth: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    on_its_way: OnDisk | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def progress(self) -> Progress:
+        """How far a load is; one that did not say `wait=False` is done."""
+        if self.on_its_way is not None and self.on_its_way.arriving is not None:
+            return self.on_its_way.arriving.progress
+        return Progress(read=self.bytes_read or 0, total=self.bytes_read or 0)
 
     @property
     def device(self) -> str:
@@ -105,7 +116,7 @@ class LoadReport:
         facts = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
-            if f.name not in ("plan", "placement")
+            if f.name not in ("plan", "placement", "on_its_way")
         }
         facts |= {
             "nbytes": self.nbytes,
@@ -141,6 +152,8 @@ class LoadReport:
             lines.append(f"  ... and {len(rows) - len(shown)} more rows (see .plan)")
         lines += self._place_lines()
         lines += [f"  note: {note}" for note in self.notes]
+        if (fault := self.progress.fault) is not None:
+            lines.append(f"  fault: {plain(str(fault).splitlines()[0])}")
         return "\n".join(lines)
 
     def _title(self) -> str:
@@ -149,6 +162,10 @@ class LoadReport:
         if self.seconds is not None:
             read, mapped = human_bytes(self.bytes_read or 0), human_bytes(self.bytes_mapped or 0)
             cost = f"; {mapped} mapped, {read} read, {self.seconds:.2f} s"
+        if self.on_its_way is not None:
+            progress = self.progress
+            cost = f"; {human_bytes(progress.read)} of {human_bytes(progress.total)} read"
+            cost += ", and no more will be: a fault" if progress.fault else " so far"
         return (
             f"{self.model_class} ({self.backend}) from {plain(self.location)}{commit}\n"
             f"  {human_bytes(self.nbytes)} in {self.dtype} (from the {self.dtype_origin}) on {self.device}{cost}"
@@ -199,6 +216,13 @@ class LoadReport:
                 yield state, len(names), "-", "-", f"{label} ({_reason(members[names[0]])})"
 
 
+def await_all(model: Model) -> None:
+    """Wait for what is still being read of a model. Raises what ended the reading."""
+    report = model.load_report
+    if report is not None and report.on_its_way is not None:
+        report.on_its_way.wait()
+
+
 def refuse_on_disk(model: Model, what: str) -> None:
     """Make sure that a model has all of its parameters in memory.
 
@@ -209,6 +233,7 @@ def refuse_on_disk(model: Model, what: str) -> None:
     Raises:
         ArgumentError: If some stay on disk, or are absent.
     """
+    await_all(model)
     refuse_in_part(model, what)
     report = model.load_report
     if report is not None and any(place.device is None for place in report.placement.places):

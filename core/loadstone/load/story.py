@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from loadstone.errors import logger_of, memory_told
+from loadstone.errors import ArgumentError, logger_of, memory_told
 from loadstone.generate.settings import GENERATION_CONFIG_NAME, GenerationConfig
 from loadstone.keywords import told
 from loadstone.load.arguments import LoadArguments, parse_arguments
@@ -72,6 +73,7 @@ def from_pretrained(
         if model_class is None and loads_itself(own):
             return own.from_pretrained(pretrained_model_name_or_path, **arguments)  # type: ignore[attr-defined]
         check_runs(prepared.placement, prepared.target.backend)
+        _check_arrives(prepared, given)
         model, report = fill(prepared, given)
     model.load_report = dataclasses.replace(report, seconds=time.perf_counter() - started)
     _warn(model.load_report)
@@ -136,7 +138,35 @@ def fill(prepared: Prepared, given: LoadArguments) -> tuple[Any, LoadReport]:
         model.generation_config = _generation_config(prepared)
     report = report_of(dataclasses.replace(prepared, plan=done.plan))
     read, mapped = supply.traffic.read, supply.traffic.mapped
-    return model, dataclasses.replace(report, computed=done.computed, bytes_read=read, bytes_mapped=mapped)
+    report = dataclasses.replace(report, computed=done.computed, bytes_read=read, bytes_mapped=mapped)
+    if supply.on_disk is not None and supply.on_disk.arriving is not None:
+        supply.on_disk.afterwards(functools.partial(_all_there, model, time.perf_counter()))
+        report = dataclasses.replace(report, on_its_way=supply.on_disk)
+    return model, report
+
+
+def _check_arrives(prepared: Prepared, given: LoadArguments) -> None:
+    """Make sure that a model can run while it is read, where that is asked for.
+
+    Raises:
+        ArgumentError: If its backend has no such models.
+    """
+    backend = prepared.target.backend
+    if not given.wait and not backend.capabilities.arrives:
+        raise ArgumentError(
+            f"the backend {backend.name!r} runs no model that is still being read",
+            found=f"wait={given.wait!r}",
+            hint="leave wait= out",
+        )
+
+
+def _all_there(model: Any, started: float) -> None:
+    """Let a model's report say that everything has come."""
+    report: LoadReport = model.load_report
+    assert report.on_its_way is not None and report.on_its_way.arriving is not None
+    read = (report.bytes_read or 0) + report.on_its_way.arriving.traffic.read
+    seconds = (report.seconds or 0) + time.perf_counter() - started
+    model.load_report = dataclasses.replace(report, on_its_way=None, bytes_read=read, seconds=seconds)
 
 
 def _generation_config(prepared: Prepared) -> GenerationConfig:

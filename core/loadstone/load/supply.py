@@ -18,7 +18,8 @@ from loadstone.load.decide import Prepared, indexed
 from loadstone.load.install import Supply
 from loadstone.planning.place import room_on_host
 from loadstone.planning.records import Assignment, LoadPlan
-from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
+from loadstone.read.arriving import Arriving
+from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes, would_map
 from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
 from loadstone.read.on_disk import OnDisk
 from loadstone.read.progress import byte_bar
@@ -59,8 +60,11 @@ class FromFiles(Supply):
             plan = self._with_ties_decided(plan, files)
             requests = list(self._requests(plan, paths))
             stays = [one for one in requests if self.prepared.placement.of(one.name).device is None]
-            if stays := [*stays, *_of_nothing(plan)]:
-                self.on_disk = self._on_disk(stays, plan, paths, identities)
+            there = {one.name for one in stays}
+            late = {one.name: one for one in requests if self._is_late(one) and one.name not in there}
+            if later := [*stays, *_of_nothing(plan), *late.values()]:
+                arriving = self._arriving(late, OpenFiles(paths, identities, ranges=ranges)) if late else None
+                self.on_disk = self._on_disk(later, plan, paths, identities, arriving)
                 requests = [one for one in requests if one.name not in self.on_disk.requests]
             tensors = read_tensors(
                 files,
@@ -109,6 +113,7 @@ class FromFiles(Supply):
         plan: LoadPlan,
         paths: Mapping[str, Path],
         identities: Mapping[str, Identity],
+        arriving: Arriving | None,
     ) -> OnDisk:
         backend = self.prepared.target.backend
         return OnDisk(
@@ -117,7 +122,16 @@ class FromFiles(Supply):
             identities=identities,
             alignment=backend.capabilities.alignment,
             room=room_on_host(plan, backend, self.prepared.placement, self.given.max_memory),
+            arriving=arriving,
         )
+
+    def _is_late(self, request: Request) -> bool:
+        """Return whether a tensor comes after the load has returned; of what is mapped nothing need come."""
+        alignment = self.prepared.target.backend.capabilities.alignment
+        return not self.given.wait and would_map(request, alignment) is None
+
+    def _arriving(self, late: Mapping[str, Request], files: OpenFiles) -> Arriving:
+        return Arriving(late, files, alignment=self.prepared.target.backend.capabilities.alignment)
 
     def _requests(self, plan: LoadPlan, paths: Mapping[str, Path]) -> Iterator[Request]:
         read, placement = self.given.read, self.prepared.placement

@@ -15,7 +15,7 @@ from loadstone.errors import ArgumentError, MatchError, human_bytes, logger_of
 from loadstone.load.collector import paused_collector
 from loadstone.load.install import Installed, Supply, install
 from loadstone.load.likeness import built_like
-from loadstone.load.report import LoadReport, refuse_in_part
+from loadstone.load.report import LoadReport, await_all, refuse_in_part
 from loadstone.load.target import Target
 from loadstone.planning.dtype import DTypePolicy
 from loadstone.planning.fold import fold
@@ -134,6 +134,7 @@ def _decided(
     copy: bool,
 ) -> _Move:
     """Choose class, dtypes and device, and build the model without memory."""
+    await_all(model)
     refuse_in_part(model, "cannot go to another framework")
     source = get_backend(model.backend_name)
     stored = stored_parameters(model, source)

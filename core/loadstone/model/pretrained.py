@@ -233,6 +233,18 @@ class Pretrained(Loading):
         resize_token_embeddings(self, rows, mean_resizing=mean_resizing, seed=seed)
         return self.get_input_embeddings()
 
+    def wait(self) -> None:
+        """Wait until all parameters have come of a model that was loaded with `wait=False`.
+
+        Raises:
+            ChangedFileError: If a file changed before it was read.
+            SourceError: If one could not be read.
+            OutOfMemoryError: If there was no memory.
+        """
+        from loadstone.load.report import await_all
+
+        await_all(self)
+
     @property
     def num_labels(self) -> int:
         """Number of labels of a classification head, as the configuration has it."""

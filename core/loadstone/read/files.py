@@ -157,6 +157,8 @@ class OpenFiles:
             ChangedFileError: If it is not.
             SourceError: If it is gone.
         """
+        if name in self.ranges:
+            return  # of a commit, which never changes
         with self._lock:
             held = self._open.get(name)
             found = None if held is None else _identity(os.fstat(held.descriptor))

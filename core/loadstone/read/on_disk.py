@@ -9,6 +9,9 @@ embed_tokens ── layers.0 ── layers.1 ── ...        in_order
                   └── layers.1 comes meanwhile, on a thread of its own, where memory has room for both
 ```
 
+Parameters of a load that does not wait are here too until they have come (`arriving`): these come once, and core puts them into
+the model for good (`receive`). What is absent is here with nothing behind it: to bring it is an error.
+
 What can be aliased is mapped and not read, anew for each call: its memory is the system's copy of the file, and given back
 with the last array that aliases it. The rest is read, and cast on the way, by the engine that loads models. Nothing is written.
 """
@@ -19,12 +22,13 @@ import dataclasses
 import itertools
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from loadstone.dtypes import nbytes
 from loadstone.errors import LoadstoneError, PlacementError
+from loadstone.read.arriving import Arriving, Names
 from loadstone.read.engine import Request, Traffic, read_tensors, would_map
 from loadstone.read.files import Identity, OpenFiles
 from loadstone.read.memory import available, fault_in
@@ -33,7 +37,10 @@ from loadstone.read.tensor import HostTensor
 KEPT_OPEN = 64
 """Files that stay open; one that is open may be replaced, by a save into its folder, and is read on."""
 
-Names = tuple[str, ...]
+
+def _nowhere(tensor: HostTensor) -> None:
+    """Put a tensor nowhere: it is not asked before `deliver`."""
+    raise AssertionError(f"{tensor.name} came before anybody said where to")
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -57,9 +64,11 @@ class OnDisk:
         identities: What the files were when their headers were read.
         alignment: Bytes to which an address must be aligned to be aliased, as `Capabilities` has it.
         room: Bytes of memory that what is brought may take on the host; None: half of what the system has available.
+        arriving: What of it comes once, and stays in the model; None: nothing.
 
     Attributes:
         requests: Parameter -> what it is made from, its shape and dtype; what is absent is made from nothing.
+        awaited: The parameters that have yet to come into the model.
         traffic: Bytes that were read and mapped so far.
     """
 
@@ -71,9 +80,14 @@ class OnDisk:
         identities: Mapping[str, Identity],
         alignment: int,
         room: int | None = None,
+        arriving: Arriving | None = None,
     ) -> None:
         self.requests = {request.name: request for request in requests}
-        used = dict.fromkeys(info.file for one in self.requests.values() for info in one.recipe.sources)
+        self.arriving, self.awaited = arriving, set[str]() if arriving is None else set(arriving.names)
+        self._put: Callable[[HostTensor], object] = _nowhere
+        self._afterwards: list[Callable[[], object]] = []
+        stays = (one for one in self.requests.values() if one.name not in self.awaited)
+        used = dict.fromkeys(info.file for one in stays for info in one.recipe.sources)
         self._said: dict[str, Any] = {
             "paths": {name: paths[name] for name in used},
             "identities": {name: identities[name] for name in used},
@@ -82,9 +96,11 @@ class OnDisk:
         }
         self._after: dict[Names, Names] = {}
         self._open()
+        if arriving is not None:
+            weakref.finalize(self, arriving.stop)
 
     def _open(self) -> None:
-        self.traffic = Traffic()
+        self.traffic, self._delivery = Traffic(), threading.RLock()
         self._lock, self._turn = threading.Lock(), threading.Lock()
         self._ahead: _Ahead | None = None
         self._files = OpenFiles(
@@ -96,7 +112,9 @@ class OnDisk:
         weakref.finalize(self, self._files.close)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"requests": self.requests, "_said": self._said, "_after": self._after}
+        self.wait()
+        kept = {"requests": self.requests, "_said": self._said, "_after": self._after}
+        return kept | {"arriving": None, "awaited": set()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
@@ -115,12 +133,67 @@ class OnDisk:
         return sum(nbytes(one.dtype, one.shape) for one in map(self.requests.__getitem__, names))
 
     def in_order(self, units: Iterable[Names]) -> None:
-        """Say in which order `bring` will be asked, so that one unit can come while the one before it runs."""
-        found = [unit for unit in units if unit and not self._absent(unit)]
+        """Say in which order `bring` will be asked, so that one unit can come while the one before it runs.
+
+        What is awaited begins to come, in that order.
+        """
+        units = list(units)
+        found = [unit for one in units if (unit := self._staying(one)) and not self._absent(unit)]
         self._after = dict(itertools.pairwise(found))
+        if self.arriving is not None:
+            self.arriving.begin(units)
+
+    def deliver(self, put: Callable[[HostTensor], object]) -> None:
+        """Say what puts a parameter into the model for good; core says it."""
+        self._put = put
+
+    def afterwards(self, action: Callable[[], object]) -> None:
+        """Have something done when the last of what is awaited has come."""
+        self._afterwards.append(action)
+
+    def receive(self, names: Names) -> None:
+        """Wait for those of some parameters that are awaited; they are in the model then, for good.
+
+        Raises:
+            ChangedFileError: If one of their files is no longer what it was.
+            SourceError: If one cannot be read.
+            OutOfMemoryError: If there is no memory.
+            BackendError: If the backend did not do with them what it was told.
+        """
+        if self.arriving is None or self.awaited.isdisjoint(names):
+            return
+        with self._delivery:
+            wanted = tuple(name for name in dict.fromkeys(names) if name in self.awaited)
+            tensors = self.arriving.take(wanted)
+            try:
+                for tensor in tensors:
+                    self._put(tensor)
+                if self.awaited.issubset(wanted):
+                    self._finish()
+            except Exception as error:
+                self.arriving.forget(wanted)
+                self.arriving.end(error)
+                raise
+            self.arriving.forget(wanted)
+            self.awaited.difference_update(wanted)
+
+    def _finish(self) -> None:
+        for action in self._afterwards:
+            action()
+        self._put, self._afterwards = _nowhere, []  # they hold the model
+
+    def wait(self) -> None:
+        """Wait for all that is awaited. Raises as `receive` does."""
+        self.receive(tuple(self.awaited))
+
+    def _staying(self, names: Names) -> Names:
+        """Return those of some parameters that come anew each time."""
+        return tuple(name for name in names if name not in self.awaited) if self.awaited else names
 
     def bring(self, names: Names) -> dict[str, HostTensor]:
         """Return parameters, in memory that is theirs until nobody holds it; what comes after them comes meanwhile.
+
+        Those that are awaited are put into the model, and not returned.
 
         Args:
             names: One of the units of `in_order`, or any others.
@@ -132,6 +205,10 @@ class OnDisk:
             OutOfMemoryError: If there is no memory.
         """
         self._refuse_absent(names, "run")
+        names, awaited = self._staying(names), names
+        self.receive(awaited)
+        if not names:
+            return {}
         tensors = self._awaited(names) or self._fetched(names)
         for file in self._files_of(names):
             self._files.check(file)

@@ -1,13 +1,39 @@
-"""A progress bar for loads and saves that take over a second, on a terminal only."""
+"""How far a load is; and a progress bar for loads and saves that take over a second, on a terminal only."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 
 DELAY = 1.0
 """Seconds before a bar appears."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a load is.
+
+    Attributes:
+        read: Bytes that were read.
+        total: Bytes to read.
+        fault: What ended the load before its end; None: nothing did.
+    """
+
+    read: int
+    total: int
+    fault: Exception | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether everything has come."""
+        return self.fault is None and self.read >= self.total
+
+    @property
+    def fraction(self) -> float:
+        """The part that was read, 0 to 1."""
+        return self.read / self.total if self.total else 1.0
 
 
 @contextlib.contextmanager

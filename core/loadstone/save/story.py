@@ -18,7 +18,7 @@ from loadstone.dtypes import DTYPES, canonical, nbytes
 from loadstone.errors import ArgumentError, SourceError
 from loadstone.generate.settings import GENERATION_CONFIG_NAME
 from loadstone.load.likeness import class_parameters, unloadable
-from loadstone.load.report import refuse_in_part
+from loadstone.load.report import await_all, refuse_in_part
 from loadstone.read.progress import byte_bar
 from loadstone.save.layout import StoredTensor
 from loadstone.save.write import save_checkpoint
@@ -59,6 +59,7 @@ def save_pretrained(
         SourceError: If the folder cannot be written, or the disk is full.
     """
     model.check_saves(state_dict)
+    await_all(model)
     refuse_in_part(model, "is no checkpoint, and cannot be saved")
     folder = Path(save_directory)
     if folder.exists() and not folder.is_dir():
