@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 ACCEPTED = frozenset({"low_cpu_mem_usage", "weights_only", "resume_download"})
 # What is on disk stays in the checkpoint's own files, and nothing is held twice: no folder and no state dict is needed.
 ACCEPTED |= {"offload_folder", "offload_state_dict"}
+# Buffers that a checkpoint holds lie where the parameters of their module do, whole blocks together, as accelerate has it with
+# offload_buffers=True; those that it does not hold are computed on the device that needs them. No number depends on it.
+ACCEPTED |= {"offload_buffers"}
 # Known to transformers' users and not built yet.
-NOT_YET = frozenset({"offload_buffers", "tp_plan", "quantization_config"})
+NOT_YET = frozenset({"tp_plan", "quantization_config"})
 NOT_YET |= {"gguf_file", "state_dict", "proxies"}
 # Known to transformers' users under these names; what to do in their place.
 ELSEWHERE = {
