@@ -457,7 +457,7 @@ CASES = [
     Case(
         "An argument that is not there yet",
         Place.llama,
-        'AutoModel.from_pretrained("llama", offload_buffers=True)',
+        'AutoModel.from_pretrained("llama", gguf_file="model.gguf")',
     ),
     Case(
         "A device map that takes a block apart",

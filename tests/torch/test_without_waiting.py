@@ -48,11 +48,20 @@ class Gate:
         self.steps.release(number)
 
 
+def ended() -> None:
+    """Wait until nothing is read any more."""
+    for thread in threading.enumerate():
+        if thread.name == "loadstone-arriving":
+            thread.join(30)
+
+
 @pytest.fixture
 def gate(monkeypatch):
+    ended()
     gate = Gate(monkeypatch)
     yield gate
     gate.open()
+    ended()
 
 
 @pytest.mark.parametrize(
@@ -88,24 +97,30 @@ def test_blocks_run_as_they_come_in_the_order_of_running(folders, gate) -> None:
     ran, seen = threading.Event(), []
     model.model.layers[0].register_forward_hook(lambda *_: ran.set())
     model.model.layers[1].register_forward_hook(lambda *_: seen.append(model.load_report.progress.fraction))
-    thread = threading.Thread(target=lambda: seen.append(model(IDS).logits))
+
+    def run() -> None:
+        with torch.no_grad():
+            seen.append(model(IDS).logits)
+            seen.append(model.load_report.progress.fraction)
+
+    thread = threading.Thread(target=run)
     thread.start()
-    gate.open(2)
+    gate.open(1)
     assert ran.wait(30), "the first block runs, and what comes after it is not there"
     time.sleep(0.02)
     assert thread.is_alive() and 0 < model.load_report.progress.fraction < 0.6
     assert "of 67.7 kB read so far" in str(model.load_report)
     assert {name.split(".")[2] for name in left(model) if "layers" in name} == {"1", "2"}
-    gate.open()
+    gate.open(4)
     thread.join(30)
-    assert seen[0] < 1 and torch.equal(seen[1], expected)
-    assert gate.seen[:2] == ["model.embed_tokens", "model.layers.0.self_attn.q_proj"]
-    assert [name for name in gate.seen if "layers" not in name] == [
-        "model.embed_tokens",
-        "model.norm",
-        "lm_head",
-    ]
-    assert not left(model)
+    first, logits, last = seen
+    assert first < last < 1, "of the table of words some rows were read, and the rest comes later"
+    assert torch.equal(logits, expected)
+    layers = [f"model.layers.{number}.self_attn.q_proj" for number in range(3)]
+    assert gate.seen == [*layers, "model.norm", "lm_head"]
+    assert left(model) == ["model.embed_tokens.weight"]
+    gate.open()
+    assert torch.equal(model(IDS).logits, expected) and not left(model)
 
 
 def test_what_an_optimiser_holds_is_what_arrives(folders) -> None:
@@ -165,9 +180,11 @@ def test_a_fault_is_told_where_the_block_would_have_run_and_ever_after(folder, g
     ran = []
     for number, layer in enumerate(model.model.layers):
         layer.register_forward_hook(lambda *_, number=number: ran.append(number))
-    gate.open(2)
-    while model.load_report.progress.fraction < 0.2:
-        time.sleep(0.001)
+    thread = threading.Thread(target=lambda: model.model.embed_tokens(IDS))
+    thread.start()
+    gate.open(2)  # the first block and, as it is asked for, the table of words
+    thread.join(30)
+    assert not thread.is_alive()
     file = folder / "model.safetensors"
     with open(file, "r+b") as stream:
         stream.truncate(os.path.getsize(file) - 1)
@@ -211,7 +228,37 @@ def test_a_model_that_is_dropped_is_read_no_more(folders, gate) -> None:
     del model
     gc.collect()
     gate.open()
-    for thread in threading.enumerate():
-        if thread.name == "loadstone-arriving":
-            thread.join(30)
+    ended()
     assert len(gate.seen) <= 1
+
+
+def test_rows_of_a_table_that_is_not_there_are_looked_up_by_several_threads(folders, gate) -> None:
+    model = early(folders["llama"], dtype="bfloat16")
+    whole = LlamaForCausalLM.from_pretrained(folders["llama"], dtype="bfloat16").model.embed_tokens.weight
+    found: list[bool] = []
+
+    def look_up(first: int) -> None:
+        with torch.no_grad():
+            for number in range(first, 60, 2):
+                ids = torch.tensor([[number, 0]])
+                found.append(torch.equal(model.model.embed_tokens(ids), whole[ids]))
+
+    threads = [threading.Thread(target=look_up, args=(first,)) for first in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(found) == 60 and all(found)
+    assert left(model) and not gate.seen
+
+
+def test_what_is_asked_for_comes_next(folders, gate) -> None:
+    model = early(folders["llama"])
+    gate.open(1)
+    thread = threading.Thread(target=lambda: model.lm_head(torch.zeros(1, 24)))
+    thread.start()
+    while "lm_head.weight" not in model.load_report.on_its_way.arriving._wanted:
+        time.sleep(0.001)
+    gate.open(2)
+    thread.join(30)
+    assert not thread.is_alive() and "lm_head" in gate.seen[:3]

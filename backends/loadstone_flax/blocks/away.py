@@ -26,7 +26,8 @@ from loadstone_flax.layers import BatchNorm, changed_state, named_modules, named
 
 if TYPE_CHECKING:
     from loadstone.backend import Placement
-    from loadstone.read.on_disk import Names, OnDisk
+    from loadstone.read.arriving import Names
+    from loadstone.read.on_disk import OnDisk
 
 
 class Away:

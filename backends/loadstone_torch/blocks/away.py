@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -171,12 +172,17 @@ class Visit:
     @uncompiled
     def before(self, module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """Bring what the module needs; the first of several threads does."""
-        self._receive(module)
+        table = self._looked_up(module, args) if self.awaits else None
+        if self.awaits and table is None:
+            self._receive(module)
         self._check(module)
         with self.lock:
             there = bool(self.visitors)
             self.visitors.add(threading.get_ident())
-            if self.leaves and not there:
+            if table is not None and self.awaits:
+                [(leaf, _)] = self.leaves
+                leaf.table[leaf.name] = nn.Parameter(table, requires_grad=False)
+            elif self.leaves and not there:
                 self._bring(module)
         if not self.hops:
             return None
@@ -193,16 +199,27 @@ class Visit:
 
     def _receive(self, module: nn.Module) -> None:
         """Wait for what comes once. A module that then has all that it needs is called as any other."""
-        if not self.awaits:
-            return
         if names := self.names:
             self._on_disk.receive(names)
-        _refuse_empty(module)
-        self.awaits = False
-        self.leaves = [(leaf, held) for leaf, held in self.leaves if _is_elsewhere(held, self.device)]
+        with self.lock:
+            for leaf, held in self.leaves:
+                leaf.table[leaf.name] = held  # and no table of which a few rows were read
+            _refuse_empty(module)
+            self.awaits = False
+            self.leaves = [(leaf, held) for leaf, held in self.leaves if _is_elsewhere(held, self.device)]
         if not self.leaves and not self.hops:
             for hook in self.hooks:
                 hook.remove()
+
+    def _looked_up(self, module: nn.Module, args: Any) -> Tensor | None:
+        """Return the table of an embedding with the rows that it looks up, where the whole is still to come; else None."""
+        held = next((held for _, held in self.leaves if isinstance(held, Away) and held.comes_once), None)
+        if held is None or not _is_table(module) or not args or self.device.type != "cpu":
+            return None
+        if torch.is_grad_enabled():  # gradients are of the parameter, which is not there
+            return None
+        table = held.on_disk.rows(held.path, args[0].unique().tolist())
+        return None if table is None else self.as_torch(table)
 
     def _bring(self, module: nn.Module) -> None:
         brought: dict[int, Tensor] = {}
@@ -236,6 +253,10 @@ class Visit:
                 hint="freeze them (requires_grad_(False), as PEFT's get_peft_model does), run the model in eval() or under"
                 " torch.no_grad(), or give their blocks a device in device_map=",
             )
+
+
+def _is_table(module: nn.Module) -> bool:
+    return isinstance(module, nn.Embedding)
 
 
 def _is_elsewhere(held: Tensor, device: torch.device) -> bool:
@@ -296,7 +317,10 @@ def spread(
     for name, visit in visits.items():
         visit.register(model.get_submodule(name))
     if on_disk is not None:
-        on_disk.in_order(visit.names for visit in visits.values())
+        tables = (visit.names for name, visit in visits.items() if _is_table(model.get_submodule(name)))
+        on_disk.in_order(
+            (visit.names for visit in visits.values()), tables=tuple(itertools.chain.from_iterable(tables))
+        )
 
 
 def _leave(

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 ACCEPTED = frozenset({"low_cpu_mem_usage", "weights_only", "resume_download"})
 # What is on disk stays in the checkpoint's own files, and nothing is held twice: no folder and no state dict is needed.
 ACCEPTED |= {"offload_folder", "offload_state_dict"}
+# Buffers that a checkpoint holds lie where the parameters of their module do, whole blocks together, as accelerate has it with
+# offload_buffers=True; those that it does not hold are computed on the device that needs them. No number depends on it.
+ACCEPTED |= {"offload_buffers"}
 # Known to transformers' users and not built yet.
-NOT_YET = frozenset({"offload_buffers", "tp_plan", "quantization_config"})
+NOT_YET = frozenset({"tp_plan", "quantization_config"})
 NOT_YET |= {"gguf_file", "proxies"}
 # Known to transformers' users under these names; what to do in their place.
 ELSEWHERE = {
@@ -51,7 +54,7 @@ class LoadArguments(ConfigArguments):
             bring it. None: the first that is there, loadstone's own before others.
         device_map: None (the default device), "auto" (the first device that holds the model, else all of them evenly),
             "balanced", "balanced_low_0" (the first device as empty as may be), "sequential", a device, its number, "disk", or
-            module -> one of these, or None; more than one, and "disk", are for backends whose models run so (PyTorch's).
+            module -> one of these, or None; more than one, and "disk", are for backends whose models run so.
         max_memory: Device -> what it may hold at most, in bytes or as "10GiB"; the number n is the n-th accelerator, and what
             none holds stays on disk. With it alone, `device_map` is "auto".
         layers: Numbers of the blocks to load, `range(0, 4)` say; the others are absent, as are modules with None in `device_map`.

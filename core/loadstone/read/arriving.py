@@ -5,6 +5,8 @@ plan ── model with stand-ins ── embed_tokens ── layers.0 ── laye
                                       ▲             ▲            ▲
           a thread reads:       embed_tokens ── layers.0 ── layers.1 ── ...     take
 ```
+
+What is waited for comes next, wherever it stands in that order.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ class Arriving:
         self._requests, self._files, self._alignment = requests, files, alignment
         self._came: dict[str, HostTensor] = {}
         self._change, self._stopped = threading.Condition(), False
+        self._wanted: frozenset[str] = frozenset()
 
     @property
     def names(self) -> Iterable[str]:
@@ -62,6 +65,11 @@ class Arriving:
                 del left[name]
         threading.Thread(target=self._run, args=(units,), name="loadstone-arriving", daemon=True).start()
 
+    def has(self, name: str) -> bool:
+        """Return whether a tensor is there."""
+        with self._change:
+            return name in self._came
+
     def take(self, names: Names) -> list[HostTensor]:
         """Return tensors once they are there; they are held until `forget`.
 
@@ -71,6 +79,7 @@ class Arriving:
             OutOfMemoryError: If there was no memory.
         """
         with self._change:
+            self._wanted |= set(names)
             self._change.wait_for(lambda: self.fault or all(name in self._came for name in names))
             if any(name not in self._came for name in names):
                 assert self.fault is not None
@@ -87,9 +96,12 @@ class Arriving:
         """Read no more: nobody wants it."""
         self._stopped = True
 
-    def _run(self, units: Iterable[Names]) -> None:
+    def _run(self, units: list[Names]) -> None:
         try:
-            for unit in units:
+            while units and not self._stopped:
+                wanted = self._wanted
+                unit = next((one for one in units if not wanted.isdisjoint(one)), units[0])
+                units.remove(unit)
                 self._read(unit)
         except Exception as error:  # noqa: BLE001  # told where its block runs, and by whoever waits
             self.end(error)
@@ -97,8 +109,6 @@ class Arriving:
             self._files.close()
 
     def _read(self, unit: Names) -> None:
-        if self._stopped or not unit:
-            return
         requests = [self._requests[name] for name in unit]
         tensors = read_tensors(self._files, requests, alignment=self._alignment, traffic=self.traffic)
         found = {tensor.name: tensor for tensor in tensors}

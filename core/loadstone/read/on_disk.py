@@ -22,20 +22,31 @@ import dataclasses
 import itertools
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from loadstone.checkpoint.recipe import Recipe, Slice
 from loadstone.dtypes import nbytes
 from loadstone.errors import LoadstoneError, PlacementError
 from loadstone.read.arriving import Arriving, Names
 from loadstone.read.engine import Request, Traffic, read_tensors, would_map
 from loadstone.read.files import Identity, OpenFiles
-from loadstone.read.memory import available, fault_in
+from loadstone.read.memory import aligned_empty, available, fault_in
 from loadstone.read.tensor import HostTensor
+
+ROWS = 4096
+"""Rows of a table up to which they are looked up one by one."""
 
 KEPT_OPEN = 64
 """Files that stay open; one that is open may be replaced, by a save into its folder, and is read on."""
+
+
+def _row(request: Request, number: int) -> Request:
+    """Return what brings one row of a table; its name is its number."""
+    steps = (Slice(axis=0, start=number, stop=number + 1), *request.recipe.steps)
+    recipe = Recipe(sources=request.recipe.sources, steps=steps)
+    return Request(name=str(number), recipe=recipe, shape=(1, *request.shape[1:]), mappable=False)
 
 
 def _nowhere(tensor: HostTensor) -> None:
@@ -86,8 +97,10 @@ class OnDisk:
         self.arriving, self.awaited = arriving, set[str]() if arriving is None else set(arriving.names)
         self._put: Callable[[HostTensor], object] = _nowhere
         self._afterwards: list[Callable[[], object]] = []
-        stays = (one for one in self.requests.values() if one.name not in self.awaited)
-        used = dict.fromkeys(info.file for one in stays for info in one.recipe.sources)
+        self._tables: dict[str, HostTensor] = {}
+        used = dict.fromkeys(
+            info.file for one in self.requests.values() for info in one.recipe.sources if info.file in paths
+        )
         self._said: dict[str, Any] = {
             "paths": {name: paths[name] for name in used},
             "identities": {name: identities[name] for name in used},
@@ -114,7 +127,7 @@ class OnDisk:
     def __getstate__(self) -> dict[str, Any]:
         self.wait()
         kept = {"requests": self.requests, "_said": self._said, "_after": self._after}
-        return kept | {"arriving": None, "awaited": set()}
+        return kept | {"arriving": None, "awaited": set(), "_tables": {}}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
@@ -132,16 +145,20 @@ class OnDisk:
         """Return the bytes of parameters in the dtypes that they come in."""
         return sum(nbytes(one.dtype, one.shape) for one in map(self.requests.__getitem__, names))
 
-    def in_order(self, units: Iterable[Names]) -> None:
+    def in_order(self, units: Iterable[Names], *, tables: Names = ()) -> None:
         """Say in which order `bring` will be asked, so that one unit can come while the one before it runs.
 
         What is awaited begins to come, in that order.
+
+        Args:
+            units: What runs, with all that it needs, in its order.
+            tables: Parameters of which a caller asks for `rows` until they are there: these come last.
         """
         units = list(units)
         found = [unit for one in units if (unit := self._staying(one)) and not self._absent(unit)]
         self._after = dict(itertools.pairwise(found))
         if self.arriving is not None:
-            self.arriving.begin(units)
+            self.arriving.begin(sorted(units, key=lambda unit: bool(unit) and set(unit) <= set(tables)))
 
     def deliver(self, put: Callable[[HostTensor], object]) -> None:
         """Say what puts a parameter into the model for good; core says it."""
@@ -176,6 +193,38 @@ class OnDisk:
                 raise
             self.arriving.forget(wanted)
             self.awaited.difference_update(wanted)
+            for name in wanted:
+                self._tables.pop(name, None)
+
+    def rows(self, name: str, numbers: Collection[int]) -> HostTensor | None:
+        """Return a table that is awaited, in which some rows have their values, and others none; None: `receive` it.
+
+        It is the same one at each call, so that several threads can look up their rows in it.
+
+        Args:
+            name: The table.
+            numbers: Rows to look up; those that it does not have are the caller's to find.
+
+        Raises:
+            ChangedFileError: If its file is no longer what it was.
+            SourceError: If it cannot be read.
+            OutOfMemoryError: If there is no memory.
+        """
+        request = self.requests[name]
+        whole = request.recipe.whole
+        there = self.arriving is None or name not in self.awaited or self.arriving.has(name)
+        if there or len(numbers) > ROWS or whole is None or whole.file not in self._said["paths"]:
+            return None
+        size = nbytes(request.dtype, request.shape[1:])
+        data = aligned_empty(nbytes(request.dtype, request.shape))
+        table = self._tables.setdefault(
+            name, HostTensor(name=name, dtype=request.dtype, shape=request.shape, data=data)
+        )
+        wanted = [_row(request, number) for number in numbers if 0 <= number < request.shape[0]]
+        for row in self._carried_out(wanted):
+            table.data[int(row.name) * size : (int(row.name) + 1) * size] = row.data
+        self._files.check(whole.file)
+        return table
 
     def _finish(self) -> None:
         for action in self._afterwards:
