@@ -17,8 +17,8 @@ from loadstone.load.decide import Prepared, indexed
 from loadstone.load.install import Supply
 from loadstone.planning.place import room_on_host
 from loadstone.planning.records import Assignment, LoadPlan
-from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
-from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
+from loadstone.read.engine import Files, Request, Traffic, read_tensors, same_bytes
+from loadstone.read.files import FarFiles, Identity, OpenFiles, identity, is_mappable
 from loadstone.read.on_disk import OnDisk
 from loadstone.read.progress import byte_bar
 from loadstone.read.tensor import HostTensor
@@ -42,17 +42,18 @@ class FromFiles(Supply):
 
     @contextlib.contextmanager
     def opened(self, plan: LoadPlan) -> Iterator[tuple[LoadPlan, Iterator[HostTensor]]]:
-        """Fetch the files that the plan needs, decide the open ties, and give the tensors as they arrive.
+        """Fetch the files that the plan needs, or read them where they lie; decide the open ties, and give the tensors.
 
         Raises:
             ChangedFileError: If a file changed since its header was read.
             SourceError: If a file cannot be fetched.
             MatchError: If a tie cannot be kept.
         """
-        needed = plan.files
-        paths = self.prepared.snapshot.fetch(name for name in self.prepared.index.files if name in needed)
+        snapshot, needed = self.prepared.snapshot, plan.files
+        names = [name for name in self.prepared.index.files if name in needed]
+        paths = {} if snapshot.requests else snapshot.fetch(names)
         identities = self._identities(paths)
-        with OpenFiles(paths, identities) as files:
+        with FarFiles(snapshot, names) if snapshot.requests else OpenFiles(paths, identities) as files:
             plan = self._with_ties_decided(plan, files)
             requests = list(self._requests(plan, paths))
             if stays := [one for one in requests if self.prepared.placement.of(one.name).device is None]:
@@ -105,7 +106,9 @@ class FromFiles(Supply):
     def _requests(self, plan: LoadPlan, paths: Mapping[str, Path]) -> Iterator[Request]:
         read, placement = self.given.read, self.prepared.placement
         may_map = {
-            name: read == "map" or (read == "auto" and is_mappable(path)) for name, path in paths.items()
+            name
+            for name, path in paths.items()
+            if read == "map" or (read == "auto" and is_mappable(path))
         }
         aliases = self.prepared.target.backend.capabilities.aliases
         shared, taken = set(self.prepared.index.aliases.values()), self.prepared.index.overlapping()
@@ -114,14 +117,14 @@ class FromFiles(Supply):
             assert recipe is not None
             names = {info.name for info in recipe.sources}
             # Two parameters that are not tied must not share memory, even where one tensor is stored for both.
-            mappable = aliases and may_map[recipe.sources[0].file] and taken.isdisjoint(names)
+            mappable = aliases and recipe.sources[0].file in may_map and taken.isdisjoint(names)
             # Other devices copy: from a mapping, that would end the process if the file became shorter meanwhile.
             device = placement.of(assignment.name).device or placement.runs_on(assignment.name)
             mappable = mappable and device.is_host
             taken |= names & shared
             yield Request(name=assignment.name, recipe=recipe, shape=assignment.shape, mappable=mappable)
 
-    def _with_ties_decided(self, plan: LoadPlan, files: OpenFiles) -> LoadPlan:
+    def _with_ties_decided(self, plan: LoadPlan, files: Files) -> LoadPlan:
         """Tie parameters that are stored twice with equal bytes; keep the others apart, with a warning."""
         if not plan.compare:
             return plan

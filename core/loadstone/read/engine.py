@@ -2,7 +2,8 @@
 
 A tensor is mapped where its dtype stays, its address suits the backend and its file lies on a local disk: then no
 byte of it is read. Everything else is read with `preadv` straight into the memory that the framework will alias;
-casts go through one staging buffer a thread. At most `WINDOW` pieces are on their way at once.
+casts go through one staging buffer a thread. What a source reads where it lies, far away, comes the same way.
+At most `WINDOW` pieces are on their way at once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from loadstone.checkpoint.recipe import Part, Recipe, block_of
 from loadstone.dtypes import DTYPES, nbytes, to_numpy
 from loadstone.errors import ChangedFileError, out_of_memory
 from loadstone.read.cast import cast
-from loadstone.read.files import OpenFiles
+from loadstone.read.files import FarFiles, OpenFiles
 from loadstone.read.memory import OWN_PAGES, Bytes, aligned_empty, populate
 from loadstone.read.runs import Runs, contiguous, runs
 from loadstone.read.steps import Array, region
@@ -33,7 +34,9 @@ from loadstone.source.local_file import unreadable
 PIECE = 8 << 20
 """Bytes of a file that one request reads."""
 WINDOW = 8
-"""Pieces that are on their way at once."""
+"""Pieces that are on their way at once; of files that lie far away, two for each request that may be under way."""
+
+Files = OpenFiles | FarFiles
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +160,7 @@ def threads() -> int:
 
 
 def read_tensors(
-    files: OpenFiles,
+    files: Files,
     requests: Iterable[Request],
     *,
     alignment: int,
@@ -205,7 +208,7 @@ def _bytes_of(blocks: Iterable[_Block]) -> int:
     )
 
 
-def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic: Traffic) -> bool:
+def same_bytes(files: Files, one: TensorInfo, other: TensorInfo, *, traffic: Traffic) -> bool:
     """Return whether two stored tensors are equal bit for bit.
 
     They are read, a piece at a time, and never mapped: a file that becomes shorter meanwhile is an error here, and the
@@ -235,7 +238,7 @@ def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic:
     return True
 
 
-def _same_views(files: OpenFiles, one: TensorInfo, other: TensorInfo, traffic: Traffic) -> bool:
+def _same_views(files: Files, one: TensorInfo, other: TensorInfo, traffic: Traffic) -> bool:
     """Return the same of tensors that do not both lie row by row: each is brought into that order first."""
     requests = [
         Request(name=name, recipe=Recipe(sources=(info,)), shape=info.shape, mappable=False)
@@ -245,9 +248,9 @@ def _same_views(files: OpenFiles, one: TensorInfo, other: TensorInfo, traffic: T
     return bool(np.array_equal(first, second))
 
 
-def _map(files: OpenFiles, request: Request, alignment: int) -> Bytes | None:
+def _map(files: Files, request: Request, alignment: int) -> Bytes | None:
     found = would_map(request, alignment)
-    if found is None:
+    if found is None or isinstance(files, FarFiles):
         return None
     offset, size = found
     return files.mapped(request.recipe.sources[0].file)[offset : offset + size]
@@ -287,18 +290,19 @@ def _host(request: Request, data: Bytes, *, mapped: bool) -> HostTensor:
 
 
 def _read(
-    files: OpenFiles, blocks: deque[_Block], traffic: Traffic, advance: Callable[[int], object]
+    files: Files, blocks: deque[_Block], traffic: Traffic, advance: Callable[[int], object]
 ) -> Iterator[HostTensor]:
     staging = threading.local()
 
     def run(job: Sequence[_Piece]) -> int:
         return _run(files, job, staging)
 
-    with ThreadPoolExecutor(threads(), thread_name_prefix="loadstone-read") as pool:
+    far = files.requests if isinstance(files, FarFiles) else 0
+    with ThreadPoolExecutor(far or threads(), thread_name_prefix="loadstone-read") as pool:
         under_way: deque[tuple[Future[int], Sequence[_Piece]]] = deque()
         try:
             for job in _jobs(blocks):
-                while len(under_way) >= WINDOW:
+                while len(under_way) >= max(WINDOW, 2 * far):
                     yield from _finish(under_way.popleft(), traffic, advance)
                 under_way.append((_submitted(pool, run, job), job))
             while under_way:
@@ -396,7 +400,7 @@ def _of_runs(block: _Block, found: Runs, *, last: bool) -> _Piece:
     return _Piece(block, block.info.offset + found.offset, size, found, last)
 
 
-def _run(files: OpenFiles, job: Sequence[_Piece], staging: threading.local) -> int:
+def _run(files: Files, job: Sequence[_Piece], staging: threading.local) -> int:
     """Read one job, whose pieces lie one after the other in a file, and return its bytes."""
     first = job[0]
     if first.runs is not None:
@@ -414,7 +418,7 @@ def _run(files: OpenFiles, job: Sequence[_Piece], staging: threading.local) -> i
     return size
 
 
-def _run_runs(files: OpenFiles, piece: _Piece, found: Runs, staging: threading.local) -> int:
+def _run_runs(files: Files, piece: _Piece, found: Runs, staging: threading.local) -> int:
     """Read runs of bytes, those that lie near one another with what is between them, and put the numbers in place."""
     block, buffer = piece.block, _staged(staging, 0, piece.size)
     file, part = block.info.file, block.part
@@ -455,9 +459,12 @@ def _slice(piece: _Piece) -> Bytes:
     return block.destination.data[block.into + start : block.into + start + size]
 
 
-def _fill(files: OpenFiles, file: str, offset: int, buffers: Sequence[Bytes]) -> None:
+def _fill(files: Files, file: str, offset: int, buffers: Sequence[Bytes]) -> None:
     """Read consecutive bytes of a file into buffers, however many calls it takes."""
     left = deque(memoryview(buffer.data) for buffer in buffers if len(buffer))
+    if isinstance(files, FarFiles):
+        files.fill(file, offset, list(left))
+        return
     read: Callable[..., int] = os.preadv
     with files.descriptor(file) as descriptor:
         while left:

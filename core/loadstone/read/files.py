@@ -7,12 +7,14 @@ import dataclasses
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
 from loadstone.errors import ChangedFileError, SourceError
 from loadstone.read.memory import Bytes, map_file
+from loadstone.source import Snapshot
 from loadstone.source.local_file import open_file, unreadable
 
 MAX_OPEN = 16
@@ -186,6 +188,48 @@ class OpenFiles:
 def _told(found: Identity) -> str:
     size, modified, inode = found
     return f"{size:,} bytes, modified at {modified / 1e9:.6f} s, inode {inode}"
+
+
+class FarFiles:
+    """The files of a snapshot that are read where they lie, with nothing of them on this machine; a context manager.
+
+    Args:
+        snapshot: Answers as many reads at once as its `requests` says.
+        names: Of the files that are read.
+
+    Raises:
+        ChangedFileError: If a file is no longer what was listed.
+        SourceError: If one is gone, or cannot be asked about.
+    """
+
+    def __init__(self, snapshot: Snapshot, names: Sequence[str]) -> None:
+        self._snapshot, self._names = snapshot, names
+
+    @property
+    def requests(self) -> int:
+        """How many reads may be on their way at once."""
+        return self._snapshot.requests
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Nothing is open."""
+
+    def fill(self, name: str, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Read consecutive bytes of a file into buffers. Raises as `Snapshot.read_into`."""
+        self._snapshot.read_into(name, offset, buffers)
+
+    def check_unchanged(self) -> None:
+        """Make sure that each file is what it was when the load was planned.
+
+        Raises:
+            ChangedFileError: If one is not.
+            SourceError: If one is gone, or cannot be asked about.
+        """
+        with ThreadPoolExecutor(self.requests, thread_name_prefix="loadstone-check") as pool:
+            for _ in pool.map(lambda name: self._snapshot.check_unchanged([name]), self._names):
+                pass
 
 
 def is_mappable(path: Path) -> bool:
