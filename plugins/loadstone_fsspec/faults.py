@@ -14,7 +14,13 @@ ATTEMPTS = 3
 PAUSE = 0.25
 """Seconds before the second attempt; twice as long before the third."""
 
-_CUT = {"ClientConnectionError", "ClientPayloadError", "HTTPClientError", "TransportError"}
+_CUT = {
+    "ClientConnectionError",
+    "ClientPayloadError",
+    "HTTPClientError",
+    "IncompleteReadError",
+    "TransportError",
+}
 """Names of classes of aiohttp, botocore and httpx for a connection that broke."""
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "RefreshError"}
 
@@ -103,7 +109,9 @@ def _may_pass(error: BaseException) -> bool:
     if is_denied(error) or is_missing(error) or isinstance(error, ImportError):
         return False
     found = status(error)
-    return found is None or found >= 500 or found in (408, 429)
+    if found is None:
+        return isinstance(error, OSError)
+    return found >= 500 or found in (408, 429)
 
 
 def _is_cut(error: BaseException) -> bool:

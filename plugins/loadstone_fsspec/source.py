@@ -1,146 +1,31 @@
-"""A snapshot of what lies under an address: listed once, read in ranges, held against its listing."""
+"""From an address to a snapshot: what lies there is listed, or asked for by name; nothing of it is read."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
-from loadstone.errors import ChangedFileError, SourceError
-from loadstone.source import Snapshot, SourceFile, safe_name
+from loadstone.errors import ArgumentError, SourceError
+from loadstone.source import Snapshot, safe_name
 from loadstone_fsspec.faults import attempt, is_denied, is_missing
+from loadstone_fsspec.snapshot import READS, Entry, FarSnapshot
 
-REQUESTS = 8
-"""Reads that are on their way at once; each is of at most 8 MiB."""
+MAX_LINKS = 2_000
+"""Links of a server's page that are followed; a checkpoint has some hundreds of files."""
 
-DEPTH = 2
-"""Levels of folders that are listed."""
-
-_MARKS = (
-    "ETag",
-    "etag",
-    "generation",
-    "blob_id",
-    "Content-MD5",
-    "Last-Modified",
-    "mtime",
-    "LastModified",
-    "created",
+ASKED = (
+    "config.json",
+    "generation_config.json",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "adapter_model.bin",
 )
-"""What tells a file from the one that replaces it, the surest first; stores give one or several of them."""
+"""What is asked for by name where no listing says all: the first must answer, the others change what a load does."""
 
-Entry = Mapping[str, Any]
-"""What fsspec says of one file."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FarSnapshot(Snapshot):
-    """Files that are read where they lie.
-
-    Attributes:
-        filesystem: fsspec's.
-        base: Its path of the folder, without a slash at the end.
-        marks: File name -> what tells it from one that replaces it.
-        whole: The listing names every file; where it does not, files are asked for by name.
-        asked: Those that have been.
-    """
-
-    filesystem: Any = field(repr=False)
-    base: str
-    marks: dict[str, str] = field(repr=False)
-    whole: bool
-    asked: dict[str, SourceFile | None] = field(default_factory=dict, repr=False)
-
-    @property
-    def requests(self) -> int:
-        """Reads at once."""
-        return REQUESTS
-
-    def _bring(self, files: Sequence[SourceFile]) -> Sequence[Path]:
-        raise SourceError(
-            "files of this source are read where they lie, and have no path on this machine",
-            where=self.location,
-            found=", ".join(file.name for file in files)[:200],
-            hint="copy the checkpoint to a folder and load it from there",
-        )
-
-    def _read(self, file: SourceFile, offset: int, length: int) -> bytes:
-        parts: list[bytes] = []
-        at, end = offset, offset + length
-        while at < end:  # an answer may be shorter than what was asked for
-            parts.append(self._part(file, at, end))
-            at += len(parts[-1])
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _part(self, file: SourceFile, start: int, stop: int) -> bytes:
-        """Return bytes from `start` on, at least one and none beyond `stop`."""
-        where = f"{self.location}: {file.name}"
-
-        def request() -> bytes:
-            data: bytes = self.filesystem.cat_file(self._path(file.name), start=start, end=stop)
-            if not data:
-                raise ConnectionError(f"no bytes at {start:,}, where the file has {file.size:,}")
-            return data
-
-        try:
-            data = attempt(request, where=where)
-        except SourceError:
-            self._check(file)  # it may be another one by now, which says more
-            raise
-        if len(data) > stop - start:
-            self._check(file)
-            raise _no_ranges(where, f"{stop - start:,} bytes", f"{len(data):,} bytes")
-        return data
-
-    def _check(self, file: SourceFile) -> None:
-        entry = attempt(lambda: self._entry(file.name), where=f"{self.location}: {file.name}")
-        expected = _told(file.size, self.marks[file.name])
-        found = _told(entry.get("size"), _mark(entry))
-        if found != expected:
-            raise ChangedFileError(
-                "a file changed while it was being loaded",
-                where=f"{self.location}: {file.name}",
-                expected=expected,
-                found=found,
-                hint="load again when nothing writes there any more",
-            )
-
-    def _unlisted(self, name: str) -> SourceFile | None:
-        if self.whole:
-            return None
-        if name not in self.asked:
-            self.asked[name] = self._look_up(name)
-        return self.asked[name]
-
-    def _look_up(self, name: str) -> SourceFile | None:
-        where = f"{self.location}: {name}"
-
-        def look() -> Entry | None:
-            try:
-                return self._entry(name)
-            except Exception as error:
-                # Servers that list nothing say of what is not there that it may not be seen.
-                if is_missing(error) or (is_denied(error) and self.asked):
-                    return None
-                raise
-
-        entry = attempt(look, where=where)
-        if entry is None:
-            return None
-        self.marks[name] = _mark(entry)
-        return _file(name, entry, where=where)
-
-    def _entry(self, name: str) -> Entry:
-        self.filesystem.invalidate_cache(self._path(name))
-        entry: Entry = self.filesystem.info(self._path(name))
-        return entry
-
-    def _path(self, name: str) -> str:
-        return f"{self.base}/{name}"
+WEB = ("http", "https")
 
 
 def open_source(address: str, *, subfolder: str = "") -> Snapshot:
@@ -151,9 +36,16 @@ def open_source(address: str, *, subfolder: str = "") -> Snapshot:
 def open_hf_source(
     address: str, *, revision: str | None = None, subfolder: str = "", token: str | bool | None = None
 ) -> Snapshot:
-    """Open `hf://org/name` at a revision; see `open_address`."""
+    """Open `hf://org/name`, at a revision; see `open_address`. Everything is of the commit that it is now."""
     scheme, _, path = address.partition("://")
     if revision is not None:
+        if "@" in path:
+            raise ArgumentError(
+                "the address names a revision, and so does revision=",
+                where=address,
+                found=f"revision={revision!r:.80}",
+                hint="leave one of them out",
+            )
         org, name, *deeper = path.split("/")
         path = "/".join([org, f"{name}@{revision.replace('/', '%2F')}", *deeper])
     options = {} if token is None else {"token": token}
@@ -174,28 +66,36 @@ def open_address(address: str, *, subfolder: str = "", **options: Any) -> Snapsh
     Raises:
         SourceError: There is nothing, it may not be read, nobody answers, or fsspec is not installed; its hint
             then names the extra.
+        ArgumentError: It is no address of a folder.
     """
     scheme = address.partition("://")[0]
-    where = "/".join(part for part in (address.rstrip("/"), subfolder.strip("/")) if part)
+    below = safe_name(subfolder, where="subfolder") if subfolder else ""
+    where = "/".join(part for part in (address.rstrip("/"), below) if part)
+    if scheme in WEB:
+        _refuse_page(where)
     filesystem = attempt(lambda: _filesystem(scheme, options), where=where)
-    base = str(filesystem._strip_protocol(where)).rstrip("/")
-    web = scheme in ("http", "https")
-    entries = _pages(filesystem, base, where) if web else _listed(filesystem, base, where)
-    files = {name: _file(name, entry, where=where) for name, entry in sorted(entries.items())}
+    base, commit = str(filesystem._strip_protocol(where)).rstrip("/"), None
+    if scheme == "hf":
+        base, commit = attempt(lambda: _at_its_commit(filesystem, base), where=where)
+    listed = _links(filesystem, base, where) if scheme in WEB else _listed(filesystem, base, where)
     snapshot = FarSnapshot(
         location=address,
-        commit=None,
+        commit=commit,
         root=None,
-        files=files,
+        files={},
         filesystem=filesystem,
         base=base,
-        marks={name: _mark(entry) for name, entry in entries.items()},
-        whole=bool(files),
+        web=scheme in WEB,
+        whole=isinstance(listed, dict),
     )
-    if not files:
-        if not web:
-            raise SourceError("nothing lies at this address", where=where, hint="check the address")
-        snapshot.has("config.json")  # whether anybody answers, and lets us read
+    _fill(snapshot, listed)
+    if not snapshot.files:
+        raise SourceError(
+            "nothing lies at this address",
+            where=where,
+            expected="a folder with a config.json",
+            hint="check the address",
+        )
     return snapshot
 
 
@@ -203,7 +103,7 @@ def _filesystem(scheme: str, options: Mapping[str, Any]) -> Any:
     import fsspec
 
     more: dict[str, Any] = {"skip_instance_cache": True}
-    if scheme in ("http", "https"):
+    if scheme in WEB:
         import aiohttp
 
         # No limit for a whole answer, which may be slow; one for a server that says nothing.
@@ -214,31 +114,70 @@ def _filesystem(scheme: str, options: Mapping[str, Any]) -> Any:
     return fsspec.filesystem(scheme, **more | dict(options))
 
 
-def _listed(filesystem: Any, base: str, where: str) -> dict[str, Entry]:
-    """Return file name -> entry of what a store lists."""
+def _at_its_commit(filesystem: Any, base: str) -> tuple[str, str]:
+    """Return a repository's path at the commit that its revision is now, and that commit."""
+    from huggingface_hub import HfApi
 
-    def listing() -> Mapping[str, Entry]:
-        filesystem.invalidate_cache()
-        found: Mapping[str, Entry] = filesystem.find(base, maxdepth=DEPTH, detail=True)
+    found = filesystem.resolve_path(base)
+    api = HfApi(endpoint=filesystem.endpoint, token=filesystem.token)
+    commit = str(api.repo_info(found.repo_id, repo_type=found.repo_type, revision=found.revision).sha)
+    return dataclasses.replace(found, revision=commit, _raw_revision=None).unresolve(), commit
+
+
+def _fill(snapshot: FarSnapshot, listed: Mapping[str, Entry] | Sequence[str]) -> None:
+    """Note what was listed; where that may not be all, ask for files by name."""
+    if isinstance(listed, Mapping):
+        for name, entry in sorted(listed.items()):
+            snapshot.add(name, entry)
+        return
+    snapshot.has(ASKED[0])  # whether anybody answers, and lets us read
+    snapshot.look_for(sorted({*ASKED[1:], *listed}))
+    names = sorted(snapshot.files, key=lambda name: snapshot.files[name].size)
+    if parted := next((name for name in names if snapshot.files[name].size > 1), None):
+        snapshot.read_range(parted, 0, 1)  # who answers with all of a file does so here, where it is small
+
+
+def _listed(filesystem: Any, base: str, where: str) -> dict[str, Entry] | list[str]:
+    """Return file name -> entry of what a store lists; no names where it may not be asked to list."""
+
+    def listing(path: str) -> Sequence[Entry]:
+        filesystem.invalidate_cache(path)
+        found: Sequence[Entry] = filesystem.ls(path, detail=True)
         return found
 
-    found = attempt(listing, where=where)
-    if base in found:
+    def at_top() -> Sequence[Entry] | None:
+        try:
+            return listing(base)
+        except Exception as error:
+            if is_denied(error):  # reading may be allowed
+                return None
+            raise
+
+    found = attempt(at_top, where=where)
+    if found is None:
+        return []
+    if any(entry["name"].rstrip("/") == base and entry["type"] == "file" for entry in found):
         raise SourceError(
             "this is a file; a checkpoint is loaded from the folder that holds it",
             where=where,
             expected="a folder",
             hint="pass the address of the folder",
         )
+    folders = [entry["name"] for entry in found if entry["type"] == "directory"]
+    with ThreadPoolExecutor(READS, thread_name_prefix="loadstone-list") as pool:
+        below = pool.map(lambda path: attempt(lambda: listing(path), where=where), folders)
+        entries = [*found, *(entry for part in below for entry in part)]
     return {
-        safe_name(path[len(base) + 1 :], where=where): entry
-        for path, entry in found.items()
-        if path.startswith(f"{base}/") and not path.endswith("/")
+        safe_name(entry["name"][len(base) + 1 :], where=where): entry
+        for entry in entries
+        if entry["type"] == "file"
+        and entry["name"].startswith(f"{base}/")
+        and not entry["name"].endswith("/")
     }
 
 
-def _pages(filesystem: Any, base: str, where: str) -> dict[str, Entry]:
-    """Return file name -> entry of what a server's page of a folder links to; of a server that shows none, nothing."""
+def _links(filesystem: Any, base: str, where: str) -> list[str]:
+    """Return names of what a server's page of a folder links to; of a server that shows none, nothing."""
 
     def listing() -> Sequence[Entry]:
         try:
@@ -250,50 +189,37 @@ def _pages(filesystem: Any, base: str, where: str) -> dict[str, Entry]:
         return found
 
     urls = {entry["name"] for entry in attempt(listing, where=where) if entry["type"] == "file"}
-    names = {unquote(url[len(base) + 1 :]) for url in urls if url.startswith(f"{base}/") and "?" not in url}
-    names = {name for name in names if name and "/" not in name and "#" not in name}
-
-    def look(name: str) -> Entry | None:
-        try:
-            entry: Entry = filesystem.info(f"{base}/{name}")
-        except Exception as error:
-            if is_missing(error) or is_denied(error):  # a link to nothing
-                return None
-            raise
-        return entry
-
-    with ThreadPoolExecutor(REQUESTS, thread_name_prefix="loadstone-list") as pool:
-        looked = pool.map(lambda name: (name, attempt(lambda: look(name), where=f"{where}: {name}")), names)
-        return {safe_name(name, where=where): entry for name, entry in looked if entry is not None}
+    names = {url[len(base) + 1 :] for url in urls if url.startswith(f"{base}/")}
+    names = {unquote(name) for name in names if name and not set("?#/") & set(name)}
+    if len(names) > MAX_LINKS:
+        raise SourceError(
+            "the page of this folder has more links than a checkpoint has files",
+            where=where,
+            expected=f"at most {MAX_LINKS:,}",
+            found=f"{len(names):,}",
+            hint="put the checkpoint into a folder of its own",
+        )
+    return sorted(safe_name(name, where=where) for name in names)
 
 
-def _file(name: str, entry: Entry, *, where: str) -> SourceFile:
-    size = entry.get("size")
-    if not isinstance(size, int) or entry.get("partial") is False:
-        raise _no_ranges(f"{where}: {name}", "the file's size, and parts of it on request", f"size {size}")
-    return SourceFile(name=name, size=size)
-
-
-def _mark(entry: Entry) -> str:
-    """Return what tells a file from one that replaces it, in one form whether it was listed or asked for."""
-    key = next((key for key in _MARKS if entry.get(key)), None)
-    if key is None:
-        return ""
-    value = entry[key]
-    if isinstance(value, datetime):
-        value = value.timestamp()
-    return f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}"
-
-
-def _told(size: object, mark: str) -> str:
-    return f"{size:,} bytes, {mark or 'no ETag'}" if isinstance(size, int) else f"no size, {mark}"
-
-
-def _no_ranges(where: str, expected: str, found: str) -> SourceError:
-    return SourceError(
-        "the server does not give out parts of files",
-        where=where,
-        expected=expected,
-        found=found,
-        hint="use a server or a proxy that answers range requests, or copy the checkpoint to a folder",
-    )
+def _refuse_page(address: str) -> None:
+    """Refuse addresses of the Web that no file's name can follow."""
+    parts = urlsplit(address)
+    if parts.query or parts.fragment:
+        raise ArgumentError(
+            "an address with a query or a fragment is none of a folder",
+            where="name_or_path",
+            expected="https://host/folder, to which names of files are added",
+            found=f"{address!r:.80}",
+            hint="give the address of the folder; credentials go to loadstone_fsspec.open_address(address, **options)",
+        )
+    path = parts.path.strip("/")
+    if parts.hostname in ("huggingface.co", "hf.co", "www.huggingface.co") and "/resolve/" not in parts.path:
+        name = "/".join(path.split("/")[:2])
+        raise ArgumentError(
+            "this is the page of a repository, and a repository goes by its id",
+            where="name_or_path",
+            expected="'org/name', and revision= where another than main is meant",
+            found=f"{address!r:.80}",
+            hint=f"pass {name!r}" if name else None,
+        )

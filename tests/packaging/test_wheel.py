@@ -141,7 +141,13 @@ def test_the_installed_wheel_finds_its_plugins(installed, tmp_path):
         "format.pickle": "loaded",
         "format.safetensors": "loaded",
         "source.file": "loaded",
+        "source.gs": "loaded",
+        "source.hf": "loaded",
+        "source.http": "loaded",
+        "source.https": "loaded",
         "source.hub": "loaded",
+        "source.memory": "loaded",
+        "source.s3": "loaded",
     }
 
 

@@ -1,12 +1,14 @@
 """Checkpoints in stores and behind servers, read where they lie: whole, bit-equal, and with what can go wrong there."""
 
 import ast
+import contextlib
 import json
 import os
 import re
 import sys
 import threading
 import tomllib
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +25,9 @@ import loadstone
 from loadstone import AutoModelForCausalLM
 from loadstone.checkpoint.digest import verify
 from loadstone.checkpoint.open import open_checkpoint
-from loadstone.errors import ArgumentError, ChangedFileError, SourceError
+from loadstone.errors import ArgumentError, ChangedFileError, CheckpointError, PlacementError, SourceError
 from loadstone.source import resolve
-from loadstone_fsspec import open_address, source
+from loadstone_fsspec import open_address
 from tests.packaging.layout import ROOT
 from tests.packaging.test_layout import imports
 
@@ -159,14 +161,18 @@ def test_the_readme_of_the_plugins_names_each():
 
 ABSENT = """
 import sys
-sys.modules["fsspec"] = None
-from loadstone_fsspec import open_address
-open_address("s3://bucket/name")
+sys.modules[sys.argv[1]] = None
+from loadstone import AutoModel
+AutoModel.from_pretrained(sys.argv[2])
 """
 
 
-def test_without_fsspec_the_error_names_the_extra(tmp_path):
-    done = run(ABSENT, tmp_path, check=False)
+@pytest.mark.parametrize(
+    ("module", "address"),
+    [("fsspec", "memory://x"), ("s3fs", "s3://x/y"), ("aiohttp", "http://127.0.0.1:9/x")],
+)
+def test_without_its_libraries_the_error_names_the_extra(tmp_path, module, address):
+    done = run(ABSENT, tmp_path, module, address, check=False)
     assert "SourceError: what reads this kind of address is not installed" in done.stderr
     assert "pip install 'loadstone[fsspec]'" in done.stderr
 
@@ -174,9 +180,8 @@ def test_without_fsspec_the_error_names_the_extra(tmp_path):
 # Loads
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_sharded_checkpoint_in_memory(memory, made, tmp_path, backend):
-    report = loads_equal("memory://shelf/llama", made, backend, tmp_path / "out")
+def test_a_sharded_checkpoint_in_memory(memory, made, tmp_path):
+    report = loads_equal("memory://shelf/llama", made, "torch", tmp_path / "out")
     assert report.location == "memory://shelf/llama" and report.bytes_mapped == 0
     assert report.bytes_read == sum(array.nbytes for array in stored(made).values())
 
@@ -186,9 +191,8 @@ def test_a_folder_by_its_address_stays_loadstones_own(made, tmp_path):
     assert report.bytes_mapped > 0
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_sharded_checkpoint_behind_a_server(server, made, tmp_path, backend):
-    report = loads_equal(server.url, made, backend, tmp_path / "out")
+def test_a_sharded_checkpoint_behind_a_server(server, made, tmp_path):
+    report = loads_equal(server.url, made, "torch", tmp_path / "out")
     assert report.bytes_read == sum(array.nbytes for array in stored(made).values())
 
 
@@ -209,6 +213,40 @@ def test_s3_by_its_address_with_what_the_environment_says(bucket, made, tmp_path
 def test_a_server_that_lists_nothing_is_asked_by_name(server, made, tmp_path):
     server.faults.add("no listing")
     loads_equal(server.url, made, "torch", tmp_path / "out")
+
+
+def test_what_would_change_the_load_is_found_by_its_name_too(server, folder):
+    server.faults.add("no listing")
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="a PEFT adapter lies beside the weights"):
+        AutoModelForCausalLM.from_pretrained(server.url, backend="torch")
+
+
+def test_names_that_an_address_would_read_as_something_else(folder, tmp_path):
+    odd = tmp_path / "odd"
+    odd.mkdir()
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    for path in folder.iterdir():
+        (odd / path.name.replace("model-", "a #?%41 model-")).write_bytes(path.read_bytes())
+    index["weight_map"] = {
+        name: file.replace("model-", "a #?%41 model-") for name, file in index["weight_map"].items()
+    }
+    (odd / "model.safetensors.index.json").write_text(json.dumps(index))
+    with served(odd) as server:
+        loads_equal(server.url, folder, "torch", tmp_path / "out")
+
+
+def test_a_repository_of_the_hub_at_the_commit_that_it_was_opened_at(hub, made, tmp_path):
+    first = hub.add_repo("org/llama", folder=made)
+    snapshot = resolve("hf://org/llama", revision="main")
+    assert snapshot.commit == first
+    hub.commit("org/llama", {"config.json": b"{}"})
+    loads_equal(snapshot, made, "torch", tmp_path / "out")
+    assert not list(hub.home.rglob("*.safetensors")), "nothing is written"
+    assert hub.bytes_sent("model-00001-of-00003.safetensors") < 2 * 29504, "nor read twice"
+    assert resolve("hf://org/llama").commit != first
+    with pytest.raises(ArgumentError, match="names a revision, and so does revision="):
+        resolve("hf://org/llama@main", revision="main")
 
 
 def test_the_bytes_that_are_needed_are_read_and_no_others(server, made, monkeypatch):
@@ -313,25 +351,49 @@ def test_a_server_without_ranges_is_told(server):
         AutoModelForCausalLM.from_pretrained(server.url, backend="torch")
 
 
-def test_wrong_credentials_are_told(server, s3, monkeypatch):
+def ask_moto(s3, count):
+    """Have the server look at credentials from the next request on, or (`inf`) no longer."""
+    request = urllib.request.Request(f"{s3['endpoint_url']}/moto-api/reset-auth", str(count).encode())
+    request.add_header("Content-Type", "text/plain")
+    urllib.request.urlopen(request).close()
+
+
+@contextlib.contextmanager
+def guarded(s3, *actions):
+    """Give the options of a client who may do these actions, of a server that looks at credentials."""
+    import boto3
+
+    iam = boto3.client(
+        "iam", "us-east-1", endpoint_url=s3["endpoint_url"], aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    user = f"user{len(actions)}"
+    iam.create_user(UserName=user)
+    iam.put_user_policy(UserName=user, PolicyName="allowed", PolicyDocument=json.dumps(policy))
+    key = iam.create_access_key(UserName=user)["AccessKey"]
+    ask_moto(s3, 0)
+    try:
+        yield s3 | {"key": key["AccessKeyId"], "secret": key["SecretAccessKey"]}
+    finally:
+        ask_moto(s3, "inf")
+
+
+def test_wrong_credentials_are_told(server, bucket):
     server.faults.add("denied")
     with pytest.raises(SourceError, match="credentials are wrong"):
         resolve(server.url)
+    options, _ = bucket
+    with guarded(options, "s3:GetObject", "s3:ListBucket") as right:
+        for wrong in ({"key": "nobody"}, {"secret": "guessed"}):
+            with pytest.raises(SourceError, match="credentials are wrong"):
+                open_address("s3://shelf/deep/llama", **right | wrong)
 
-    def denied(*arguments, **options):
-        raise PermissionError("The AWS Access Key Id you provided does not exist in our records.")
 
-    snapshot_of = open_address.__globals__["_filesystem"]
-
-    def refusing(scheme, options):
-        store = snapshot_of(scheme, options)
-        store.find = denied
-        return store
-
-    monkeypatch.setattr(source, "_filesystem", refusing)
-    with pytest.raises(SourceError, match="credentials are wrong") as caught:
-        open_address("s3://shelf/deep/llama", **s3)
-    assert "Access Key Id" in caught.value.found
+def test_who_may_read_and_not_list_loads_by_name(bucket, made, tmp_path):
+    options, _ = bucket
+    with guarded(options, "s3:GetObject") as allowed:
+        loads_equal(open_address("s3://shelf/deep/llama", **allowed), made, "torch", tmp_path / "out")
 
 
 def replace_when_read(server, folder):
@@ -351,6 +413,13 @@ def test_a_file_that_is_replaced_meanwhile_is_told(server, folder):
     loadstone.plan(snapshot, task="CausalLM", backend="torch")
     replace_when_read(server, folder)
     with pytest.raises(ChangedFileError, match="changed while it was being loaded"):
+        AutoModelForCausalLM.from_pretrained(snapshot, backend="torch")
+
+
+def test_a_configuration_that_is_replaced_meanwhile_is_told(memory, made):
+    snapshot = resolve("memory://shelf/llama")
+    memory.pipe_file("/shelf/llama/config.json", (made / "config.json").read_bytes())
+    with pytest.raises(ChangedFileError, match=r"config\.json"):
         AutoModelForCausalLM.from_pretrained(snapshot, backend="torch")
 
 
@@ -376,14 +445,43 @@ def test_what_becomes_shorter_or_goes_is_told(memory):
 
 
 def test_what_is_not_there_and_what_is_no_folder(memory, server):
-    with pytest.raises(SourceError, match="nothing lies at this address"):
+    with pytest.raises(SourceError, match="there is no such file or folder"):
         resolve("memory://shelf/other")
+    assert "llama/config.json" in resolve("memory://shelf").files
     with pytest.raises(SourceError, match="this is a file"):
         resolve("memory://shelf/llama/config.json")
     with pytest.raises(ArgumentError, match="does not take revision="):
         resolve("memory://shelf/llama", revision="main")
     with pytest.raises(SourceError, match="no file 'absent'"):
         resolve(server.url).file("absent")
+
+
+def test_what_only_files_of_this_machine_allow_is_refused(memory):
+    for arguments in ({"device_map": "disk"}, {"device_map": {"": "cpu", "lm_head": "disk"}}):
+        with pytest.raises(PlacementError, match="parameters would stay on disk"):
+            loadstone.plan("memory://shelf/llama", task="CausalLM", backend="torch", **arguments)
+    with pytest.raises(ArgumentError, match="cannot be mapped"):
+        AutoModelForCausalLM.from_pretrained("memory://shelf/llama", backend="torch", read="map")
+
+
+@pytest.mark.parametrize(
+    ("address", "what"),
+    [
+        ("https://huggingface.co/org/name", "pass 'org/name'"),
+        ("https://huggingface.co/org/name/tree/main", "pass 'org/name'"),
+        ("https://127.0.0.1:9/llama?signature=1", "is none of a folder"),
+    ],
+)
+def test_a_page_is_no_folder(address, what):
+    with pytest.raises(ArgumentError, match=what):
+        resolve(address)
+
+
+def test_a_page_of_links_without_end_is_not_followed(server, folder):
+    links = "".join(f'<a href="file{number}">' for number in range(3000))
+    (folder / "index.html").write_text(links)
+    with pytest.raises(SourceError, match="more links than a checkpoint has files"):
+        resolve(server.url)
 
 
 def test_buffers_are_filled_one_after_the_other(memory, made):

@@ -54,7 +54,7 @@ def verify(
     """
     snapshot = settle(snapshot)
     found: dict[str, list[str]] = {"intact": [], "problems": [], "unknown": []}
-    paths = {} if snapshot.requests else snapshot.fetch(index.files)
+    paths = {} if snapshot.reads_at_once else snapshot.fetch(index.files)
     for name in index.files:
         path = paths.get(name)
         published = snapshot.file(name).sha256 if path is None else _published(snapshot.file(name), path)

@@ -104,9 +104,9 @@ class SettledSnapshot(Snapshot):
         return [brought[place] for place in places]
 
     @property
-    def requests(self) -> int:
+    def reads_at_once(self) -> int:
         """As of the snapshot below."""
-        return self.below.requests
+        return self.below.reads_at_once
 
     def _read_into(self, file: SourceFile, offset: int, buffers: Sequence[memoryview]) -> None:
         self.below.read_into(self.moved.get(file.name, file.name), offset, buffers)

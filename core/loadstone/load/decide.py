@@ -18,6 +18,7 @@ from loadstone.errors import ArgumentError, ConfigError
 from loadstone.load.arguments import LoadArguments, split_rest
 from loadstone.load.configuration import Asked, read_config
 from loadstone.load.custom_code import naming_code, own_code_of, own_config_class, own_target
+from loadstone.load.far import refuse_far
 from loadstone.load.labels import names_hold
 from loadstone.load.report import LoadReport
 from loadstone.load.target import Target, choose_target
@@ -171,6 +172,7 @@ def _decide(
         max_memory=given.max_memory,
         block_of=block_finder(target.architecture.no_split, target.head.prefix),
     )
+    refuse_far(snapshot, given, plan, placement)
     return Prepared(
         watched=watched,
         index=index,

@@ -51,9 +51,9 @@ class FromFiles(Supply):
         """
         snapshot, needed = self.prepared.snapshot, plan.files
         names = [name for name in self.prepared.index.files if name in needed]
-        paths = {} if snapshot.requests else snapshot.fetch(names)
+        paths = {} if snapshot.reads_at_once else snapshot.fetch(names)
         identities = self._identities(paths)
-        with FarFiles(snapshot, names) if snapshot.requests else OpenFiles(paths, identities) as files:
+        with FarFiles(snapshot, names) if snapshot.reads_at_once else OpenFiles(paths, identities) as files:
             plan = self._with_ties_decided(plan, files)
             requests = list(self._requests(plan, paths))
             if stays := [one for one in requests if self.prepared.placement.of(one.name).device is None]:
@@ -106,9 +106,7 @@ class FromFiles(Supply):
     def _requests(self, plan: LoadPlan, paths: Mapping[str, Path]) -> Iterator[Request]:
         read, placement = self.given.read, self.prepared.placement
         may_map = {
-            name
-            for name, path in paths.items()
-            if read == "map" or (read == "auto" and is_mappable(path))
+            name for name, path in paths.items() if read == "map" or (read == "auto" and is_mappable(path))
         }
         aliases = self.prepared.target.backend.capabilities.aliases
         shared, taken = set(self.prepared.index.aliases.values()), self.prepared.index.overlapping()

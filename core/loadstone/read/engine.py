@@ -34,7 +34,7 @@ from loadstone.source.local_file import unreadable
 PIECE = 8 << 20
 """Bytes of a file that one request reads."""
 WINDOW = 8
-"""Pieces that are on their way at once; of files that lie far away, two for each request that may be under way."""
+"""Pieces that are on their way at once; of files that lie far away, two for each read that may be under way."""
 
 Files = OpenFiles | FarFiles
 
@@ -297,7 +297,7 @@ def _read(
     def run(job: Sequence[_Piece]) -> int:
         return _run(files, job, staging)
 
-    far = files.requests if isinstance(files, FarFiles) else 0
+    far = files.reads_at_once if isinstance(files, FarFiles) else 0
     with ThreadPoolExecutor(far or threads(), thread_name_prefix="loadstone-read") as pool:
         under_way: deque[tuple[Future[int], Sequence[_Piece]]] = deque()
         try:

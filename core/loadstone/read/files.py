@@ -8,7 +8,6 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -194,21 +193,17 @@ class FarFiles:
     """The files of a snapshot that are read where they lie, with nothing of them on this machine; a context manager.
 
     Args:
-        snapshot: Answers as many reads at once as its `requests` says.
+        snapshot: Answers as many reads at once as its `reads_at_once` says.
         names: Of the files that are read.
-
-    Raises:
-        ChangedFileError: If a file is no longer what was listed.
-        SourceError: If one is gone, or cannot be asked about.
     """
 
     def __init__(self, snapshot: Snapshot, names: Sequence[str]) -> None:
         self._snapshot, self._names = snapshot, names
 
     @property
-    def requests(self) -> int:
+    def reads_at_once(self) -> int:
         """How many reads may be on their way at once."""
-        return self._snapshot.requests
+        return self._snapshot.reads_at_once
 
     def __enter__(self) -> Self:
         return self
@@ -227,9 +222,7 @@ class FarFiles:
             ChangedFileError: If one is not.
             SourceError: If one is gone, or cannot be asked about.
         """
-        with ThreadPoolExecutor(self.requests, thread_name_prefix="loadstone-check") as pool:
-            for _ in pool.map(lambda name: self._snapshot.check_unchanged([name]), self._names):
-                pass
+        self._snapshot.check_unchanged(self._names)
 
 
 def is_mappable(path: Path) -> bool:

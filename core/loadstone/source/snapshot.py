@@ -39,7 +39,7 @@ class Snapshot(ABC):
 
     A source of another kind (an object store, say) subclasses it and writes `_bring` and `_read`; names,
     bounds and messages are looked after here. One whose files a load shall read where they lie, with nothing
-    written to disk, says in `requests` how many reads it answers at once, and writes `_read_into` and `_check`.
+    written to disk, says in `reads_at_once` how many reads it answers at once, and writes `_read_into` and `_check`.
 
     Attributes:
         location: The folder or repository id, as the user said it.
@@ -59,7 +59,7 @@ class Snapshot(ABC):
         return False
 
     @property
-    def requests(self) -> int:
+    def reads_at_once(self) -> int:
         """How many reads a load may have on their way at once; 0 where it fetches the files first."""
         return 0
 
@@ -116,8 +116,13 @@ class Snapshot(ABC):
             ChangedFileError: One is not.
             SourceError: One is gone, or cannot be asked about.
         """
-        for name in names:
-            self._check(self.file(name))
+        files = [self.file(name) for name in names]
+        if self.reads_at_once and files:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(self.reads_at_once, thread_name_prefix="loadstone-check") as pool:
+                for _ in pool.map(self._check, files):
+                    pass
 
     def read_text(self, name: str) -> str:
         """Return the whole of a small text file, such as `config.json`.
@@ -152,7 +157,7 @@ class Snapshot(ABC):
             SourceError: The file is not listed, or cannot be fetched or read.
         """
         file = self.file(name)
-        if self.requests:
+        if self.reads_at_once:
             return self.read_range(name, 0, file.size)
         [path] = self._bring([file])
         return read_whole(path, file.size)
@@ -189,7 +194,11 @@ class Snapshot(ABC):
             buffer[:], data = data[: buffer.nbytes], data[buffer.nbytes :]
 
     def _check(self, file: SourceFile) -> None:
-        """Raise ChangedFileError if a file is not what was listed; a source that pins a commit has nothing to do."""
+        """Raise ChangedFileError if a file is not what was listed; several threads call it at once.
+
+        A source whose files are fetched, or are those of one commit, has nothing to do.
+        """
+        return
 
     def _place(self) -> object:
         """Say where the files are, for a message."""
