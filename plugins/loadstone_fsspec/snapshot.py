@@ -15,7 +15,7 @@ from loadstone.source import Snapshot, SourceFile
 from loadstone_fsspec.faults import attempt, is_denied, is_missing
 
 READS = 8
-"""Reads that are on their way at once; each is of at most 8 MiB."""
+"""Reads that are on their way at once; each is of at most 9 MiB."""
 
 _MARKS = (
     "ETag",

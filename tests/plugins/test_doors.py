@@ -137,7 +137,7 @@ def test_what_is_said_of_the_place_is_taken_or_refused(site, checkpoint):
     assert "ArgumentError: the source 'mem' does not take subfolder=" in message
     message = refused(site, folder, "nem://echo")
     assert "PluginError: no plugin offers the source 'nem'" in message
-    assert "file, hub, mem" in message and "did you mean mem?" in message
+    assert all(name in message for name in ("file", "hub", "mem")) and "did you mean mem?" in message
 
 
 def test_ours_comes_first_and_may_be_the_only_one(site, checkpoint):

@@ -32,7 +32,7 @@ from loadstone.read.tensor import HostTensor
 from loadstone.source.local_file import unreadable
 
 PIECE = 8 << 20
-"""Bytes of a file that one request reads."""
+"""Bytes of a file that one request reads of a tensor."""
 WINDOW = 8
 """Pieces that are on their way at once; of files that lie far away, two for each read that may be under way."""
 
@@ -151,6 +151,11 @@ class _Piece:
             and self.block.info.file == other.block.info.file
             and other.offset + other.size == self.offset
         )
+
+
+def job_limit() -> int:
+    """Return the bytes that one request reads at most: small neighbours of a piece come with it."""
+    return PIECE + PIECE // 8
 
 
 def threads() -> int:
@@ -362,12 +367,12 @@ def _blocks_of(destination: _Destination) -> Iterator[_Block]:
 
 
 def _jobs(blocks: deque[_Block]) -> Iterator[list[_Piece]]:
-    """Cut tensors into pieces of at most `PIECE` bytes, and put small neighbours into one job."""
+    """Cut tensors into pieces of at most `PIECE` bytes, and put small neighbours into one job of at most `job_limit()`."""
     job: list[_Piece] = []
     size = 0
     while blocks:  # none is held longer than it is under way: what a device has copied is free again
         for piece in _pieces(blocks.popleft()):
-            if job and (size + piece.size > PIECE or not piece.follows(job[-1])):
+            if job and (size + piece.size > job_limit() or not piece.follows(job[-1])):
                 yield job
                 job, size = [], 0
             job.append(piece)
@@ -443,7 +448,7 @@ def _run_runs(files: Files, piece: _Piece, found: Runs, staging: threading.local
 def _staged(staging: threading.local, start: int, size: int) -> Bytes:
     """Return a part of this thread's staging buffer; a job is no longer than it."""
     if not hasattr(staging, "buffer"):
-        staging.buffer = aligned_empty(PIECE)
+        staging.buffer = aligned_empty(job_limit())
     part: Bytes = staging.buffer[start : start + size]
     return part
 
