@@ -282,7 +282,14 @@ def test_our_entry_points_claim_what_we_bring():
     entries = project["project"]["entry-points"]["loadstone"]
     kinds = {name: value for name, value in entries.items() if name.split(".")[0] in BUILT_IN}
     claimed = {name: value for name, value in kinds.items() if value.startswith("loadstone.")}
-    formats = {"format.h5", "format.msgpack", "format.pickle", "format.safetensors"}
+    formats = {
+        "format.h5",
+        "format.msgpack",
+        "format.npz",
+        "format.dcp",
+        "format.pickle",
+        "format.safetensors",
+    }
     assert set(claimed) == {*formats, "source.file", "source.hub"}
     assert all(
         is_built_in(*name.split(".")) and BUILT_IN[name.split(".")[0]] == value

@@ -28,7 +28,7 @@ _FOREIGN = re.compile(r"(tf_model[^/]*\.h5|flax_model[^/]*\.msgpack)(\.index\.js
 _NUMBERS = re.compile(r"-\d{5,}-of-\d{5,}")
 
 
-ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf")
+ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".npz", ".distcp")
 """How the names of files of weights end, of whatever format."""
 
 
