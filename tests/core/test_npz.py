@@ -105,3 +105,9 @@ def test_safetensors_come_first_and_a_name_asks_for_it(tmp_path):
     save_file({"b": np.ones(2)}, tmp_path / "model.safetensors")
     assert list(opened(tmp_path, saved(a=np.ones(2))).tensors) == ["b"]
     assert list(open_checkpoint(resolve(tmp_path), weights_format="npz").tensors) == ["a"]
+
+
+def test_where_an_argument_leaves_it_out_the_error_says_so(tmp_path):
+    (tmp_path / "model.npz").write_bytes(saved(a=np.ones(2)))
+    with pytest.raises(CheckpointError, match="a format that use_safetensors= leaves out"):
+        open_checkpoint(resolve(tmp_path), use_safetensors=True)

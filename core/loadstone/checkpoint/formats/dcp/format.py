@@ -9,11 +9,11 @@ from pathlib import Path
 from loadstone.checkpoint.formats.dcp.metadata import Item, read_metadata
 from loadstone.checkpoint.formats.dcp.stored import stored_tensor
 from loadstone.checkpoint.formats.format import Format
+from loadstone.checkpoint.formats.names import DCP
 from loadstone.checkpoint.formats.pickle.format import NOTE
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.source import Snapshot
 
-ENTRY = ".metadata"
 THREADS = 8
 
 
@@ -22,11 +22,11 @@ class Dcp(Format):
 
     def weight_names(self, variant: str | None) -> tuple[str, ...]:
         """Return the file that describes the others."""
-        return () if variant is not None else (ENTRY,)
+        return () if variant is not None else (DCP,)
 
     def is_weights(self, name: str, variant: str | None) -> bool:
         """Return whether a name is that of the description, or of a file of tensors."""
-        return variant is None and (name == ENTRY or name.endswith(".distcp"))
+        return variant is None and (name == DCP or name.endswith(".distcp"))
 
     def read_index(self, snapshot: Snapshot, entry: str) -> TensorIndex:
         """Read the description, and of each tensor what was written around it."""

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from loadstone.checkpoint.formats.format import Format
+from loadstone.checkpoint.formats.names import NPZ
 from loadstone.checkpoint.formats.npz.files import read_file
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.source import Snapshot
-
-NAMES = ("model.npz", "weights.npz")
 
 
 class Npz(Format):
@@ -18,7 +17,7 @@ class Npz(Format):
 
     def weight_names(self, variant: str | None) -> tuple[str, ...]:
         """Return the names of the one file."""
-        return () if variant is not None else NAMES
+        return () if variant is not None else NPZ
 
     def read_index(self, snapshot: Snapshot, entry: str) -> TensorIndex:
         """Read the archive's directory, and the header of each array."""
