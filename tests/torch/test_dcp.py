@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import pickle
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -78,6 +80,47 @@ def test_a_model_loads_what_its_training_saved(tmp_path):
     assert planned.names("loaded") == loaded.load_report.names("loaded")
 
 
+TWO = """
+import sys
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+mesh = init_device_mesh("cpu", (2,))
+state = torch.load(f"{folder}/whole.pt")
+dcp.save({name: distribute_tensor(value, mesh, [Shard(0)]) for name, value in state.items()}, checkpoint_id=f"{folder}/two")
+dist.destroy_process_group()
+"""
+
+
+def test_what_two_processes_wrote_in_rows_is_put_together(tmp_path):
+    """Sizes are odd, so that pieces differ; one has no row, and the head is stored twice."""
+    sizes = SIZES | {"vocab_size": 49, "intermediate_size": 23, "tie_word_embeddings": True}
+    model = LlamaForCausalLM(LlamaConfig(**sizes))
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    state["lm_head.weight"] = state["model.embed_tokens.weight"].clone()
+    torch.save({**state, "one": torch.ones(1, 3)}, tmp_path / "whole.pt")
+    running = [subprocess.Popen([sys.executable, "-c", TWO, str(rank), str(tmp_path)]) for rank in range(2)]
+    assert [one.wait(120) for one in running] == [0, 0]
+    model.config.save_pretrained(tmp_path / "two")
+    index = open_checkpoint(resolve(tmp_path / "two"))
+    assert len(index.tensors["lm_head.weight"].pieces) == 2 and not index.tensors["one"].pieces
+    for arguments in ({}, {"dtype": "float16"}, {"device_map": "disk"}):
+        loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "two", backend="torch", **arguments)
+        tied = loaded.load_report.names("tied")
+        assert tied == ["lm_head.weight"]
+        if "device_map" in arguments:
+            loaded.save_pretrained(tmp_path / "saved")
+            loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "saved", backend="torch")
+        for name, value in loaded.state_dict().items():
+            assert torch.equal(value, state[name].to(value.dtype)), name
+    assert "of 2 pieces" in str(loadstone.plan(tmp_path / "two", task="CausalLM", backend="torch"))
+
+
 class Runs:
     def __reduce__(self):
         return os.system, ("touch ran",)
@@ -128,7 +171,19 @@ HOSTILE = {
         lambda m: sized(m, chunks=halves(((0, 0), (2, 4)), ((0, 0), (2, 4)))[:1]),
         "a part is nowhere",
     ),
-    "pieces": (lambda m: sized(m, chunks=halves(((0, 0), (2, 4)), ((2, 0), (1, 4)))), "in several pieces"),
+    "rows twice": (
+        lambda m: sized(m, chunks=halves(((0, 0), (2, 4)), ((1, 0), (2, 4)))),
+        "pieces that are not all",
+    ),
+    "columns": (
+        lambda m: sized(m, chunks=halves(((0, 0), (3, 2)), ((0, 2), (3, 2)))),
+        "pieces that are not all",
+    ),
+    "an absent piece": (
+        lambda m: sized(m, chunks=halves(((0, 0), (2, 4)), ((2, 0), (1, 4)))),
+        "does not say where a tensor lies",
+    ),
+    "no pieces": (lambda m: setattr(m.state_dict_metadata["a.weight"], "chunks", []), "in no pieces"),
     "nothing": (lambda m: m.state_dict_metadata.clear(), "describes no tensor"),
     "no places": (lambda m: setattr(m, "storage_data", None), "does not say where its tensors lie"),
 }

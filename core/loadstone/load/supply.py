@@ -129,7 +129,7 @@ class FromFiles(Supply):
         where = self.prepared.snapshot.location
         assignments = dict(plan.assignments)
         for name, to in plan.compare:
-            one, other = (_stored_whole(assignments[tied]) for tied in (name, to))
+            one, other = (self._stored(assignments[tied]) for tied in (name, to))
             if same_bytes(files, one, other, traffic=self.traffic):
                 shape = assignments[name].shape
                 assignments[name] = Assignment(name=name, state="tied", shape=shape, to=to)
@@ -149,9 +149,8 @@ class FromFiles(Supply):
                 )
         return dataclasses.replace(plan, assignments=assignments)
 
-
-def _stored_whole(assignment: Assignment) -> TensorInfo:
-    """Return the stored tensor of a parameter that is compared with another; it is one, and taken as it is."""
-    assert assignment.recipe is not None
-    [info] = assignment.recipe.sources
-    return info
+    def _stored(self, assignment: Assignment) -> TensorInfo:
+        """Return the stored tensor of a parameter that is compared with another; it is one, and taken as it is."""
+        assert assignment.recipe is not None
+        [name] = {info.name for info in assignment.recipe.sources}
+        return self.prepared.index.tensors[name]

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from loadstone.checkpoint.index import TensorInfo
-from loadstone.checkpoint.recipe import Part, Recipe, block_of
+from loadstone.checkpoint.recipe import Part, Recipe, block_of, whole
 from loadstone.dtypes import DTYPES, nbytes, to_numpy
 from loadstone.errors import ChangedFileError, out_of_memory
 from loadstone.read.cast import cast
@@ -230,7 +230,7 @@ def same_bytes(files: Files, one: TensorInfo, other: TensorInfo, *, traffic: Tra
     """
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
-    if one.strides is not None or other.strides is not None:
+    if one.strides is not None or other.strides is not None or one.pieces or other.pieces:
         return _same_views(files, one, other, traffic)
     buffers = aligned_empty(PIECE), aligned_empty(PIECE)
     for start in range(0, one.nbytes, PIECE):
@@ -244,9 +244,9 @@ def same_bytes(files: Files, one: TensorInfo, other: TensorInfo, *, traffic: Tra
 
 
 def _same_views(files: Files, one: TensorInfo, other: TensorInfo, traffic: Traffic) -> bool:
-    """Return the same of tensors that do not both lie row by row: each is brought into that order first."""
+    """Return the same of tensors that do not both lie row by row, in one piece: each is brought into that order first."""
     requests = [
-        Request(name=name, recipe=Recipe(sources=(info,)), shape=info.shape, mappable=False)
+        Request(name=name, recipe=whole(info, info.dtype), shape=info.shape, mappable=False)
         for name, info in (("one", one), ("other", other))
     ]
     first, second = (tensor.data for tensor in read_tensors(files, requests, alignment=0, traffic=traffic))

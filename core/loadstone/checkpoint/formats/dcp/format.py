@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,10 +32,10 @@ class Dcp(Format):
 
     def read_index(self, snapshot: Snapshot, entry: str) -> TensorIndex:
         """Read the description, and of each tensor what was written around it."""
-        infos = sorted(
-            _stored(snapshot, read_metadata(snapshot, entry)), key=lambda one: (one.file, one.offset)
-        )
-        files = tuple(dict.fromkeys(info.file for info in infos))
+        stored = _stored(snapshot, read_metadata(snapshot, entry))
+        named = itertools.groupby(stored, key=lambda info: info.name)
+        infos = sorted((_joined(list(pieces)) for _, pieces in named), key=lambda one: (one.file, one.offset))
+        files = tuple(sorted({info.file for info in stored}))
         return TensorIndex(tensors={info.name: info for info in infos}, files=files, notes=(NOTE,))
 
     def check(self, paths: Iterable[Path]) -> None:
@@ -46,3 +48,17 @@ def _stored(snapshot: Snapshot, items: Sequence[Item]) -> list[TensorInfo]:
         return [stored_tensor(snapshot, item) for item in items]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="loadstone-headers") as pool:
         return list(pool.map(lambda item: stored_tensor(snapshot, item), items))
+
+
+def _joined(pieces: Sequence[TensorInfo]) -> TensorInfo:
+    """Return a tensor of its pieces."""
+    if len(pieces) == 1:
+        return pieces[0]
+    first, rows = pieces[0], sum(piece.shape[0] for piece in pieces)
+    return dataclasses.replace(
+        first,
+        shape=(rows, *first.shape[1:]),
+        nbytes=sum(piece.nbytes for piece in pieces),
+        strides=None,
+        pieces=tuple(pieces),
+    )

@@ -18,6 +18,9 @@ from loadstone.checkpoint.formats.pickle.values import Known, Other, Record, Tab
 from loadstone.errors import SourceError, shown
 from loadstone.source import Snapshot, safe_name
 
+MAX_PIECES = 10_000
+"""Pieces that a tensor may have; each process writes one."""
+
 _TORCH = "torch.distributed.checkpoint"
 _RECORDS = {
     f"{_TORCH}.metadata.{name}": name
@@ -59,12 +62,12 @@ DESCRIBED = _known()
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One tensor as the description has it.
+    """One piece of a tensor as the description has it; most tensors are of one piece.
 
     Attributes:
-        name: Its name.
+        name: The tensor's name.
         dtype: Its canonical dtype.
-        shape: Sizes of its axes.
+        shape: Sizes of the piece's axes.
         file: The file in which it was written.
         offset: Where what was written of it begins.
         length: Bytes of that.
@@ -79,10 +82,10 @@ class Item:
 
 
 def read_metadata(snapshot: Snapshot, file: str) -> list[Item]:
-    """Return the tensors that a description names; what else it names (numbers, texts) is left out.
+    """Return the pieces of the tensors that a description names, in order; what else it names (numbers, texts) is left out.
 
     Raises:
-        CheckpointError: If it is damaged, asks for more than weights need, or has a tensor in pieces.
+        CheckpointError: If it is damaged, asks for more than weights need, or has a tensor in pieces that are no rows.
         SourceError: If it cannot be read.
     """
     place, size = Place(file=file, where=snapshot.location), snapshot.file(file).size
@@ -93,8 +96,9 @@ def read_metadata(snapshot: Snapshot, file: str) -> list[Item]:
     described = _fields(root, "Metadata", place)
     places = dict(_storage(described.get("storage_data"), place))
     return [
-        _item(name, fields, places, place)
+        _item(name, piece, fields, places, place)
         for name, fields in _tensors(described.get("state_dict_metadata"), place)
+        for piece in _pieces(name, fields, place)
     ]
 
 
@@ -134,26 +138,57 @@ def _storage(value: object, place: Place) -> Iterator[tuple[tuple[str, tuple[int
             yield (name, _sizes(first, name, place)), _fields(held, "_StorageInfo", place)
 
 
+Piece = tuple[tuple[int, ...], tuple[int, ...]]
+"""For each axis of a tensor, the first index of a piece and its size."""
+
+
+def _pieces(name: str, fields: dict[str, object], place: Place) -> list[Piece]:
+    """Return the pieces of a tensor, the first rows first; they have all of its rows, each once and whole."""
+    shape, chunks = _sizes(fields.get("size"), name, place), fields.get("chunks")
+    if not isinstance(chunks, list) or not 0 < len(chunks) <= MAX_PIECES:
+        place.fail("has a tensor in no pieces, or in too many", key=name, found=told(chunks))
+    found = sorted(_piece(chunk, name, place) for chunk in chunks)
+    if len(found) > 1:  # some processes may have had no rows
+        found = [piece for piece in found if all(piece[1])] or found[:1]
+    rows = 0
+    for first, sizes in found:
+        if first != (rows, *(0 for _ in shape[1:]))[: len(shape)] or sizes[1:] != shape[1:]:
+            place.fail(
+                "has a tensor in pieces that are not all of its rows, each once and whole",
+                key=name,
+                expected=f"rows {rows:,} and on of {shown(list(shape))}",
+                found=f"{shown(list(sizes))} from {shown(list(first))} on",
+                hint="write it with torch.distributed.checkpoint.format_utils.dcp_to_torch_save, and load that",
+            )
+        rows += sizes[0] if sizes else 0
+    if shape[:1] != (rows,) and (shape or len(found) > 1):
+        place.fail("has a tensor of which a part is nowhere", key=name, expected=shown(list(shape)))
+    return found
+
+
+def _piece(chunk: object, name: str, place: Place) -> Piece:
+    fields = _fields(chunk, "ChunkStorageMetadata", place)
+    first, sizes = (_sizes(fields.get(key), name, place) for key in ("offsets", "sizes"))
+    if len(first) != len(sizes):
+        place.fail("describes a tensor with impossible sizes", key=name)
+    return first, sizes
+
+
 def _item(
     name: str,
+    piece: Piece,
     fields: dict[str, object],
     places: dict[tuple[str, tuple[int, ...]], dict[str, object]],
     place: Place,
 ) -> Item:
-    shape, chunks = _sizes(fields.get("size"), name, place), fields.get("chunks")
-    if not isinstance(chunks, list) or len(chunks) != 1:
-        place.fail(
-            "has a tensor in several pieces, which are not put together yet",
-            key=name,
-            expected="each tensor whole, as one process writes it",
-            found=f"{len(chunks):,} pieces" if isinstance(chunks, list) else told(chunks),
-            hint="write it with torch.distributed.checkpoint.format_utils.dcp_to_torch_save, and load that",
-        )
-    chunk = _fields(chunks[0], "ChunkStorageMetadata", place)
-    first, sizes = (_sizes(chunk.get(key), name, place) for key in ("offsets", "sizes"))
+    first, shape = piece
     stored = places.get((name, first))
-    if any(first) or sizes != shape or stored is None:
-        place.fail("has a tensor of which a part is nowhere", key=name, expected=shown(list(shape)))
+    if stored is None:
+        place.fail(
+            "does not say where a tensor lies",
+            key=name,
+            found=f"nothing of what begins at {shown(list(first))}",
+        )
     file, offset, length = (stored.get(key) for key in ("relative_path", "offset", "length"))
     if stored.get("transform_descriptors"):
         place.fail(
