@@ -136,12 +136,20 @@ def test_the_installed_wheel_finds_its_plugins(installed, tmp_path):
         "backend.flax": "loaded",
         "backend.tensorflow": "loaded",
         "backend.torch": "loaded",
+        "format.dcp": "loaded",
         "format.h5": "loaded",
         "format.msgpack": "loaded",
+        "format.npz": "loaded",
         "format.pickle": "loaded",
         "format.safetensors": "loaded",
         "source.file": "loaded",
+        "source.gs": "loaded",
+        "source.hf": "loaded",
+        "source.http": "loaded",
+        "source.https": "loaded",
         "source.hub": "loaded",
+        "source.memory": "loaded",
+        "source.s3": "loaded",
     }
 
 

@@ -7,8 +7,9 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent / "hub")]
 
+from hub_fixture import hub  # noqa: F401
 from install import EXAMPLE, install
 
 SITE = Path(tempfile.mkdtemp(prefix="loadstone-example-"))

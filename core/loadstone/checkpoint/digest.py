@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from loadstone.checkpoint.formats.saved import blank, sum_of
 from loadstone.checkpoint.index import TensorIndex
@@ -38,7 +41,7 @@ def verify(
 ) -> Verification:
     """Sum every file of weights and compare: with the Hub's sum where it is known, else with the one that we saved.
 
-    Files that are not on this machine are fetched.
+    Files that are not on this machine are fetched, or read where they lie.
 
     Args:
         snapshot: The files.
@@ -51,14 +54,17 @@ def verify(
     """
     snapshot = settle(snapshot)
     found: dict[str, list[str]] = {"intact": [], "problems": [], "unknown": []}
-    for name, path in snapshot.fetch(index.files).items():
-        published = _published(snapshot.file(name), path)
+    paths = {} if snapshot.reads_at_once else snapshot.fetch(index.files)
+    for name in index.files:
+        path = paths.get(name)
+        published = snapshot.file(name).sha256 if path is None else _published(snapshot.file(name), path)
         saved = sum_of(snapshot, name)
         expected = published or saved
         if expected is None:
             found["unknown"].append(name)
             continue
-        actual = _sum(path, blanked=published is None, progress=progress)
+        with _stream(snapshot, name) if path is None else _opened(path) as stream:
+            actual = _sum(stream, blanked=published is None, progress=progress)
         if actual == expected:
             found["intact"].append(name)
         else:
@@ -77,17 +83,44 @@ def _published(file: SourceFile, path: Path) -> str | None:
     return blob.name if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name) else None
 
 
-def _sum(path: Path, *, blanked: bool, progress: Callable[[int], object] | None) -> str:
-    digest = hashlib.sha256()
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
         with open(path, "rb") as stream:
-            if blanked:
-                length = stream.read(8)
-                digest.update(length + blank(stream.read(int.from_bytes(length, "little"))))
-            while block := stream.read(_BLOCK):
-                digest.update(block)
-                if progress is not None:
-                    progress(len(block))
+            yield stream
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def _stream(snapshot: Snapshot, name: str) -> io.BufferedReader:
+    """Return a file that is read where it lies, from its start on."""
+    return io.BufferedReader(_Far(snapshot, name), _BLOCK)
+
+
+class _Far(io.RawIOBase):
+    """A file of a snapshot as a stream."""
+
+    def __init__(self, snapshot: Snapshot, name: str) -> None:
+        self._snapshot, self._name, self._at = snapshot, name, 0
+        self._size = snapshot.file(name).size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = min(len(buffer), self._size - self._at)
+        self._snapshot.read_into(self._name, self._at, [memoryview(buffer)[:count]])
+        self._at += count
+        return count
+
+
+def _sum(stream: BinaryIO, *, blanked: bool, progress: Callable[[int], object] | None) -> str:
+    digest = hashlib.sha256()
+    if blanked:
+        length = stream.read(8)
+        digest.update(length + blank(stream.read(int.from_bytes(length, "little"))))
+    while block := stream.read(_BLOCK):
+        digest.update(block)
+        if progress is not None:
+            progress(len(block))
     return digest.hexdigest()

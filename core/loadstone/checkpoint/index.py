@@ -21,6 +21,8 @@ class TensorInfo:
         offset: Bytes from the start of the file to its first byte.
         nbytes: Its size in bytes.
         strides: For each axis, how many numbers lie from one to the next, where they do not lie row by row; else None.
+        pieces: What it is made of, one after the other along the first axis, where it lies in several places; `file` and
+            `offset` are then the first one's.
     """
 
     name: str
@@ -30,10 +32,13 @@ class TensorInfo:
     offset: int
     nbytes: int
     strides: tuple[int, ...] | None = None
+    pieces: tuple[TensorInfo, ...] = ()
 
     @property
     def end(self) -> int:
-        """Bytes from the start of the file to the first byte after it."""
+        """Bytes from the start of the file to the first byte after it, or after its first piece."""
+        if self.pieces:
+            return self.pieces[0].end
         if self.strides is None or not self.nbytes:
             return self.offset + self.nbytes
         return self.offset + span(self.shape, self.strides) * self.nbytes // math.prod(self.shape)

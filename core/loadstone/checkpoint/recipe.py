@@ -154,7 +154,10 @@ class Recipe:
 
 def whole(source: TensorInfo, dtype: str) -> Recipe:
     """Return the recipe that takes a stored tensor as it is, or cast to another dtype."""
-    return Recipe(sources=(source,), steps=() if dtype == source.dtype else (Cast(dtype),))
+    cast = () if dtype == source.dtype else (Cast(dtype),)
+    if source.pieces:
+        return Recipe(sources=source.pieces, steps=(Concatenate(0), *cast))
+    return Recipe(sources=(source,), steps=cast)
 
 
 def _bits(source: TensorInfo) -> int:

@@ -103,6 +103,17 @@ class SettledSnapshot(Snapshot):
         brought = self.below.fetch(places)
         return [brought[place] for place in places]
 
+    @property
+    def reads_at_once(self) -> int:
+        """As of the snapshot below."""
+        return self.below.reads_at_once
+
+    def _read_into(self, file: SourceFile, offset: int, buffers: Sequence[memoryview]) -> None:
+        self.below.read_into(self.moved.get(file.name, file.name), offset, buffers)
+
+    def _check(self, file: SourceFile) -> None:
+        self.below.check_unchanged([self.moved.get(file.name, file.name)])
+
     def _read(self, file: SourceFile, offset: int, length: int) -> bytes:
         return self.below.read_range(self.moved.get(file.name, file.name), offset, length)
 

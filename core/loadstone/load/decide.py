@@ -26,6 +26,7 @@ from loadstone.load.custom_code import (
     own_config_class,
     own_target,
 )
+from loadstone.load.far import refuse_far
 from loadstone.load.labels import names_hold
 from loadstone.load.report import LoadReport
 from loadstone.load.target import Target, choose_target
@@ -190,6 +191,8 @@ def _decide(
         block_of=block_of,
         left_out=left_out,
     )
+    plan = in_part(plan, placement)
+    refuse_far(snapshot, given, plan, placement)
     return Prepared(
         watched=watched,
         index=index,
@@ -197,7 +200,7 @@ def _decide(
         target=target,
         policy=policy,
         model=model,
-        plan=in_part(plan, placement),
+        plan=plan,
         placement=placement,
         notes=(
             *told,

@@ -59,7 +59,7 @@ class FromArrays(Supply):
                 problems=away,
                 hint="name devices alone in device_map=, or more room in max_memory=",
             )
-        plan = with_ties_decided(plan, self._equal, where=HERE)
+        plan = with_ties_decided(plan, self.prepared.index.tensors, self._equal, where=HERE)
         yield plan, map(self._made, plan.reads())
 
     def _equal(self, one: TensorInfo, other: TensorInfo) -> bool:

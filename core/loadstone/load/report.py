@@ -267,7 +267,7 @@ def refuse_in_part(model: Model, what: str) -> None:
 def _origin(assignment: Assignment) -> str | None:
     if assignment.recipe is None:
         return assignment.to or None
-    return ", ".join(info.name for info in assignment.recipe.sources)
+    return ", ".join(dict.fromkeys(info.name for info in assignment.recipe.sources))
 
 
 def _note(assignment: Assignment) -> str:
@@ -280,8 +280,9 @@ def _note(assignment: Assignment) -> str:
     sources = assignment.recipe.sources
     notes = [f"stored as {sources[0].dtype}"] if assignment.state == "cast" else []
     if assignment.recipe.whole is None:
+        what = "tensor" if len({info.name for info in sources}) > 1 else "piece"
         notes.append(
-            f"of {counted(len(sources), 'tensor')}" if len(sources) > 1 else f"a part of {sources[0].name}"
+            f"of {counted(len(sources), what)}" if len(sources) > 1 else f"a part of {sources[0].name}"
         )
     return f" ({', '.join(notes)})" if notes else ""
 

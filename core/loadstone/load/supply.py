@@ -42,27 +42,28 @@ class FromFiles(Supply):
 
     @contextlib.contextmanager
     def opened(self, plan: LoadPlan) -> Iterator[tuple[LoadPlan, Iterator[HostTensor]]]:
-        """Fetch the files that the plan needs, decide the open ties, and give the tensors as they arrive.
+        """Fetch the files that the plan needs, or read them where they lie; decide the open ties, and give the tensors.
 
         Raises:
             ChangedFileError: If a file changed since its header was read.
             SourceError: If a file cannot be fetched.
             MatchError: If a tie cannot be kept.
         """
-        far = self._far(plan)
+        snapshot, far = self.prepared.snapshot, self._far(plan)
         needed = plan.files - far
-        paths = self.prepared.snapshot.fetch(name for name in self.prepared.index.files if name in needed)
+        paths = snapshot.fetch(name for name in self.prepared.index.files if name in needed)
         identities = self._identities(paths)
-        ranges = {name: functools.partial(self.prepared.snapshot.read_range, name) for name in far}
-        with OpenFiles(paths, identities, ranges=ranges) as files:
+        opened = functools.partial(OpenFiles, paths, identities, far=snapshot, far_names=far)
+        with opened() as files:
             equal = functools.partial(same_bytes, files, traffic=self.traffic)
-            plan = with_ties_decided(plan, equal, where=self.prepared.snapshot.location)
+            stored = self.prepared.index.tensors
+            plan = with_ties_decided(plan, stored, equal, where=snapshot.location)
             requests = list(self._requests(plan, paths))
             stays = [one for one in requests if self.prepared.placement.of(one.name).device is None]
             there = {one.name for one in stays}
             late = {one.name: one for one in requests if self._is_late(one) and one.name not in there}
             if later := [*stays, *_of_nothing(plan), *late.values()]:
-                arriving = self._arriving(late, OpenFiles(paths, identities, ranges=ranges)) if late else None
+                arriving = self._arriving(late, opened()) if late else None
                 self.on_disk = self._on_disk(later, plan, paths, identities, arriving)
                 requests = [one for one in requests if one.name not in self.on_disk.requests]
             tensors = read_tensors(
@@ -78,13 +79,15 @@ class FromFiles(Supply):
             files.check_unchanged()
 
     def _far(self, plan: LoadPlan) -> set[str]:
-        """Return the files that are not fetched: of a model in part what it needs is read where they are.
+        """Return the files that are read where they lie: all, where the source says so; of a model in part what can be.
 
         A file in which something stays is needed for as long as the model is.
         """
+        snapshot, placement = self.prepared.snapshot, self.prepared.placement
+        if snapshot.reads_at_once:
+            return set(plan.files)
         if not plan.in_state("absent"):
             return set()
-        snapshot, placement = self.prepared.snapshot, self.prepared.placement
         stay = dataclasses.replace(
             plan, assignments={n: a for n, a in plan.assignments.items() if placement.of(n).device is None}
         )
@@ -134,8 +137,8 @@ class FromFiles(Supply):
 
     def _requests(self, plan: LoadPlan, paths: Mapping[str, Path]) -> Iterator[Request]:
         read, placement = self.given.read, self.prepared.placement
-        may_map = dict.fromkeys(self.prepared.index.files, False) | {
-            name: read == "map" or (read == "auto" and is_mappable(path)) for name, path in paths.items()
+        may_map = {
+            name for name, path in paths.items() if read == "map" or (read == "auto" and is_mappable(path))
         }
         aliases = self.prepared.target.backend.capabilities.aliases
         shared, taken = set(self.prepared.index.aliases.values()), self.prepared.index.overlapping()
@@ -144,7 +147,7 @@ class FromFiles(Supply):
             assert recipe is not None
             names = {info.name for info in recipe.sources}
             # Two parameters that are not tied must not share memory, even where one tensor is stored for both.
-            mappable = aliases and may_map[recipe.sources[0].file] and taken.isdisjoint(names)
+            mappable = aliases and recipe.sources[0].file in may_map and taken.isdisjoint(names)
             # Other devices copy: from a mapping, that would end the process if the file became shorter meanwhile.
             device = placement.of(assignment.name).device or placement.runs_on(assignment.name)
             mappable = mappable and device.is_host

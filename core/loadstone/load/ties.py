@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from loadstone.checkpoint.index import TensorInfo
 from loadstone.errors import MatchError, logger_of
@@ -13,12 +13,17 @@ logger = logger_of(__name__)
 
 
 def with_ties_decided(
-    plan: LoadPlan, equal: Callable[[TensorInfo, TensorInfo], bool], *, where: object
+    plan: LoadPlan,
+    stored: Mapping[str, TensorInfo],
+    equal: Callable[[TensorInfo, TensorInfo], bool],
+    *,
+    where: object,
 ) -> LoadPlan:
     """Tie parameters that are stored twice with equal bytes; keep the others apart, with a warning.
 
     Args:
         plan: A plan.
+        stored: What there is, by its name.
         equal: Whether two stored tensors hold the same bytes.
         where: What to call the checkpoint in a message.
 
@@ -29,7 +34,7 @@ def with_ties_decided(
         return plan
     assignments = dict(plan.assignments)
     for name, to in plan.compare:
-        one, other = (_stored_whole(assignments[tied]) for tied in (name, to))
+        one, other = (_stored_whole(assignments[tied], stored) for tied in (name, to))
         if equal(one, other):
             shape = assignments[name].shape
             assignments[name] = Assignment(name=name, state="tied", shape=shape, to=to)
@@ -50,8 +55,8 @@ def with_ties_decided(
     return dataclasses.replace(plan, assignments=assignments)
 
 
-def _stored_whole(assignment: Assignment) -> TensorInfo:
+def _stored_whole(assignment: Assignment, stored: Mapping[str, TensorInfo]) -> TensorInfo:
     """Return the stored tensor of a parameter that is compared with another; it is one, and taken as it is."""
     assert assignment.recipe is not None
-    [info] = assignment.recipe.sources
-    return info
+    [name] = {info.name for info in assignment.recipe.sources}
+    return stored[name]

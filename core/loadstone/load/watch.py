@@ -55,6 +55,8 @@ class Watched:
             raise
         if (change := self._changed(variant)) is not None:
             raise change
+        if self.snapshot.reads_at_once:  # files of weights are looked at where they are read
+            self.snapshot.check_unchanged(filter(_is_described_by, self.snapshot.files))
 
     def _changed(self, variant: str | None) -> ChangedFileError | None:
         if self.folder is None:
@@ -133,6 +135,10 @@ def _identities(snapshot: Snapshot) -> dict[str, Identity]:
             with contextlib.suppress(SourceError):  # it is gone; if a load needs it, the load fails
                 found[name] = identity(file.path)
     return found
+
+
+def _is_described_by(name: str) -> bool:
+    return name in (CONFIG, GENERATION_CONFIG) or name.endswith(".index.json")
 
 
 def _is_read(name: str) -> bool:

@@ -92,6 +92,9 @@ def _recipe(
             "shape", f"{told}: expected one shape, found {', '.join(str(list(i.shape)) for i in sources)}"
         )
         return None
+    if any(info.pieces for info in sources):
+        problems.add("shape", f"{told}: stored in pieces, of which nothing else can be made yet")
+        return None
     recipe = Recipe(sources=tuple(sources), steps=group.loading(parameter, shapes))
     splits = group.arrangement.splits
     try:

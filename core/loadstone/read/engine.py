@@ -2,7 +2,8 @@
 
 A tensor is mapped where its dtype stays, its address suits the backend and its file lies on a local disk: then no
 byte of it is read. Everything else is read with `preadv` straight into the memory that the framework will alias;
-casts go through one staging buffer a thread. At most `WINDOW` pieces are on their way at once.
+casts go through one staging buffer a thread. What a source reads where it lies, far away, comes the same way.
+At most `WINDOW` pieces are on their way at once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from loadstone.checkpoint.index import TensorInfo
-from loadstone.checkpoint.recipe import Part, Recipe, block_of
+from loadstone.checkpoint.recipe import Part, Recipe, block_of, whole
 from loadstone.dtypes import DTYPES, nbytes, to_numpy
 from loadstone.errors import ChangedFileError, out_of_memory
 from loadstone.read.cast import cast
@@ -31,9 +32,9 @@ from loadstone.read.tensor import HostTensor
 from loadstone.source.local_file import unreadable
 
 PIECE = 8 << 20
-"""Bytes of a file that one request reads."""
+"""Bytes of a file that one request reads of a tensor."""
 WINDOW = 8
-"""Pieces that are on their way at once."""
+"""Pieces that are on their way at once; of files that lie far away, two for each read that may be under way."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +151,11 @@ class _Piece:
         )
 
 
+def job_limit() -> int:
+    """Return the bytes that one request reads at most: small neighbours of a piece come with it."""
+    return PIECE + PIECE // 8
+
+
 def threads() -> int:
     """Return how many threads read: the processors that this process may use, two to four."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
@@ -222,7 +228,7 @@ def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic:
     """
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
-    if one.strides is not None or other.strides is not None:
+    if one.strides is not None or other.strides is not None or one.pieces or other.pieces:
         return _same_views(files, one, other, traffic)
     buffers = aligned_empty(PIECE), aligned_empty(PIECE)
     for start in range(0, one.nbytes, PIECE):
@@ -236,9 +242,9 @@ def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic:
 
 
 def _same_views(files: OpenFiles, one: TensorInfo, other: TensorInfo, traffic: Traffic) -> bool:
-    """Return the same of tensors that do not both lie row by row: each is brought into that order first."""
+    """Return the same of tensors that do not both lie row by row, in one piece: each is brought into that order first."""
     requests = [
-        Request(name=name, recipe=Recipe(sources=(info,)), shape=info.shape, mappable=False)
+        Request(name=name, recipe=whole(info, info.dtype), shape=info.shape, mappable=False)
         for name, info in (("one", one), ("other", other))
     ]
     first, second = (tensor.data for tensor in read_tensors(files, requests, alignment=0, traffic=traffic))
@@ -247,7 +253,7 @@ def _same_views(files: OpenFiles, one: TensorInfo, other: TensorInfo, traffic: T
 
 def _map(files: OpenFiles, request: Request, alignment: int) -> Bytes | None:
     found = would_map(request, alignment)
-    if found is None:
+    if found is None or files.is_far(request.recipe.sources[0].file):
         return None
     offset, size = found
     return files.mapped(request.recipe.sources[0].file)[offset : offset + size]
@@ -294,11 +300,12 @@ def _read(
     def run(job: Sequence[_Piece]) -> int:
         return _run(files, job, staging)
 
-    with ThreadPoolExecutor(threads(), thread_name_prefix="loadstone-read") as pool:
+    far = files.reads_at_once
+    with ThreadPoolExecutor(far or threads(), thread_name_prefix="loadstone-read") as pool:
         under_way: deque[tuple[Future[int], Sequence[_Piece]]] = deque()
         try:
             for job in _jobs(blocks):
-                while len(under_way) >= WINDOW:
+                while len(under_way) >= max(WINDOW, 2 * far):
                     yield from _finish(under_way.popleft(), traffic, advance)
                 under_way.append((_submitted(pool, run, job), job))
             while under_way:
@@ -358,12 +365,12 @@ def _blocks_of(destination: _Destination) -> Iterator[_Block]:
 
 
 def _jobs(blocks: deque[_Block]) -> Iterator[list[_Piece]]:
-    """Cut tensors into pieces of at most `PIECE` bytes, and put small neighbours into one job."""
+    """Cut tensors into pieces of at most `PIECE` bytes, and put small neighbours into one job of at most `job_limit()`."""
     job: list[_Piece] = []
     size = 0
     while blocks:  # none is held longer than it is under way: what a device has copied is free again
         for piece in _pieces(blocks.popleft()):
-            if job and (size + piece.size > PIECE or not piece.follows(job[-1])):
+            if job and (size + piece.size > job_limit() or not piece.follows(job[-1])):
                 yield job
                 job, size = [], 0
             job.append(piece)
@@ -439,7 +446,7 @@ def _run_runs(files: OpenFiles, piece: _Piece, found: Runs, staging: threading.l
 def _staged(staging: threading.local, start: int, size: int) -> Bytes:
     """Return a part of this thread's staging buffer; a job is no longer than it."""
     if not hasattr(staging, "buffer"):
-        staging.buffer = aligned_empty(PIECE)
+        staging.buffer = aligned_empty(job_limit())
     part: Bytes = staging.buffer[start : start + size]
     return part
 
@@ -457,12 +464,10 @@ def _slice(piece: _Piece) -> Bytes:
 
 def _fill(files: OpenFiles, file: str, offset: int, buffers: Sequence[Bytes]) -> None:
     """Read consecutive bytes of a file into buffers, however many calls it takes."""
-    if (read_range := files.ranges.get(file)) is not None:
-        came = np.frombuffer(read_range(offset, sum(map(len, buffers))), np.uint8)
-        for buffer in buffers:
-            buffer[:], came = came[: len(buffer)], came[len(buffer) :]
-        return
     left = deque(memoryview(buffer.data) for buffer in buffers if len(buffer))
+    if files.is_far(file):
+        files.fill(file, offset, list(left))
+        return
     read: Callable[..., int] = os.preadv
     with files.descriptor(file) as descriptor:
         while left:

@@ -7,12 +7,13 @@ import dataclasses
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from loadstone.errors import ChangedFileError, SourceError
 from loadstone.read.memory import Bytes, map_file
+from loadstone.source import Snapshot
 from loadstone.source.local_file import open_file, unreadable
 
 MAX_OPEN = 16
@@ -27,7 +28,6 @@ REMOTE = frozenset(
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 Identity = tuple[int, int, int]
-ReadRange = Callable[[int, int], bytes]
 
 
 def identity(path: Path) -> Identity:
@@ -61,7 +61,8 @@ class OpenFiles:
     Args:
         paths: File name -> path.
         identities: What the files were when the load was planned.
-        ranges: File that does not lie here -> what returns bytes of it, from an offset on, so many.
+        far: What reads files that do not lie here.
+        far_names: Those files.
         keep: How many stay open.
         when: Since when they may not change, for the error.
 
@@ -75,12 +76,14 @@ class OpenFiles:
         paths: Mapping[str, Path],
         identities: Mapping[str, Identity],
         *,
-        ranges: Mapping[str, ReadRange] | None = None,
+        far: Snapshot | None = None,
+        far_names: Collection[str] = (),
         keep: int = MAX_OPEN,
         when: str = "while it was being loaded",
     ) -> None:
         self._paths, self._identities = paths, identities
-        self.ranges, self._keep, self._when = ranges or {}, keep, when
+        self._far, self._far_names = far, frozenset(far_names if far is not None else ())
+        self._keep, self._when = keep, when
         self._open: dict[str, _Open] = {}  # the one used longest ago first
         self._maps: dict[str, Bytes] = {}
         self._lock = threading.Lock()
@@ -157,8 +160,9 @@ class OpenFiles:
             ChangedFileError: If it is not.
             SourceError: If it is gone.
         """
-        if name in self.ranges:
-            return  # of a commit, which never changes
+        if self._far is not None and name in self._far_names:
+            self._far.check_unchanged([name])
+            return
         with self._lock:
             held = self._open.get(name)
             found = None if held is None else _identity(os.fstat(held.descriptor))
@@ -177,6 +181,22 @@ class OpenFiles:
             found = [identity(path)] + ([_identity(os.fstat(held.descriptor))] if held else [])
             if any(one != self._identities[name] for one in found):
                 raise self._changed(name)
+        if self._far is not None:
+            self._far.check_unchanged(self._far_names)
+
+    @property
+    def reads_at_once(self) -> int:
+        """How many reads of files that do not lie here may be on their way at once; 0: as many as of files here."""
+        return self._far.reads_at_once if self._far is not None and self._far_names else 0
+
+    def is_far(self, name: str) -> bool:
+        """Return whether a file does not lie here, and is read by `fill` alone."""
+        return name in self._far_names
+
+    def fill(self, name: str, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Read consecutive bytes of a file that does not lie here into buffers. Raises as `Snapshot.read_into`."""
+        assert self._far is not None
+        self._far.read_into(name, offset, buffers)
 
     def _changed(self, name: str) -> ChangedFileError:
         return ChangedFileError(

@@ -38,7 +38,8 @@ class Snapshot(ABC):
     """An immutable view of one checkpoint: what is listed never changes, and every access agrees with it.
 
     A source of another kind (an object store, say) subclasses it and writes `_bring` and `_read`; names,
-    bounds and messages are looked after here.
+    bounds and messages are looked after here. One whose files a load shall read where they lie, with nothing
+    written to disk, says in `reads_at_once` how many reads it answers at once, and writes `_read_into` and `_check`.
 
     Attributes:
         location: The folder or repository id, as the user said it.
@@ -56,6 +57,11 @@ class Snapshot(ABC):
     def partial(self) -> bool:
         """Whether a file that is not listed may yet be one of the commit, as in a download cache without the network."""
         return False
+
+    @property
+    def reads_at_once(self) -> int:
+        """How many reads a load may have on their way at once; 0 where it fetches the files first."""
+        return 0
 
     def has(self, name: str) -> bool:
         """Return whether there is a file of this name."""
@@ -88,16 +94,35 @@ class Snapshot(ABC):
         Raises:
             SourceError: The file is not listed, is shorter than the range, or cannot be read.
         """
-        file = self.file(name)
-        if offset + length > file.size:
-            raise SourceError(
-                f"'{file.name}' is shorter than what is to be read from it",
-                where=f"{self.location}: {file.name}",
-                expected=f"at least {offset + length:,} bytes",
-                found=f"{file.size:,} bytes",
-                hint="the file was cut short where it was written or copied: replace it",
-            )
+        file = self._long_enough(name, offset + length)
         return self._read(file, offset, length) if length else b""
+
+    def read_into(self, name: str, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Fill buffers, one after the other, with the bytes from `offset` on. Several threads may call it at once.
+
+        Raises:
+            ChangedFileError: The file is no longer what was listed.
+            SourceError: The file is not listed, is shorter than the range, or cannot be read.
+        """
+        length = sum(buffer.nbytes for buffer in buffers)
+        file = self._long_enough(name, offset + length)
+        if length:
+            self._read_into(file, offset, buffers)
+
+    def check_unchanged(self, names: Iterable[str]) -> None:
+        """Make sure that files are what they were when they were listed.
+
+        Raises:
+            ChangedFileError: One is not.
+            SourceError: One is gone, or cannot be asked about.
+        """
+        files = [self.file(name) for name in names]
+        if self.reads_at_once and files:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(self.reads_at_once, thread_name_prefix="loadstone-check") as pool:
+                for _ in pool.map(self._check, files):
+                    pass
 
     def read_text(self, name: str) -> str:
         """Return the whole of a small text file, such as `config.json`.
@@ -114,9 +139,8 @@ class Snapshot(ABC):
                 expected=f"at most {TEXT_LIMIT:,} bytes of text",
                 found=f"{file.size:,} bytes",
             )
-        [path] = self._bring([file])
         try:
-            return read_whole(path, file.size).decode("utf-8")
+            return self.read_bytes(name).decode("utf-8")
         except UnicodeDecodeError as error:
             raise SourceError(
                 f"'{file.name}' is not text",
@@ -125,6 +149,31 @@ class Snapshot(ABC):
                 found=f"a byte that does not fit, at offset {error.start:,}",
                 hint="replace the file by the original",
             ) from error
+
+    def read_bytes(self, name: str) -> bytes:
+        """Return the whole of a file.
+
+        Raises:
+            SourceError: The file is not listed, or cannot be fetched or read.
+        """
+        file = self.file(name)
+        if self.reads_at_once:
+            return self.read_range(name, 0, file.size)
+        [path] = self._bring([file])
+        return read_whole(path, file.size)
+
+    def _long_enough(self, name: str, end: int) -> SourceFile:
+        """Return a file in which there are bytes up to `end`."""
+        file = self.file(name)
+        if end <= file.size:
+            return file
+        raise SourceError(
+            f"'{file.name}' is shorter than what is to be read from it",
+            where=f"{self.location}: {file.name}",
+            expected=f"at least {end:,} bytes",
+            found=f"{file.size:,} bytes",
+            hint="the file was cut short where it was written or copied: replace it",
+        )
 
     def _unlisted(self, name: str) -> SourceFile | None:
         """Return a file that the listing leaves out; a source whose listings are whole has none."""
@@ -137,6 +186,19 @@ class Snapshot(ABC):
     @abstractmethod
     def _read(self, file: SourceFile, offset: int, length: int) -> bytes:
         """Return bytes of a listed file; `length` is positive and the range lies within its size."""
+
+    def _read_into(self, file: SourceFile, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Fill buffers that are not all empty; the range lies within the file's size."""
+        data = memoryview(self._read(file, offset, sum(buffer.nbytes for buffer in buffers)))
+        for buffer in buffers:
+            buffer[:], data = data[: buffer.nbytes], data[buffer.nbytes :]
+
+    def _check(self, file: SourceFile) -> None:
+        """Raise ChangedFileError if a file is not what was listed; several threads call it at once.
+
+        A source whose files are fetched, or are those of one commit, has nothing to do.
+        """
+        return
 
     def _place(self) -> object:
         """Say where the files are, for a message."""

@@ -71,6 +71,7 @@ def no_weights(
     if adapter is not None:
         return adapter
     known = {*names.weight_names(variant), *pickle_names.weight_names(variant), *filter(is_foreign, files)}
+    known |= {*names.NPZ, names.DCP}
     left_out = sorted(known & set(files))
     if left_out:
         return NoWeightsError(

@@ -24,11 +24,17 @@ IMPOSTORS = (
 )
 """What is found under the name of weights: how it begins, what it is, and what is to be done."""
 
+NPZ = ("model.npz", "weights.npz")
+"""Names of an archive of numpy's, the preferred first."""
+
+DCP = ".metadata"
+"""Name of what describes a distributed checkpoint of torch's."""
+
 _FOREIGN = re.compile(r"(tf_model[^/]*\.h5|flax_model[^/]*\.msgpack)(\.index\.json)?")
 _NUMBERS = re.compile(r"-\d{5,}-of-\d{5,}")
 
 
-ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf")
+ENDINGS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf", ".npz", ".distcp")
 """How the names of files of weights end, of whatever format."""
 
 

@@ -9,7 +9,7 @@ from loadstone.plugins.hookspecs import FormatRecord, hookimpl
 
 @hookimpl
 def loadstone_formats() -> Iterable[FormatRecord]:
-    """Offer safetensors, then what torch, Keras and Flax write, each in one file or in shards with an index."""
+    """Offer safetensors, then what torch, Keras, Flax and numpy write, and torch's distributed checkpoints."""
     yield FormatRecord(
         name="safetensors",
         endings=(".safetensors",),
@@ -29,4 +29,14 @@ def loadstone_formats() -> Iterable[FormatRecord]:
         name="msgpack",
         endings=(".msgpack",),
         format="loadstone.checkpoint.formats.msgpack.format:Msgpack",
+    )
+    yield FormatRecord(
+        name="npz",
+        endings=(".npz",),
+        format="loadstone.checkpoint.formats.npz.format:Npz",
+    )
+    yield FormatRecord(
+        name="dcp",
+        endings=(".distcp", ".metadata"),
+        format="loadstone.checkpoint.formats.dcp.format:Dcp",
     )

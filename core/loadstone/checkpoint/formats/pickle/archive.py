@@ -1,6 +1,6 @@
-"""The zip archive that `torch.save` has written since torch 1.6: where the bytes of each entry lie.
+"""The zip archives that `torch.save` and `numpy.savez` write: where the bytes of each entry lie.
 
-Only entries that are stored as they are can be read where they lie, and torch writes no others. Whatever else a zip
+Only entries that are stored as they are can be read where they lie, and these write no others. Whatever else a zip
 archive can be (compressed, encrypted, in several parts, with entries over one another) is refused.
 
 Source: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
-from loadstone.checkpoint.formats.pickle.fault import Place
+from loadstone.checkpoint.formats.fault import Place
 from loadstone.checkpoint.formats.pickle.stream import Read
 from loadstone.errors import shown
 
@@ -58,10 +58,24 @@ class Archive:
         size: The file's length in bytes.
         place: The file.
         far: Whether each read is a request over a network: then what can be worked out is not read.
+        tail: Bytes at the end that are looked at first; the end of the directory lies in them.
+        writer: What writes such archives.
+        again: How to write it again as it should be.
     """
 
-    def __init__(self, read: Read, size: int, place: Place, *, far: bool = False) -> None:
+    def __init__(
+        self,
+        read: Read,
+        size: int,
+        place: Place,
+        *,
+        far: bool = False,
+        tail: int = _TAIL,
+        writer: str = "torch.save",
+        again: str = "save it again with torch.save, best as safetensors; do not pack it again",
+    ) -> None:
         self._read, self._size, self._place, self._far = read, size, place, far
+        self._tail, self._writer, self._again = tail, writer, again
         self.entries: Mapping[str, Entry] = {entry.name: entry for entry in self._directory()}
 
     def offset(self, entry: Entry) -> int:
@@ -122,7 +136,7 @@ class Archive:
 
     def _ends(self) -> tuple[int, int, int]:
         """Return the number of entries, and where the directory begins and ends."""
-        length = min(self._size, _TAIL)
+        length = min(self._size, self._tail)
         tail, base = self._read(self._size - length, length), self._size - length
         at = length - _END.size
         if at < 0 or tail[at : at + 4] != b"PK\x05\x06":
@@ -191,6 +205,6 @@ class Archive:
         self._place.fail(
             f"is a zip archive of which an entry {what}",
             key=name[:200],
-            expected="entries as torch.save writes them: stored, one after the other, each once",
-            hint="save it again with torch.save, best as safetensors; do not pack it again",
+            expected=f"entries as {self._writer} writes them: stored, one after the other, each once",
+            hint=self._again,
         )

@@ -46,7 +46,7 @@ def read_file(snapshot: Snapshot, file: str) -> Header:
     else:
         _refuse(start, place)
     tensors, texts = state_of(contents.root, place)
-    infos = [_info(name, tensor, contents, place) for name, tensor in tensors.items()]
+    infos = [info_of(name, tensor, contents, place) for name, tensor in tensors.items()]
     return sorted(infos, key=lambda info: (info.offset, info.nbytes)), texts
 
 
@@ -69,7 +69,12 @@ def _refuse(start: bytes, place: Place) -> None:
     )
 
 
-def _info(name: str, tensor: Tensor, contents: Contents, place: Place) -> TensorInfo:
+def info_of(name: str, tensor: Tensor, contents: Contents, place: Place) -> TensorInfo:
+    """Say where the numbers of a tensor lie.
+
+    Raises:
+        CheckpointError: If it is of no dtype that there is, larger than its storage, or lies over itself.
+    """
     if tensor.dtype is None:
         place.fail(
             "holds a tensor of a dtype that there is no name for here",

@@ -9,13 +9,13 @@ Source: https://github.com/python/cpython/blob/main/Lib/pickletools.py
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from loadstone.checkpoint.formats.pickle.fault import Place
 from loadstone.checkpoint.formats.pickle.known import KNOWN, storage
 from loadstone.checkpoint.formats.pickle.stream import Stream
-from loadstone.checkpoint.formats.pickle.values import Known, Other, Storage, Table, told
+from loadstone.checkpoint.formats.pickle.values import Known, Other, Record, Storage, Table, told
 from loadstone.errors import shown
 
 MAX_STEPS = 500_000
@@ -37,13 +37,14 @@ class Machine:
     Args:
         stream: The instructions.
         place: The file they are in.
+        known: What global names stand for.
 
     Attributes:
         storages: Key -> the storage, for each that the instructions name.
     """
 
-    def __init__(self, stream: Stream, place: Place) -> None:
-        self.stream, self.place = stream, place
+    def __init__(self, stream: Stream, place: Place, known: Mapping[str, Known] = KNOWN) -> None:
+        self.stream, self.place, self.known = stream, place, known
         self.stack: list[object] = []
         self.below: list[list[object]] = []
         self.memo: dict[int, object] = {}
@@ -124,7 +125,7 @@ class Machine:
     def named(self, module: object, name: object) -> Known:
         """Return what a global name stands for."""
         if isinstance(module, str) and isinstance(name, str):
-            known = KNOWN.get(f"{module}.{name}")
+            known = self.known.get(f"{module}.{name}")
             if known is not None:
                 return known
             self.place.distrust(
@@ -284,7 +285,9 @@ def _build(machine: Machine) -> None:
     """Attributes are of no use to weights: what is set is dropped, and nothing is called."""
     state = machine.stack.pop()
     value = machine.stack[-1]
-    if isinstance(value, Other):
+    if isinstance(value, Record):
+        value.state = state
+    elif isinstance(value, Other):
         if isinstance(state, tuple) and value.what == "a numpy array" and len(state) == 5:
             value.what = _numpy(state) or value.what
     elif not isinstance(value, Table):

@@ -34,9 +34,9 @@ class Contents:
     spans: Mapping[str, int]
 
 
-def of_archive(read: Read, size: int, place: Place, *, far: bool) -> Contents:
+def of_archive(read: Read, size: int, place: Place, *, far: bool, tail: int = 64 * 1024) -> Contents:
     """Read the form of today: a zip archive of a pickle and one entry for each storage."""
-    archive = Archive(read, size, place, far=far)
+    archive = Archive(read, size, place, far=far, tail=tail)
     roots = [
         name.removesuffix("data.pkl")
         for name in archive.entries

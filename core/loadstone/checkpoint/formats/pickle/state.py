@@ -63,9 +63,9 @@ def _entries(root: Table, place: Place) -> Iterator[tuple[str, object]]:
                     hint="save the model's state_dict() alone",
                 )
             if isinstance(value, Tensor):
-                yield _joined(path, key, place), value
+                yield joined(path, key, place), value
             elif isinstance(value, Table | list | tuple) and value:
-                pending.append((_joined(path, key, place), value, depth + 1))
+                pending.append((joined(path, key, place), value, depth + 1))
 
 
 def _pairs(holder: object) -> Iterator[tuple[object, object]]:
@@ -75,7 +75,12 @@ def _pairs(holder: object) -> Iterator[tuple[object, object]]:
         yield from enumerate(holder)
 
 
-def _joined(path: str, key: object, place: Place) -> str:
+def joined(path: str, key: object, place: Place) -> str:
+    """Return the name of an entry below a path.
+
+    Raises:
+        CheckpointError: If the key is no text that can name a tensor.
+    """
     if type(key) is int and -(2**63) <= key < 2**63:
         key = str(key)
     if not isinstance(key, str):

@@ -73,6 +73,16 @@ class Other:
         self.what = what
 
 
+class Record:
+    """An object of a class that is looked for: its class, and what was set as its state."""
+
+    __slots__ = ("cls", "state")
+
+    def __init__(self, cls: str) -> None:
+        self.cls = cls
+        self.state: object = None
+
+
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Known:
     """A global name that weights may use.
@@ -98,6 +108,8 @@ def told(value: object) -> str:
         return value.name
     if isinstance(value, Other):
         return value.what
+    if isinstance(value, Record):
+        return f"a {value.cls}"
     return _KINDS.get(type(value), f"a {type(value).__name__}")
 
 

@@ -1,0 +1,1 @@
+"""The folders that `torch.distributed.checkpoint` writes."""

@@ -1,0 +1,1 @@
+"""The archives of arrays that `numpy.savez` writes."""
