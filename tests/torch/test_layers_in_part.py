@@ -195,6 +195,11 @@ def test_only_the_bytes_of_the_layers_cross_the_wire(hub, tmp_path) -> None:
         model.state_dict()[n].nbytes for n in found.load_report.names("cast")
     )
 
+    later = AutoModelForCausalLM.from_pretrained(NAME, wait=False, **arguments)
+    later.wait()
+    assert torch.equal(later.model.layers[1].mlp.up_proj.weight, found.model.layers[1].mlp.up_proj.weight)
+    assert not list((hub.home / "hub").rglob("*.safetensors"))
+
     beside = AutoModelForCausalLM.from_pretrained(folder, **arguments)
     for name, value in beside.state_dict().items():
         assert value.is_meta == found.state_dict()[name].is_meta

@@ -94,7 +94,7 @@ def check_runs(placement: Placement, backend: Backend) -> None:
             "the model would be spread over several places, which is planned but not there yet",
             expected='"auto" with room on one device, one device such as "cpu" or "cuda", or a map to one device',
             found=str(placement),
-            hint="name one device, or leave device_map and max_memory out",
+            hint="name one device, or leave device_map, max_memory and layers out",
         )
 
 

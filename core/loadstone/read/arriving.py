@@ -15,6 +15,7 @@ import copy
 import threading
 from collections.abc import Iterable, Mapping
 
+from loadstone.errors import out_of_memory
 from loadstone.read.engine import Request, Traffic, read_tensors
 from loadstone.read.files import OpenFiles
 from loadstone.read.progress import Progress
@@ -42,6 +43,7 @@ class Arriving:
         self.total = sum(one.recipe.nbytes for one in requests.values())
         self._requests, self._files, self._alignment = requests, files, alignment
         self._came: dict[str, HostTensor] = {}
+        self._given: set[str] = set()
         self._change, self._stopped = threading.Condition(), False
         self._wanted: frozenset[str] = frozenset()
 
@@ -63,7 +65,11 @@ class Arriving:
             units.append(tuple(name for name in dict.fromkeys(unit) if name in left))
             for name in units[-1]:  # what is tied is in several units, and comes once
                 del left[name]
-        threading.Thread(target=self._run, args=(units,), name="loadstone-arriving", daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(units,), name="loadstone-arriving", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system starts no thread: each needs some memory of its own
+            raise out_of_memory("for a thread that reads", found=str(error)) from error
 
     def has(self, name: str) -> bool:
         """Return whether a tensor is there."""
@@ -71,7 +77,7 @@ class Arriving:
             return name in self._came
 
     def take(self, names: Names) -> list[HostTensor]:
-        """Return tensors once they are there; they are held until `forget`.
+        """Return tensors once they are there, without those that were given away; they are held until `give_away`.
 
         Raises:
             ChangedFileError: If a file changed before they were read.
@@ -80,15 +86,19 @@ class Arriving:
         """
         with self._change:
             self._wanted |= set(names)
-            self._change.wait_for(lambda: self.fault or all(name in self._came for name in names))
-            if any(name not in self._came for name in names):
+            self._change.wait_for(lambda: self.fault or not self._missing(names))
+            if self._missing(names):
                 assert self.fault is not None
                 raise copy.copy(self.fault) from self.fault
-            return [self._came[name] for name in names]
+            return [self._came[name] for name in names if name in self._came]
 
-    def forget(self, names: Names) -> None:
+    def _missing(self, names: Names) -> bool:
+        return any(name not in self._came and name not in self._given for name in names)
+
+    def give_away(self, names: Names) -> None:
         """Hold tensors no longer: they are in a model."""
         with self._change:
+            self._given.update(names)
             for name in names:
                 self._came.pop(name, None)
 
@@ -118,8 +128,10 @@ class Arriving:
             self._came |= found
             self._change.notify_all()
 
-    def end(self, error: Exception) -> None:
-        """Say why what has not been taken will never be there."""
+    def end(self, error: Exception, *, without: Names = ()) -> None:
+        """Say why what has not been given away will never be there, nor some of what has come."""
         with self._change:
             self.fault = error
+            for name in without:
+                self._came.pop(name, None)
             self._change.notify_all()

@@ -179,8 +179,9 @@ class OnDisk:
         """
         if self.arriving is None or self.awaited.isdisjoint(names):
             return
-        with self._delivery:
-            wanted = tuple(name for name in dict.fromkeys(names) if name in self.awaited)
+        self.arriving.take(names := tuple(name for name in dict.fromkeys(names) if name in self.awaited))
+        with self._delivery:  # nobody waits for a file in here
+            wanted = tuple(name for name in names if name in self.awaited)
             tensors = self.arriving.take(wanted)
             try:
                 for tensor in tensors:
@@ -188,10 +189,9 @@ class OnDisk:
                 if self.awaited.issubset(wanted):
                     self._finish()
             except Exception as error:
-                self.arriving.forget(wanted)
-                self.arriving.end(error)
+                self.arriving.end(error, without=wanted)
                 raise
-            self.arriving.forget(wanted)
+            self.arriving.give_away(wanted)
             self.awaited.difference_update(wanted)
             for name in wanted:
                 self._tables.pop(name, None)
@@ -233,7 +233,7 @@ class OnDisk:
 
     def wait(self) -> None:
         """Wait for all that is awaited. Raises as `receive` does."""
-        self.receive(tuple(self.awaited))
+        self.receive(tuple(self.awaited.copy()))  # others receive meanwhile
 
     def _staying(self, names: Names) -> Names:
         """Return those of some parameters that come anew each time."""
