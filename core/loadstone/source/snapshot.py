@@ -86,7 +86,7 @@ class Snapshot(ABC):
             SourceError: A file is not listed, cannot be fetched, or is not as long as its source says.
         """
         files = {name: self.file(name) for name in names}
-        return dict(zip(files, self._bring(list(files.values())), strict=True))
+        return dict(zip(files, self._bring(list(files.values())), strict=True)) if files else {}
 
     def read_range(self, name: str, offset: int, length: int) -> bytes:
         """Return exactly `length` bytes from `offset` on, without fetching the rest of the file.
