@@ -162,8 +162,8 @@ def test_the_readme_of_the_plugins_names_each():
 ABSENT = """
 import sys
 sys.modules[sys.argv[1]] = None
-from loadstone import AutoModel
-AutoModel.from_pretrained(sys.argv[2])
+from loadstone.source import resolve
+resolve(sys.argv[2])
 """
 
 
