@@ -1,4 +1,4 @@
-"""A plain HTTP server on loopback that gives out a folder: whole, in ranges, and as badly as a test asks."""
+"""A plain HTTP server on loopback that gives out a folder: whole, in ranges, and as badly as a test asks; and moto, on guard."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import contextlib
 import functools
 import hashlib
 import http.server
+import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 RANGE = re.compile(r"bytes=(\d+)-(\d+)")
 
@@ -110,3 +113,31 @@ def served(folder: Path) -> Iterator[Server]:
             yield server
         finally:
             server.shutdown()
+
+
+def ask_moto(s3: Mapping[str, Any], count: float) -> None:
+    """Have the server look at credentials from the next request on, or (`inf`) no longer."""
+    request = urllib.request.Request(f"{s3['endpoint_url']}/moto-api/reset-auth", str(count).encode())
+    request.add_header("Content-Type", "text/plain")
+    urllib.request.urlopen(request).close()
+
+
+@contextlib.contextmanager
+def guarded(s3: Mapping[str, Any], *actions: str) -> Iterator[dict[str, Any]]:
+    """Give the options of a client who may do these actions, of a server that looks at credentials."""
+    import boto3
+
+    iam = boto3.client(
+        "iam", "us-east-1", endpoint_url=s3["endpoint_url"], aws_access_key_id="a", aws_secret_access_key="b"
+    )
+    statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    user = f"user{len(actions)}"
+    iam.create_user(UserName=user)
+    iam.put_user_policy(UserName=user, PolicyName="allowed", PolicyDocument=json.dumps(policy))
+    key = iam.create_access_key(UserName=user)["AccessKey"]
+    ask_moto(s3, 0)
+    try:
+        yield dict(s3) | {"key": key["AccessKeyId"], "secret": key["SecretAccessKey"]}
+    finally:
+        ask_moto(s3, float("inf"))

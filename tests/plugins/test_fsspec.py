@@ -1,14 +1,10 @@
 """Checkpoints in stores and behind servers, read where they lie: whole, bit-equal, and with what can go wrong there."""
 
-import ast
-import contextlib
 import json
 import os
 import re
 import sys
 import threading
-import tomllib
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import fsspec
-from far import served
+from far import guarded, served
 from install import run
 from safetensors.numpy import load_file
 
@@ -28,11 +24,7 @@ from loadstone.checkpoint.open import open_checkpoint
 from loadstone.errors import ArgumentError, ChangedFileError, CheckpointError, PlacementError, SourceError
 from loadstone.source import resolve
 from loadstone_fsspec import open_address
-from tests.packaging.layout import ROOT
-from tests.packaging.test_layout import imports
 
-PLUGIN = ROOT / "plugins" / "loadstone_fsspec"
-SCHEMES = {"s3", "gs", "hf", "memory", "http", "https"}
 BACKENDS = ("torch", "flax", "tensorflow")
 CONFIG = {
     "model_type": "llama",
@@ -125,56 +117,6 @@ def loads_equal(name, folder, backend, out):
     model.save_pretrained(out)
     assert same(stored(out), stored(folder))
     return model.load_report
-
-
-# Doors and claims
-
-
-def test_nothing_of_loadstone_but_its_public_doors_is_imported():
-    doors = {"loadstone.errors", "loadstone.hookspecs", "loadstone.source"}
-    for path in PLUGIN.rglob("*.py"):
-        found = {module for _, module in imports(path) if module.split(".")[0] == "loadstone"}
-        assert found <= doors, path
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module == "loadstone.source":
-                assert {alias.name for alias in node.names} <= set(loadstone.source.__all__)
-
-
-def test_it_claims_its_schemes_and_ships_in_the_wheel():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    entries = project["project"]["entry-points"]["loadstone"]
-    assert {name for name, module in entries.items() if module == "loadstone_fsspec.plugin"} == {
-        f"source.{scheme}" for scheme in SCHEMES
-    }
-    assert "plugins/loadstone_fsspec" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    assert any(one.startswith("fsspec") for one in project["project"]["optional-dependencies"]["fsspec"])
-    from loadstone_fsspec.plugin import loadstone_sources
-
-    assert {record.scheme for record in loadstone_sources()} == SCHEMES
-
-
-def test_the_readme_of_the_plugins_names_each():
-    text = (PLUGIN.parent / "README.md").read_text()
-    for package in PLUGIN.parent.glob("loadstone_*"):
-        assert f"`{package.name}`" in text
-
-
-ABSENT = """
-import sys
-sys.modules[sys.argv[1]] = None
-from loadstone import AutoModel
-AutoModel.from_pretrained(sys.argv[2])
-"""
-
-
-@pytest.mark.parametrize(
-    ("module", "address"),
-    [("fsspec", "memory://x"), ("s3fs", "s3://x/y"), ("aiohttp", "http://127.0.0.1:9/x")],
-)
-def test_without_its_libraries_the_error_names_the_extra(tmp_path, module, address):
-    done = run(ABSENT, tmp_path, module, address, check=False)
-    assert "SourceError: what reads this kind of address is not installed" in done.stderr
-    assert "pip install 'loadstone[fsspec]'" in done.stderr
 
 
 # Loads
@@ -349,34 +291,6 @@ def test_a_server_without_ranges_is_told(server):
     server.faults.add("no ranges")
     with pytest.raises(SourceError, match="does not give out parts of files"):
         AutoModelForCausalLM.from_pretrained(server.url, backend="torch")
-
-
-def ask_moto(s3, count):
-    """Have the server look at credentials from the next request on, or (`inf`) no longer."""
-    request = urllib.request.Request(f"{s3['endpoint_url']}/moto-api/reset-auth", str(count).encode())
-    request.add_header("Content-Type", "text/plain")
-    urllib.request.urlopen(request).close()
-
-
-@contextlib.contextmanager
-def guarded(s3, *actions):
-    """Give the options of a client who may do these actions, of a server that looks at credentials."""
-    import boto3
-
-    iam = boto3.client(
-        "iam", "us-east-1", endpoint_url=s3["endpoint_url"], aws_access_key_id="a", aws_secret_access_key="b"
-    )
-    statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
-    policy = {"Version": "2012-10-17", "Statement": [statement]}
-    user = f"user{len(actions)}"
-    iam.create_user(UserName=user)
-    iam.put_user_policy(UserName=user, PolicyName="allowed", PolicyDocument=json.dumps(policy))
-    key = iam.create_access_key(UserName=user)["AccessKey"]
-    ask_moto(s3, 0)
-    try:
-        yield s3 | {"key": key["AccessKeyId"], "secret": key["SecretAccessKey"]}
-    finally:
-        ask_moto(s3, "inf")
 
 
 def test_wrong_credentials_are_told(server, bucket):
