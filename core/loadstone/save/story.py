@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from loadstone.architectures.arrangements import Group
 from loadstone.backend import Backend, Parameter, get_backend
+from loadstone.checkpoint.formats.writer import StoredTensor
 from loadstone.checkpoint.recipe import Value, result
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES, canonical, nbytes
@@ -19,7 +20,6 @@ from loadstone.errors import ArgumentError, SourceError
 from loadstone.generate.settings import GENERATION_CONFIG_NAME
 from loadstone.load.likeness import class_parameters, unloadable
 from loadstone.read.progress import byte_bar
-from loadstone.save.layout import StoredTensor
 from loadstone.save.write import save_checkpoint
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import os
 import secrets
 from pathlib import Path
 
-from loadstone.checkpoint.formats.names import weight_names
 from loadstone.checkpoint.settled import JOURNAL, STAGING, Switch, pending
 from loadstone.save import disk
 from loadstone.source.local import open_folder
@@ -21,15 +20,15 @@ def new_staging(folder: Path) -> Path:
 
 def complete(folder: Path, staging: Path, switch: Switch) -> None:
     """Switch, if that has not happened, and tidy up. Every file and the journal must have reached the disk."""
-    staged = set(os.listdir(staging))
-    if switch.entry in staged:
+    if (staging / switch.entry).exists():
         disk.rename(staging / switch.entry, folder / switch.entry)
     disk.sync_folder(folder)
-    for name in weight_names(switch.variant):
+    for name in switch.entries:
         if switch.replaces(name):
             disk.remove(folder / name)
     for name in switch.files:
-        if name in staged and name != switch.entry:
+        if name != switch.entry and (staging / name).exists():
+            _make_folders(folder, name)
             disk.rename(staging / name, folder / name)
     for name in sorted(filter(switch.replaces, os.listdir(folder))):
         disk.remove(folder / name)
@@ -60,8 +59,22 @@ def has_switched(staging: Path, entry: str) -> bool:
 def discard(staging: Path) -> None:
     """Remove a staging folder, its journal first, so that it never counts when half gone."""
     disk.remove(staging / JOURNAL)
-    with os.scandir(staging) as entries:
-        files = [Path(entry.path) for entry in entries if not entry.is_dir(follow_symlinks=False)]
-    for file in sorted(files):
-        disk.remove(file)
-    disk.remove_folder(staging)
+    _empty(staging)
+
+
+def _empty(folder: Path) -> None:
+    with os.scandir(folder) as entries:
+        found = sorted((Path(entry.path), entry.is_dir(follow_symlinks=False)) for entry in entries)
+    for path, is_folder in found:
+        if is_folder:
+            _empty(path)
+        else:
+            disk.remove(path)
+    disk.remove_folder(folder)
+
+
+def _make_folders(folder: Path, name: str) -> None:
+    for part in name.split("/")[:-1]:
+        folder /= part
+        if not folder.exists():
+            disk.make_folder(folder)

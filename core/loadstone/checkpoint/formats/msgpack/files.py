@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 ARRAY, COMPLEX, SCALAR = 1, 2, 3
 """Types of flax's ext values; the second is one complex number of Python's, and no tensor."""
 
-CHUNKED = "__msgpack_chunked_array__"
-"""Key of a map that stands for an array of more than 1 GiB, cut into pieces."""
+CHUNKED, SHAPE, CHUNKS = "__msgpack_chunked_array__", "shape", "chunks"
+"""Keys of a map that stands for an array of more than 1 GiB, cut into pieces."""
 
 MAX_DEPTH, MAX_AXES, MAX_NAME, MAX_NAMES = 32, 32, 1024, 32 * 1024 * 1024
 """Maps in one another; axes of an array; characters of a name, and of all names together."""
