@@ -30,6 +30,8 @@ class Dialect:
         embedding: Last segment of the weight of a table that is looked up.
         dense: Of any other weight of two axes or more.
         norm: Of the weight and of the bias of a norm.
+        title: The framework's name for people.
+        scoped: Whether names begin with that of the model, in which the base model has its prefix whatever the head.
         statistics: Last segments of what stands in the second of the roots; a model that has any has roots.
     """
 
@@ -39,7 +41,9 @@ class Dialect:
     renaming: str = ""
     leaves: Mapping[str, str]
     turned: Mapping[tuple[str, int], Step]
+    title: str
     embedding: str
+    scoped: bool = False
     dense: str = "kernel"
     norm: tuple[str, str]
     statistics: tuple[str, ...] = ()
@@ -102,6 +106,8 @@ DIALECTS = {
             "moving_variance": "running_var",
         },
         turned=_TURNED,
+        title="TensorFlow",
+        scoped=True,
         embedding="embeddings",
         norm=("gamma", "beta"),
     ),
@@ -115,6 +121,7 @@ DIALECTS = {
             "var": "running_var",
         },
         turned=_TURNED,
+        title="Flax",
         embedding="embedding",
         norm=("scale", "bias"),
         statistics=("mean", "var"),

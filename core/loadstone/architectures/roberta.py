@@ -95,7 +95,8 @@ def _heads(stem: str) -> tuple[Head, ...]:
     )
 
 
-SPOKEN = {"tensorflow": Accent(leaves={WORDS: "weight"}), "flax": Accent()}
+TENSORFLOW = Accent(leaves={WORDS: "weight"})
+SPOKEN = {"tensorflow": TENSORFLOW, "flax": Accent()}
 
 
 def like_roberta(stem: str, config: type[Config], *, spoken: Mapping[str, Accent] = SPOKEN) -> Architecture:

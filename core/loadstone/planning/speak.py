@@ -36,7 +36,7 @@ def spoken_names(
     """
     if language not in architecture.spoken:
         raise ArgumentError(
-            f"transformers has no {_TITLES[language]} classes of {architecture.model_type}, whose names the tensors would have",
+            f"transformers has no {DIALECTS[language].title} classes of {architecture.model_type}, whose names the tensors would have",
             expected=f"one of: {', '.join(_speakers(language))}",
             hint='format="safetensors" or "bin" holds every model',
         )
@@ -54,16 +54,13 @@ def spoken_names(
         found[path] = (name, steps)
     if problems:
         raise ArgumentError(
-            f"the {_TITLES[language]} classes of {architecture.model_type} cannot hold these tensors",
+            f"the {DIALECTS[language].title} classes of {architecture.model_type} cannot hold these tensors",
             found=counted(len(problems), "problem"),
             problems=problems,
             hint='format="safetensors" or "bin" holds every tensor',
         )
-    told = f"left out, as no {_TITLES[language]} model needs it: {', '.join(unneeded[:4])}"
+    told = f"left out, as no {DIALECTS[language].title} model needs it: {', '.join(unneeded[:4])}"
     return found, ((told + (", ..." if len(unneeded) > 4 else ""),) if unneeded else ())
-
-
-_TITLES = {"tensorflow": "TensorFlow", "flax": "Flax"}
 
 
 def _speakers(language: str) -> list[str]:
@@ -78,7 +75,7 @@ class _Speaker:
     def __init__(
         self, shapes: Mapping[str, Shape], architecture: Architecture, config: Config, language: str
     ) -> None:
-        self._architecture, self._language = architecture, language
+        self._architecture = architecture
         self._dialect: Dialect = DIALECTS[language]
         self._accent: Accent = architecture.spoken[language]
         self._shapes = {current_name(name, architecture): shape for name, shape in shapes.items()}
@@ -102,7 +99,7 @@ class _Speaker:
         path = _joined([*around, leaf], self._accent.level or self._dialect.level) + self._dialect.ending
         if self._has_roots:
             path = f"{self._dialect.roots[leaf in self._dialect.statistics]}/{path}"
-        if self._language == "tensorflow":
+        if self._dialect.scoped:
             path = f"{self._first}/{path}"
         return path, self._turned(name, leaf, shape)
 
@@ -124,7 +121,7 @@ class _Speaker:
         """Return whether names of the base model get its prefix, which they have in every model with a head."""
         if not self._prefix or any(name.startswith(f"{self._prefix}.") for name in self._shapes):
             return False
-        return self._language == "tensorflow" or any(map(self._is_heads, self._shapes))
+        return self._dialect.scoped or any(map(self._is_heads, self._shapes))
 
     def _is_heads(self, name: str) -> bool:
         """Return whether a tensor is of a head, not of the base model."""

@@ -57,10 +57,10 @@ class Hdf5Writer(Writer):
         places = _laid_out(h5py, image, shard, noted(metadata))
         at = 0
         for offset, tensor in sorted(places, key=lambda place: place[0]):
-            yield from image.between(at, offset)
+            yield b"".join(image.between(at, offset))
             yield from tensor.blocks()
             at = offset + tensor.nbytes
-        yield from image.between(at, image.size)
+        yield b"".join(image.between(at, image.size))
 
 
 def _laid_out(h5py: ModuleType, image: _Image, shard: Shard, texts: str) -> list[tuple[int, StoredTensor]]:
