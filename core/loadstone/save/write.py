@@ -12,6 +12,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,9 @@ from loadstone.source import safe_name
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
+
+_WORTH_A_THREAD = 1024 * 1024
+"""Bytes of a block from which on summing it takes longer than handing it over."""
 
 Progress = Callable[[int], object]
 """Called with the bytes of tensors written since the last call."""
@@ -219,10 +223,18 @@ def _write(path: Path, blocks: Iterable[Block], *, sync: bool) -> str:
 
 
 def _summed(blocks: Iterable[Block], digest: Hash) -> Iterator[Block]:
-    for block in blocks:
-        digest.update(block)
-        yield block
-        del block  # or it would hold this tensor's memory while the next one is read
+    """Sum what passes; a large block on a thread, while it is written."""
+    with ThreadPoolExecutor(1, thread_name_prefix="loadstone-sum") as pool:
+        for block in blocks:
+            if len(block) < _WORTH_A_THREAD:
+                digest.update(block)
+                yield block
+            else:
+                under_way = pool.submit(digest.update, block)
+                yield block
+                under_way.result()
+                del under_way
+            del block  # or it would hold this tensor's memory while the next one is read
 
 
 def _plain(blocks: Iterable[bytes]) -> Iterator[Block]:

@@ -15,34 +15,9 @@ from loadstone.checkpoint.formats.names import BLANK
 from loadstone.checkpoint.formats.writer import ALIGNMENT, Block, Shard, StoredTensor, Writer
 from loadstone.dtypes import DTYPES
 
-# From the largest to the smallest, as the library orders them.
-_RANKS = {
-    code: rank
-    for rank, code in enumerate(
-        [
-            "C64",
-            "F64",
-            "U64",
-            "I64",
-            "F32",
-            "U32",
-            "I32",
-            "BF16",
-            "F16",
-            "U16",
-            "I16",
-            "F8_E8M0",
-            "F8_E4M3",
-            "F8_E5M2",
-            "I8",
-            "U8",
-            "F6_E3M2",
-            "F6_E2M3",
-            "F4",
-            "BOOL",
-        ]
-    )
-}
+# As the library orders them.
+_ORDER = "U64 I64 F64 C64 F32 U32 I32 BF16 F16 U16 I16 F8_E8M0 F8_E4M3 F8_E5M2 I8 U8 F6_E3M2 F6_E2M3 F4 BOOL"
+_RANKS = {code: rank for rank, code in enumerate(_ORDER.split(" "))}
 
 
 class Aligned(Writer):
@@ -94,7 +69,7 @@ class AsTorch(Aligned):
     padding: ClassVar[int] = 8
 
     def ordered(self, tensors: Sequence[StoredTensor]) -> tuple[StoredTensor, ...]:
-        """Put the dtypes of the largest elements first, and each in name order."""
+        """Put the tensors in the order of their dtypes, and each in name order."""
         return tuple(sorted(tensors, key=lambda tensor: (_RANKS[DTYPES[tensor.dtype].code], tensor.name)))
 
     def start(self, shard: Shard, metadata: Mapping[str, str]) -> bytes:
