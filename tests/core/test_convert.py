@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from checkpoint_files import arrays, names_in, save, shared
@@ -105,6 +106,18 @@ def test_names_and_axes_are_those_of_transformers_classes(case: str, file: str, 
         info = found[path]
         assert info.shape == array.shape
         assert snapshot.read_range(info.file, info.offset, info.nbytes) == array.tobytes(), path
+    if format == "h5":
+        paths: set[str] = set()
+        with h5py.File(tmp_path / file) as opened:
+            opened.visititems(lambda path, one: paths.add(path) if isinstance(one, h5py.Dataset) else None)
+            # HDF5 visits a tensor of two layers once.
+            for layer in opened:
+                opened[layer].visititems(
+                    lambda path, one, layer=layer: (
+                        paths.add(f"{layer}/{path}") if isinstance(one, h5py.Dataset) else None
+                    )
+                )
+        assert paths == foreign.table()[case][file].keys()
 
 
 @pytest.mark.parametrize("name", [BERT, "t5-chronos-dummy-all-formats"])

@@ -236,6 +236,7 @@ ARCHITECTURES = (
             "tensorflow": Accent(
                 leaves={WORDS: "weight"},
                 roots={"cls.predictions": "mlm___cls", "cls.seq_relationship": "nsp___cls"},
+                holders=("mlm___cls",),
             ),
             "flax": Accent(),
         },

@@ -172,7 +172,10 @@ ARCHITECTURES = (
         ),
         embedding="embeddings.word_embeddings",
         ignored=("embeddings.position_ids",),
-        spoken={"tensorflow": Accent(leaves={WORDS: "weight"}), "flax": Accent()},
+        spoken={
+            "tensorflow": Accent(leaves={WORDS: "weight"}, holders=("vocab_projector",)),
+            "flax": Accent(),
+        },
         no_split=("transformer.layer.{}",),
         layers=("n_layers",),
         sizes=SIZES,

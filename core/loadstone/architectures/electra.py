@@ -125,7 +125,10 @@ ARCHITECTURES = (
         optional=("embeddings_project.weight", "embeddings_project.bias"),
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
         renamed=bert.RENAMED,
-        spoken={"tensorflow": Accent(leaves={WORDS: "weight"}), "flax": Accent()},
+        spoken={
+            "tensorflow": Accent(leaves={WORDS: "weight"}, holders=("generator_lm_head",)),
+            "flax": Accent(),
+        },
         no_split=("encoder.layer.{}", "embeddings"),
         sizes=(*bert.SIZES, "embedding_size"),
     ),

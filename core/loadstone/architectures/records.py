@@ -74,12 +74,14 @@ class Accent:
         leaves: Base-model pattern -> the last segment of its name.
         level: What joins a list and a number; "" as the rule has it.
         roots: How names begin -> what stands in the place of their first segment.
+        holders: First segments, as they are then, of the layers that hold the base model's `embeddings` too.
     """
 
     steps: Mapping[str, tuple[Step, ...]] = dataclasses.field(default_factory=dict)
     leaves: Mapping[str, str] = dataclasses.field(default_factory=dict)
     level: str = ""
     roots: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    holders: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

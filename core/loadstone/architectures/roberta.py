@@ -95,7 +95,7 @@ def _heads(stem: str) -> tuple[Head, ...]:
     )
 
 
-TENSORFLOW = Accent(leaves={WORDS: "weight"})
+TENSORFLOW = Accent(leaves={WORDS: "weight"}, holders=("lm_head",))
 SPOKEN = {"tensorflow": TENSORFLOW, "flax": Accent()}
 
 

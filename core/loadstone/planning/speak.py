@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from loadstone.architectures import DIALECTS, Accent, Architecture, Dialect, matches
 from loadstone.checkpoint.recipe import Recipe, Stack, Step, Transpose, Unstack
@@ -13,13 +14,26 @@ from loadstone.planning.names import current_name
 from loadstone.planning.spoken import said_of
 
 Shape = tuple[int, ...]
-Spoken = dict[str, tuple[str, tuple[Step, ...]]]
-"""Name in another framework's file -> the checkpoint's name, and the steps that turn its tensor."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Spoken:
+    """What another framework's classes call and how they turn the tensors of a checkpoint.
+
+    Attributes:
+        names: Name there -> the checkpoint's name, and the steps that turn its tensor.
+        aliases: Layer and name -> the name, of what a layer holds beside the one that it is of.
+        notes: What is to be told: tensors that no model of that framework has, nor needs.
+    """
+
+    names: Mapping[str, tuple[str, tuple[Step, ...]]]
+    aliases: Mapping[str, str]
+    notes: tuple[str, ...]
 
 
 def spoken_names(
     shapes: Mapping[str, Shape], architecture: Architecture, config: Config, language: str
-) -> tuple[Spoken, tuple[str, ...]]:
+) -> Spoken:
     """Return what another framework's classes call and how they turn the tensors of a checkpoint.
 
     Args:
@@ -27,9 +41,6 @@ def spoken_names(
         architecture: What is said otherwise in it than by the rule for all.
         config: Of the checkpoint.
         language: "tensorflow" or "flax".
-
-    Returns:
-        The names, and what is to be told: tensors that no model of that framework has, nor needs.
 
     Raises:
         ArgumentError: If transformers had no such classes, or a name is none that they have; all problems are named at once.
@@ -41,7 +52,7 @@ def spoken_names(
             hint='format="safetensors" or "bin" holds every model',
         )
     speaker = _Speaker(shapes, architecture, config, language)
-    found: Spoken = {}
+    found: dict[str, tuple[str, tuple[Step, ...]]] = {}
     problems, unneeded = [], []
     for name in shapes:
         if speaker.is_unneeded(name):
@@ -60,7 +71,8 @@ def spoken_names(
             hint='format="safetensors" or "bin" holds every tensor',
         )
     told = f"left out, as no {DIALECTS[language].title} model needs it: {', '.join(unneeded[:4])}"
-    return found, ((told + (", ..." if len(unneeded) > 4 else ""),) if unneeded else ())
+    notes = (told + (", ..." if len(unneeded) > 4 else ""),) if unneeded else ()
+    return Spoken(names=found, aliases=speaker.held_too(found), notes=notes)
 
 
 def _speakers(language: str) -> list[str]:
@@ -108,6 +120,14 @@ class _Speaker:
         name = self._full(stored)
         patterns = dict.fromkeys((*self._architecture.ignored, *self._architecture.counters), True)
         return bool(said_of(patterns, self._architecture, name))
+
+    def held_too(self, paths: Iterable[str]) -> dict[str, str]:
+        """Return the aliases of layers that hold the embeddings too, where they are there."""
+        paths = list(paths)
+        layers = {path.split("/")[1] for path in paths} if self._dialect.scoped else set()
+        start = f"{self._first}/{self._prefix}/embeddings/"
+        held = [path for path in paths if path.startswith(start)]
+        return {f"{layer}/{path}": path for layer in self._accent.holders if layer in layers for path in held}
 
     def problems(self, stored: str) -> list[str]:
         """Return what is wrong with a tensor."""
@@ -189,16 +209,16 @@ def _class_of(config: Config) -> str:
 
 def spoken(
     recipes: Mapping[str, Recipe], architecture: Architecture, config: Config, language: str
-) -> tuple[dict[str, Recipe], tuple[str, ...]]:
+) -> tuple[dict[str, Recipe], Spoken]:
     """Return recipes under the names, and with the turns, of another framework; raises as `spoken_names` does.
 
     Example:
         `Recipe((weight,))` under "classifier.weight" becomes, in Flax, `Recipe((weight,), (Transpose((1, 0)),))` under
         "classifier/kernel".
     """
-    found, told = spoken_names({n: r.shape for n, r in recipes.items()}, architecture, config, language)
+    said = spoken_names({n: r.shape for n, r in recipes.items()}, architecture, config, language)
     made = {
         path: Recipe(sources=recipes[name].sources, steps=(*recipes[name].steps, *steps))
-        for path, (name, steps) in found.items()
+        for path, (name, steps) in said.names.items()
     }
-    return made, told
+    return made, said

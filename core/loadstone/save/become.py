@@ -91,8 +91,8 @@ def become(
     }
     notes = _told(copied)
     if target.writer.dialect and kind is not None:
-        recipes, left_out = spoken(recipes, kind.architecture, kind.config, target.writer.dialect)
-        kept, notes = {}, (*notes, *left_out)
+        recipes, said = spoken(recipes, kind.architecture, kind.config, target.writer.dialect)
+        kept, notes = dict(said.aliases), (*notes, *said.notes)
     return Becoming(recipes=recipes, aliases=kept, notes=notes, dtype=wanted)
 
 

@@ -52,6 +52,8 @@ def lay_out(
         groups[-1].append(tensor)
         filled += tensor.nbytes
     names = writer.file_names(len(groups), variant=variant)
+    if len(groups) > 1 and writer.one_file_aliases:
+        aliases = {}
     return [
         Shard(file=name, tensors=writer.ordered(group), aliases=_within(group, aliases or {}))
         for name, group in zip(names, groups, strict=True)

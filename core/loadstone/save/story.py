@@ -88,8 +88,9 @@ def save_pretrained(
     if model.architecture_and_head()[1].task == "CausalLM":
         texts[GENERATION_CONFIG_NAME] = model.generation_config.to_json_string()
     tensors = list(_tensors(model, parameters, read))
+    aliases: Mapping[str, str] = {}
     if target.writer.dialect:
-        tensors = spoken_tensors(model, tensors, target.writer.dialect)
+        tensors, aliases = spoken_tensors(model, tensors, target.writer.dialect)
     total = sum(nbytes(parameter.dtype, parameter.shape) for parameter in parameters)
     with byte_bar(total=total, what="Saving") as advance:
         return save_checkpoint(
@@ -102,18 +103,21 @@ def save_pretrained(
             variant=variant,
             progress=advance,
             target=target,
+            aliases=aliases,
         )
 
 
-def spoken_tensors(model: Model, tensors: list[StoredTensor], language: str) -> list[StoredTensor]:
-    """Return tensors as another framework's classes call and turn them."""
+def spoken_tensors(
+    model: Model, tensors: list[StoredTensor], language: str
+) -> tuple[list[StoredTensor], Mapping[str, str]]:
+    """Return tensors as another framework's classes call and turn them, and their aliases."""
     known = {tensor.name: tensor for tensor in tensors}
     shapes = {name: tensor.shape for name, tensor in known.items()}
     architecture, _ = model.architecture_and_head()
-    found, told = spoken_names(shapes, architecture, saved_config(model, []), language)
-    for note in told:
+    said = spoken_names(shapes, architecture, saved_config(model, []), language)
+    for note in said.notes:
         logger.warning("%s", note)
-    return [_turned(path, known[name], steps) for path, (name, steps) in found.items()]
+    return [_turned(path, known[name], steps) for path, (name, steps) in said.names.items()], said.aliases
 
 
 def _turned(path: str, tensor: StoredTensor, steps: tuple[Step, ...]) -> StoredTensor:

@@ -109,13 +109,13 @@ class Writer(ABC):
     Attributes:
         dialect: Whose names and axes the tensors must have: "" those of checkpoints, "tensorflow" or "flax".
         notes: Whether a file notes the save that it is of, in the values of `names.BLANK`: then `start` is called.
-        notes_aliases: Whether a file can say that a tensor has a second name.
+        one_file_aliases: Whether aliases stand in the one file alone, not in shards.
         reserved: Names that no tensor may have.
     """
 
     dialect: ClassVar[str] = ""
     notes: ClassVar[bool] = False
-    notes_aliases: ClassVar[bool] = True
+    one_file_aliases: ClassVar[bool] = False
     reserved: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod

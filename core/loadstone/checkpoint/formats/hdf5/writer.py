@@ -28,10 +28,13 @@ _HELD -= {name for name in _HELD if name.startswith(("bfloat", "float8", "float6
 
 
 class Hdf5Writer(Writer):
-    """`tf_model.h5`, or shards and their index. Each variable lies below its layer, as Keras has it."""
+    """`tf_model.h5`, or shards and their index. Each variable lies below its layer, as Keras has it.
+
+    An alias is the name of another layer and of the variable: that layer holds the variable too, which is stored once.
+    """
 
     dialect: ClassVar[str] = "tensorflow"
-    notes_aliases: ClassVar[bool] = False
+    one_file_aliases: ClassVar[bool] = True
 
     def file_names(self, number: int, *, variant: str | None) -> list[str]:
         """Return `tf_model.h5`, or the names of shards."""
@@ -73,22 +76,25 @@ def _laid_out(h5py: ModuleType, image: _Image, shard: Shard, texts: str) -> list
             rows = [(shortened(tensor.name), tensor) for tensor in shard.tensors]
             _attribute(file, "layer_names", [name for name, _ in rows])
             return _created(h5py, file, rows)
-        return _in_layers(h5py, file, shard.tensors)
+        return _in_layers(h5py, file, shard)
 
 
-def _in_layers(
-    h5py: ModuleType, file: Any, tensors: Sequence[StoredTensor]
-) -> list[tuple[int, StoredTensor]]:
+def _in_layers(h5py: ModuleType, file: Any, shard: Shard) -> list[tuple[int, StoredTensor]]:
     layers: dict[str, list[tuple[str, StoredTensor]]] = {}
-    for tensor in tensors:
+    for tensor in shard.tensors:
         layers.setdefault(tensor.name.split("/")[1], []).append((tensor.name, tensor))
     _attribute(file, "layer_names", list(layers))
     file.attrs["backend"], file.attrs["keras_version"] = b"tensorflow", b"2.18.0"
     found = []
     for layer, rows in layers.items():
-        group = file.create_group(layer)
-        _attribute(group, "weight_names", [name for name, _ in rows])
-        found += _created(h5py, group, rows)
+        found += _created(h5py, file.create_group(layer), rows)
+    names = {layer: [name for name, _ in rows] for layer, rows in layers.items()}
+    for alias, stored in shard.aliases.items():
+        layer = alias.partition("/")[0]
+        file[alias] = file[f"{stored.split('/')[1]}/{stored}"]
+        names[layer].append(stored)
+    for layer, own in names.items():
+        _attribute(file[layer], "weight_names", own)
     return found
 
 

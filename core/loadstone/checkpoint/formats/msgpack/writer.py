@@ -24,7 +24,6 @@ class MsgpackWriter(Writer):
     """`flax_model.msgpack`, or shards and their index. There is no place for texts, and no variant."""
 
     dialect: ClassVar[str] = "flax"
-    notes_aliases: ClassVar[bool] = False
 
     def file_names(self, number: int, *, variant: str | None) -> list[str]:
         """Return `flax_model.msgpack`, or the names of shards."""
