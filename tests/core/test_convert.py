@@ -355,6 +355,22 @@ def test_killed_anywhere_it_leaves_the_old_or_the_new(
     assert states.count(False) > 10 and states.count(True) > 2
 
 
+@pytest.mark.parametrize("size", [40, 100, 1000])
+def test_arrays_that_flax_cuts_into_pieces(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = load.folder("gpt2-causal-lm")
+    monkeypatch.setattr("loadstone.checkpoint.formats.msgpack.writer.MAX_CHUNK", size)
+    loadstone.convert(source, tmp_path / "pieces", format="msgpack")
+    cut = [i for i in open_checkpoint(resolve(tmp_path / "pieces")).tensors.values() if i.pieces]
+    assert len(cut) > 5 and max(len(info.pieces or ()) for info in cut) > 3
+    for dtype in (None, "bfloat16"):
+        there, straight = tmp_path / f"there-{dtype}", tmp_path / f"straight-{dtype}"
+        loadstone.convert(tmp_path / "pieces", there, dtype=dtype)
+        loadstone.convert(source, straight, dtype=dtype)
+        assert_same(held(straight), held(there))
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = checkpoint(tmp_path / "source", {"w": np.ones((4, 5), np.float32)})
     words = ["convert", str(source), str(tmp_path / "new"), "--format", "bin", "--dtype", "bf16", "--json"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from loadstone.checkpoint.strides import span
 
@@ -21,6 +21,7 @@ class TensorInfo:
         offset: Bytes from the start of the file to its first byte.
         nbytes: Its size in bytes.
         strides: For each axis, how many numbers lie from one to the next, where they do not lie row by row; else None.
+        pieces: Offset and bytes of each piece, where its bytes do not lie in one; else None. `offset` is then of the first.
     """
 
     name: str
@@ -30,10 +31,30 @@ class TensorInfo:
     offset: int
     nbytes: int
     strides: tuple[int, ...] | None = None
+    pieces: tuple[tuple[int, int], ...] | None = None
+
+    def stretches(self, offset: int, size: int) -> Iterator[tuple[int, int]]:
+        """Yield where bytes of it really lie, offset and length of each part.
+
+        Args:
+            offset: Of the first, counted from the start of the file as if all lay in one piece.
+            size: How many.
+        """
+        if self.pieces is None:
+            yield offset, size
+            return
+        before, stop = self.pieces[0][0], offset + size
+        for start, length in self.pieces:
+            low, high = max(offset, before), min(stop, before + length)
+            if low < high:
+                yield start + low - before, high - low
+            before += length
 
     @property
     def end(self) -> int:
         """Bytes from the start of the file to the first byte after it."""
+        if self.pieces is not None:
+            return sum(self.pieces[-1])
         if self.strides is None or not self.nbytes:
             return self.offset + self.nbytes
         return self.offset + span(self.shape, self.strides) * self.nbytes // math.prod(self.shape)
