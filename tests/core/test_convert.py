@@ -211,7 +211,7 @@ def test_tied_tensors_are_stored_as_a_load_expects_them(tmp_path: Path) -> None:
     save(tmp_path / "one", table, config='{"model_type": "llama", "tie_word_embeddings": true}')
     index = open_checkpoint(resolve(tmp_path / "one"))
     assert not index.aliases
-    from loadstone.save.target import target_named
+    from loadstone.checkpoint.formats.target import target_named
     from loadstone.save.write import save_checkpoint
 
     def tied(config: str) -> dict[str, str]:

@@ -8,11 +8,11 @@ import safetensors.torch
 import torch
 
 import loadstone
+from loadstone.checkpoint.formats.target import target_named
 from loadstone.checkpoint.formats.writer import StoredTensor
 from loadstone.dtypes import DTYPES, nbytes
 from loadstone.errors import ArgumentError
 from loadstone.read.tensor import HostTensor
-from loadstone.save.target import target_named
 from loadstone.save.write import save_checkpoint
 from tests.oracle import load
 

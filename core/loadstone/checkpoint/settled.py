@@ -35,6 +35,7 @@ from pathlib import Path
 
 from loadstone.checkpoint.formats.format import Format
 from loadstone.checkpoint.formats.lookup import format_named
+from loadstone.checkpoint.formats.names import DEFAULT
 from loadstone.checkpoint.formats.saved import generation_of
 from loadstone.config.json_text import parse_json
 from loadstone.errors import PluginError
@@ -69,7 +70,7 @@ class Switch:
     entry: str
     files: tuple[str, ...]
     variant: str | None = None
-    format: str = "safetensors"
+    format: str = DEFAULT
     sum: str = ""
 
     def to_json(self) -> str:
@@ -86,7 +87,7 @@ class Switch:
                 entry=str(values["entry"]),
                 files=tuple(map(str, values["files"])),
                 variant=values["variant"] and str(values["variant"]),
-                format=str(values.get("format", "safetensors")),
+                format=str(values.get("format", DEFAULT)),
                 sum=str(values.get("sum", "")),
             )
             return switch if switch.entry in switch.entries else None

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from loadstone import __version__
+from loadstone.checkpoint.formats.names import DEFAULT
 from loadstone.cli import views
 from loadstone.errors import LoadstoneError
 
@@ -219,8 +220,8 @@ def convert(
     source: Checkpoint,
     destination: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where; made where absent.")],
     format: Annotated[
-        str, typer.Option(help='"safetensors", "bin", "h5", "msgpack", or what a plugin writes.')
-    ] = "safetensors",
+        str, typer.Option(help="safetensors, bin, h5, msgpack, or what a plugin writes.")
+    ] = DEFAULT,
     dtype: Annotated[str | None, typer.Option(help="What floats become, e.g. bf16; else they stay.")] = None,
     max_shard_size: Annotated[str, typer.Option(help='Bytes of tensors in a file: "5GB", "500MB".')] = "5GB",
     layout: Annotated[

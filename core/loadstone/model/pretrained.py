@@ -146,7 +146,7 @@ class Pretrained(Loading):
             variant: Part of the weights' names, e.g. "fp16".
             token: Of the push, as in `push_to_hub`.
             safe_serialization: False writes a pickle, `pytorch_model.bin`.
-            format: "safetensors", "bin", "h5" (`tf_model.h5`), "msgpack" (`flax_model.msgpack`), or what a plugin writes.
+            format: `safetensors`, "bin", "h5" (`tf_model.h5`), "msgpack" (`flax_model.msgpack`), or what a plugin writes.
             save_function: Taken from scripts that pass `accelerator.save`; it is not called.
             **pushing: `repo_id`, by default the folder's name in your own namespace, and what else `push_to_hub` takes.
 
@@ -154,6 +154,7 @@ class Pretrained(Loading):
             ArgumentError: If an argument cannot be used.
             SourceError: If the folder cannot be written, the disk is full, or the Hub refuses the push.
         """
+        from loadstone.checkpoint.formats.names import DEFAULT
         from loadstone.save.push import check_pushing
         from loadstone.save.push import push_to_hub as push
         from loadstone.save.story import save_pretrained
@@ -164,10 +165,10 @@ class Pretrained(Loading):
                 found=f"safe_serialization=False and format={format!r}",
                 hint="pass format= alone",
             )
-        written = format or ("safetensors" if safe_serialization else "bin")
-        if push_to_hub and written != "safetensors":
+        written = format or (DEFAULT if safe_serialization else "bin")
+        if push_to_hub and written != DEFAULT:
             raise ArgumentError(
-                f"weights are pushed to the Hub as safetensors, not as {written}",
+                f"weights are pushed to the Hub as {DEFAULT}, not as {written}",
                 hint="save into a folder, and upload that with huggingface_hub's upload_folder",
             )
         repo_id = check_pushing(save_directory, pushing, token=token, wanted=push_to_hub)

@@ -49,7 +49,7 @@ def spoken_names(
         raise ArgumentError(
             f"transformers has no {DIALECTS[language].title} classes of {architecture.model_type}, whose names the tensors would have",
             expected=f"one of: {', '.join(_speakers(language))}",
-            hint='format="safetensors" or "bin" holds every model',
+            hint="safetensors and bin hold every model",
         )
     speaker = _Speaker(shapes, architecture, config, language)
     found: dict[str, tuple[str, tuple[Step, ...]]] = {}
@@ -68,7 +68,7 @@ def spoken_names(
             f"the {DIALECTS[language].title} classes of {architecture.model_type} cannot hold these tensors",
             found=counted(len(problems), "problem"),
             problems=problems,
-            hint='format="safetensors" or "bin" holds every tensor',
+            hint="safetensors and bin hold every tensor",
         )
     told = f"left out, as no {DIALECTS[language].title} model needs it: {', '.join(unneeded[:4])}"
     notes = (told + (", ..." if len(unneeded) > 4 else ""),) if unneeded else ()

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from loadstone.architectures import Architecture, architecture_of, matches, model_types
+from loadstone.checkpoint.formats.names import DEFAULT
+from loadstone.checkpoint.formats.target import Target
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.checkpoint.recipe import Cast, Recipe, Step
 from loadstone.config import CONFIG_NAME, Config
@@ -16,7 +18,6 @@ from loadstone.errors import ArgumentError, counted
 from loadstone.load.configuration import Asked, read_config, read_values
 from loadstone.planning.speak import spoken
 from loadstone.planning.spoken import as_checkpoint
-from loadstone.save.target import Target
 from loadstone.source import Snapshot
 
 _DTYPE_KEYS = ("dtype", "torch_dtype")
@@ -69,7 +70,7 @@ def become(
     Args:
         index: What the files hold.
         snapshot: The files.
-        claim: Who reads them, "format.safetensors" say.
+        claim: Who reads them, as "format.h5".
         target: What is written.
         dtype: What floats become; None: they stay.
         model_type: The caller's word.
@@ -84,7 +85,7 @@ def become(
     if kind is not None:
         index = _stored_as_tied(as_checkpoint(index, kind.architecture, where=snapshot.location), kind)
     casts = _casts(index, snapshot, wanted, kind)
-    kept, copied = _ties(index, kind, target, noted=claim == "format.safetensors")
+    kept, copied = _ties(index, kind, target, noted=claim == f"format.{DEFAULT}")
     tensors = {**index.tensors, **{name: index.tensors[stored] for name, stored in copied.items()}}
     recipes = {
         name: Recipe(sources=(info,), steps=_cast(casts.get(info.name))) for name, info in tensors.items()

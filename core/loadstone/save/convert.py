@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from loadstone.checkpoint.formats.names import is_model_weights
+from loadstone.checkpoint.formats.names import DEFAULT, is_model_weights
+from loadstone.checkpoint.formats.target import Target, target_named
 from loadstone.checkpoint.formats.writer import StoredTensor
 from loadstone.checkpoint.index import TensorIndex
 from loadstone.checkpoint.open import Weights, find_weights, open_checkpoint
@@ -27,7 +28,6 @@ from loadstone.read.files import OpenFiles, identity, is_mappable
 from loadstone.read.progress import byte_bar
 from loadstone.read.tensor import HostTensor
 from loadstone.save.become import Becoming, become, config_with
-from loadstone.save.target import Target, target_named
 from loadstone.save.write import refuse_unheld, save_checkpoint
 from loadstone.source import Name, Snapshot, resolve
 
@@ -91,7 +91,7 @@ def convert(
     source: Name,
     destination: str | os.PathLike[str],
     *,
-    format: str = "safetensors",
+    format: str = DEFAULT,
     dtype: object = None,
     max_shard_size: int | str = "5GB",
     layout: str = "aligned",
@@ -114,7 +114,7 @@ def convert(
     Args:
         source: A folder, a repository on the Hub, an address, or a `loadstone.source.Snapshot`, in any format that can be read.
         destination: A folder; made where absent. It may be the source's own.
-        format: "safetensors", "bin" (`pytorch_model.bin`), "h5" (`tf_model.h5`), "msgpack" (`flax_model.msgpack`), or what
+        format: `safetensors`, "bin" (`pytorch_model.bin`), "h5" (`tf_model.h5`), "msgpack" (`flax_model.msgpack`), or what
             a plugin writes.
         dtype: What floats become, "bfloat16" say; those that the architecture keeps wide become float32. None: they stay.
         max_shard_size: Bytes of tensors in a file, as a number or a text such as "5GB".

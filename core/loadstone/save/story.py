@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from loadstone.architectures.arrangements import Group
 from loadstone.backend import Backend, Parameter, get_backend
+from loadstone.checkpoint.formats.names import DEFAULT
+from loadstone.checkpoint.formats.target import target_named
 from loadstone.checkpoint.formats.writer import StoredTensor
 from loadstone.checkpoint.recipe import Step, Value, result
 from loadstone.config import Config
@@ -21,7 +23,6 @@ from loadstone.generate.settings import GENERATION_CONFIG_NAME
 from loadstone.load.likeness import class_parameters, unloadable
 from loadstone.planning.speak import spoken_names
 from loadstone.read.progress import byte_bar
-from loadstone.save.target import target_named
 from loadstone.save.write import save_checkpoint
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def save_pretrained(
     max_shard_size: int | str = "5GB",
     variant: str | None = None,
     state_dict: Mapping[str, Any] | None = None,
-    format: str = "safetensors",
+    format: str = DEFAULT,
 ) -> list[Path]:
     """Save a model in the Hugging Face layout, from any backend the same files byte for byte.
 
@@ -53,7 +54,7 @@ def save_pretrained(
         variant: Part of the weights' names, e.g. "fp16".
         state_dict: Values to save in place of the model's own, as its framework's arrays under its parameters' names; of
             tied parameters one suffices.
-        format: "safetensors", "bin" (`pytorch_model.bin`), "h5" (`tf_model.h5`), "msgpack" (`flax_model.msgpack`), or what a
+        format: `safetensors`, "bin" (`pytorch_model.bin`), "h5" (`tf_model.h5`), "msgpack" (`flax_model.msgpack`), or what a
             plugin writes; h5 and msgpack have the names that transformers' TensorFlow and Flax classes have.
 
     Returns:

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loadstone.checkpoint.formats.names import BLANK, GENERATION, SHA256
+from loadstone.checkpoint.formats.target import SAFETENSORS, Target
 from loadstone.checkpoint.formats.writer import Block, Shard, StoredTensor, Writer
 from loadstone.checkpoint.settled import CONFIG, JOURNAL, Switch
 from loadstone.errors import ArgumentError, LoadstoneError, SourceError, counted
 from loadstone.save import disk
 from loadstone.save.layout import lay_out
 from loadstone.save.switch import complete, discard, has_switched, new_staging, recover
-from loadstone.save.target import SAFETENSORS, Target
 from loadstone.source import safe_name
 
 if TYPE_CHECKING:

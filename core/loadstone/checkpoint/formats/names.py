@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+DEFAULT = "safetensors"
+"""What weights are written as, unless the caller names another format."""
+
 GENERATION = "loadstone.generation"
 """Key of `__metadata__` and of an index's `metadata`: the save to which a file belongs, 32 hexadecimal digits."""
 
