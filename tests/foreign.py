@@ -12,6 +12,7 @@ import numpy as np
 
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.dtypes import to_numpy
+from loadstone.save.convert import convert
 from loadstone.source import resolve
 from tests.oracle import load
 
@@ -170,3 +171,18 @@ def agree(model_class: Any, case: str, folder: Path, root: Path, **arguments: An
         assert counted or (one[name].dtype == array.dtype and one[name].tobytes() == array.tobytes()), name
     assert not models[0].load_report.names("unused")
     return models[0]
+
+
+FORMATS = {"bin": "pytorch_model.bin", "h5": H5, "msgpack": MSGPACK}
+"""What `format=` says -> the one file that is written."""
+
+
+def saves_as_converted(model_class: Any, case: str, root: Path) -> None:
+    """Hold what a model of any backend saves in each format against the same checkpoint, converted: the same file."""
+    model = model_class.from_pretrained(load.folder(case))
+    for format, file in FORMATS.items():
+        model.save_pretrained(root / format, format=format)
+        converted = convert(load.folder(case), root / f"{format}-converted", format=format).folder
+        assert (root / format / file).read_bytes() == (converted / file).read_bytes(), file
+        again = model_class.from_pretrained(root / format)
+        assert not again.load_report.names("new") and not again.load_report.names("unused")

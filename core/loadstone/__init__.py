@@ -25,6 +25,8 @@ _HOMES = {
     "Config": "loadstone.config",
     "GenerationConfig": "loadstone.generate.settings",
     "LoadReport": "loadstone.load.report",
+    "Conversion": "loadstone.save.convert",
+    "convert": "loadstone.save.convert",
     "plan": "loadstone.load.story",
     "register": "loadstone.backend.registered",
     "to_backend": "loadstone.model.convert",

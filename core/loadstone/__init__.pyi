@@ -48,6 +48,8 @@ from loadstone.errors import UntrustedCodeError as UntrustedCodeError
 from loadstone.generate.settings import GenerationConfig as GenerationConfig
 from loadstone.load.report import LoadReport as LoadReport
 from loadstone.model.convert import to_backend as to_backend
+from loadstone.save.convert import Conversion as Conversion
+from loadstone.save.convert import convert as convert
 from loadstone.source import Name
 from loadstone_flax.modeling import PreTrainedModel as FlaxModel
 from loadstone_tensorflow.modeling import PreTrainedModel as TensorflowModel
@@ -75,6 +77,7 @@ __all__ = [
     "CheckpointError",
     "Config",
     "ConfigError",
+    "Conversion",
     "DistilBertConfig",
     "ElectraConfig",
     "GPT2Config",
@@ -106,6 +109,7 @@ __all__ = [
     "UntrustedCodeError",
     "ViTConfig",
     "XLMRobertaConfig",
+    "convert",
     "plan",
     "register",
     "to_backend",

@@ -12,11 +12,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from loadstone.checkpoint.formats.writer import StoredTensor
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.checkpoint.settled import settle
 from loadstone.dtypes import DTYPES, to_numpy
 from loadstone.read.tensor import HostTensor
-from loadstone.save.layout import StoredTensor
 from loadstone.save.write import save_checkpoint
 from loadstone.source import resolve
 

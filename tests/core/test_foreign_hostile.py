@@ -48,6 +48,17 @@ def one(value: bytes, name: str = "kernel") -> bytes:
     return mapped([(text(name), value)])
 
 
+def pieces(shape: tuple[int, ...], arrays: list[bytes]) -> bytes:
+    """Return an array in pieces."""
+
+    def counted(values: list[bytes]) -> bytes:
+        return mapped([(text(str(number)), value) for number, value in enumerate(values)])
+
+    sizes = counted([bytes([size]) for size in shape])
+    chunks = (text("chunks"), counted(arrays))
+    return mapped([(text("__msgpack_chunked_array__"), b"\xc3"), (text("shape"), sizes), chunks])
+
+
 MSGPACKS: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "is empty"),
     "a list": (b"\x91\x01", "none of the files that flax writes"),
@@ -100,8 +111,11 @@ MSGPACKS: dict[str, tuple[bytes, str]] = {
     ),
     "an array in pieces": (
         one(mapped([(text("__msgpack_chunked_array__"), b"\xc3"), (text("shape"), mapped([]))])),
-        "cuts into pieces",
+        "contradicts itself",
     ),
+    "pieces that are more than their array": (one(pieces((2,), [GOOD, GOOD])), "contradicts itself"),
+    "pieces that are no arrays": (one(pieces((2,), [b"\xc0"])), "contradicts itself"),
+    "pieces of a list": (one(pieces((2,), [b"\x90"])), "contradicts itself"),
 }
 
 

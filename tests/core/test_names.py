@@ -84,7 +84,7 @@ def test_dir_tells_what_is_public_and_no_more():
         "__version__",
     } <= {*told}
     small = {name for name in told if not name[0].isupper() and not name.startswith("__")}
-    assert small == {"plan", "register", "to_backend"}
+    assert small == {"convert", "plan", "register", "to_backend"}
 
 
 def test_a_star_brings_names_and_no_framework():

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
+from loadstone.checkpoint.formats.writer import StoredTensor
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.dtypes import DTYPES, nbytes, to_numpy
 from loadstone.errors import ArgumentError, BackendError, SourceError
 from loadstone.read.tensor import HostTensor
-from loadstone.save.layout import StoredTensor, lay_out, parse_size
+from loadstone.save.layout import lay_out, parse_size
 from loadstone.save.write import save_checkpoint
 from loadstone.source import resolve
 

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import flax.serialization
 import numpy as np
 import pytest
 
@@ -11,9 +12,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
 from checkpoint_files import shared
 
 import loadstone
+from loadstone.save.convert import convert
 from loadstone.testing.cases import CASES
 from tests import foreign
 from tests.foreign import H5, MSGPACK
+from tests.oracle import load
 
 pytestmark = pytest.mark.usefixtures("compile_little")
 
@@ -35,3 +38,18 @@ def test_the_real_one_answers_the_same(arguments: dict[str, bool]) -> None:
     with np.load(folder / "reference_io.npz") as reference:
         inputs = {name: reference[name] for name in ("input_ids", "attention_mask")}
         assert np.allclose(np.asarray(model(**inputs).logits), reference["logits"], atol=2e-5)
+
+
+def test_each_format_is_saved_as_a_conversion_writes_it(tmp_path: Path) -> None:
+    foreign.saves_as_converted(loadstone.FlaxGPT2LMHeadModel, "gpt2-causal-lm", tmp_path)
+
+
+def test_arrays_in_pieces_are_those_of_flax(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flax.serialization, "MAX_CHUNK_SIZE", 100)
+    monkeypatch.setattr("loadstone.checkpoint.formats.msgpack.writer.MAX_CHUNK", 100)
+    source = load.folder("gpt2-causal-lm")
+    written = (convert(source, tmp_path / "ours", format="msgpack").folder / MSGPACK).read_bytes()
+    tree = flax.serialization.msgpack_restore(written)
+    assert flax.serialization.to_bytes(tree) == written
+    (tmp_path / "ours" / MSGPACK).write_bytes(flax.serialization.to_bytes(tree))
+    foreign.agree(loadstone.FlaxGPT2LMHeadModel, "gpt2-causal-lm", tmp_path / "ours", tmp_path)

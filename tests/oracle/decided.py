@@ -22,6 +22,7 @@ import loadstone.load.decide
 import loadstone.read.files
 from loadstone import plugins
 from loadstone.backend import get_backend
+from loadstone.checkpoint.formats.writer import StoredTensor
 from loadstone.checkpoint.settled import JOURNAL
 from loadstone.errors import (
     ArgumentError,
@@ -34,7 +35,6 @@ from loadstone.errors import (
 from loadstone.load.story import from_pretrained, plan
 from loadstone.read.tensor import HostTensor
 from loadstone.save import disk, switch, write
-from loadstone.save.layout import StoredTensor
 from tests.oracle.files import copied, edit_config, rewrite, tensors
 
 SIZES = {

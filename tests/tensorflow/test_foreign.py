@@ -33,3 +33,7 @@ def test_the_real_one_answers_the_same(arguments: dict[str, bool]) -> None:
     with np.load(folder / "reference_io.npz") as reference:
         inputs = {name: reference[name] for name in ("input_ids", "attention_mask")}
         assert np.allclose(np.asarray(model(**inputs).logits), reference["logits"], atol=2e-5)
+
+
+def test_each_format_is_saved_as_a_conversion_writes_it(tmp_path: Path) -> None:
+    foreign.saves_as_converted(loadstone.TFGPT2LMHeadModel, "gpt2-causal-lm", tmp_path)

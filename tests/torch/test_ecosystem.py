@@ -371,5 +371,8 @@ class TestTrainer:
             llama.save_pretrained(tmp_path / "new", state_dict=state)
         assert len(error.value.problems) == 3
         assert not (tmp_path / "new").exists()
-        with pytest.raises(ArgumentError, match="not saved as pickles"):
-            llama.save_pretrained(tmp_path / "new", safe_serialization=False)
+        with pytest.raises(ArgumentError, match="safe_serialization and format disagree"):
+            llama.save_pretrained(tmp_path / "new", safe_serialization=False, format="h5")
+        with pytest.raises(ArgumentError, match="pushed to the Hub as safetensors"):
+            llama.save_pretrained(tmp_path / "new", safe_serialization=False, push_to_hub=True)
+        assert not (tmp_path / "new").exists()

@@ -147,3 +147,7 @@ def test_the_plan_is_that_of_safetensors(file: str, tmp_path: Path) -> None:
     assert set(report.names("loaded")) == set(
         loadstone.plan(load.folder("bert-pre-training")).names("loaded")
     )
+
+
+def test_each_format_is_saved_as_a_conversion_writes_it(tmp_path: Path) -> None:
+    foreign.saves_as_converted(loadstone.GPT2LMHeadModel, "gpt2-causal-lm", tmp_path)

@@ -30,7 +30,7 @@ from loadstone.architectures.parts import (
     PoolerSpec,
     ScoreSpec,
 )
-from loadstone.architectures.records import Architecture, Head, Tie, generalise, matches
+from loadstone.architectures.records import Accent, Architecture, Head, Tie, generalise, matches
 from loadstone.architectures.registry import (
     architecture_for,
     architecture_of,
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DIALECTS",
+    "Accent",
     "Architecture",
     "Arrangement",
     "AttentionNames",

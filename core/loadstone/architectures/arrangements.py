@@ -152,7 +152,7 @@ class Group:
         Raises:
             ArgumentError: If a parameter is not made of as many equal tensors.
         """
-        back = tuple(_inverse(step) for step in reversed(self.arrangement.transposes))
+        back = tuple(step.inverse for step in reversed(self.arrangement.transposes))
         joins, splits = self.arrangement.joins, self.arrangement.splits
         names = self.stored_names(number)
         for place, name in enumerate(names):
@@ -170,10 +170,6 @@ class Group:
                 yield name, (Slice(joins.axis, place * size, (place + 1) * size), *back)
             else:
                 yield name, (*(() if splits is None else (Concatenate(splits.axis),)), *back)
-
-
-def _inverse(step: Transpose) -> Transpose:
-    return Transpose(tuple(sorted(range(len(step.axes)), key=step.axes.__getitem__)))
 
 
 def _bound(pattern: str, name: str) -> tuple[str, ...] | None:

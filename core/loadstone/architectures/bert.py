@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from loadstone.architectures.dialects import WORDS
 from loadstone.architectures.names import AttentionNames, EmbeddingNames, FeedForwardNames, Names, ScoreNames
 from loadstone.architectures.parts import (
     AttentionSpec,
@@ -15,7 +16,7 @@ from loadstone.architectures.parts import (
     PoolerSpec,
     ScoreSpec,
 )
-from loadstone.architectures.records import Architecture, Head, Tie
+from loadstone.architectures.records import Accent, Architecture, Head, Tie
 from loadstone.architectures.specs import (
     NEUTRAL,
     TIED_STATES,
@@ -231,6 +232,14 @@ ARCHITECTURES = (
         embedding="embeddings.word_embeddings",
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
         renamed=RENAMED,
+        spoken={
+            "tensorflow": Accent(
+                leaves={WORDS: "weight"},
+                roots={"cls.predictions": "mlm___cls", "cls.seq_relationship": "nsp___cls"},
+                holders=("mlm___cls",),
+            ),
+            "flax": Accent(),
+        },
         no_split=("encoder.layer.{}", "embeddings"),
         sizes=SIZES,
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadstone.architectures.roberta import RobertaConfig, like_roberta
+from loadstone.architectures.roberta import TENSORFLOW, RobertaConfig, like_roberta
 
 
 class CamembertConfig(RobertaConfig):
@@ -13,4 +13,4 @@ class CamembertConfig(RobertaConfig):
     vocab_size: int = 30522
 
 
-ARCHITECTURES = (like_roberta("Camembert", CamembertConfig),)
+ARCHITECTURES = (like_roberta("Camembert", CamembertConfig, spoken={"tensorflow": TENSORFLOW}),)

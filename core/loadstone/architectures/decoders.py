@@ -15,7 +15,7 @@ from loadstone.architectures.parts import (
     LayerSpec,
     NormSpec,
 )
-from loadstone.architectures.records import Architecture, Head, Tie
+from loadstone.architectures.records import Accent, Architecture, Head, Tie
 from loadstone.architectures.rope import RopeSpec, rope_block, rope_parameters, rope_spec
 from loadstone.architectures.specs import (
     NEUTRAL,
@@ -320,6 +320,15 @@ def norms_of(names: Names) -> tuple[str, ...]:
     parts = (names.attention, names.feed_forward)
     within = names.in_layers(*(name for part in parts for name in (part.before, part.after)))
     return tuple(f"{name}.weight" for name in (*within, names.norm))
+
+
+PLAIN_NORMS = Accent(
+    leaves=dict.fromkeys(
+        ("layers.{}.input_layernorm.weight", "layers.{}.post_attention_layernorm.weight", "norm.weight"),
+        "weight",
+    )
+)
+"""How transformers' Flax classes of Llama and its kin speak: they keep the weights of norms themselves."""
 
 
 def like_llama(

@@ -27,6 +27,12 @@ class Dialect:
         renaming: What stands in a segment after a name that counts for nothing.
         leaves: Last segment -> the last segment in checkpoints.
         turned: Last segment and number of axes -> what happens to the tensor.
+        embedding: Last segment of the weight of a table that is looked up.
+        dense: Of any other weight of two axes or more.
+        norm: Of the weight and of the bias of a norm.
+        title: The framework's name for people.
+        scoped: Whether names begin with that of the model, in which the base model has its prefix whatever the head.
+        statistics: Last segments of what stands in the second of the roots; a model that has any has roots.
     """
 
     roots: tuple[str, ...] = ()
@@ -35,6 +41,12 @@ class Dialect:
     renaming: str = ""
     leaves: Mapping[str, str]
     turned: Mapping[tuple[str, int], Step]
+    title: str
+    embedding: str
+    scoped: bool = False
+    dense: str = "kernel"
+    norm: tuple[str, str]
+    statistics: tuple[str, ...] = ()
 
     def name(self, stored: str) -> str:
         """Return the name that a tensor has in checkpoints.
@@ -55,8 +67,30 @@ class Dialect:
         step = self.turned.get((stored.removesuffix(self.ending).rpartition("/")[2], axes))
         return () if step is None else (step,)
 
+    def leaf(self, last: str, axes: int, *, embedding: bool, norm: bool) -> str:
+        """Return the last segment that a tensor has here, where its family says nothing else.
+
+        Args:
+            last: Its last segment in checkpoints.
+            axes: How many it has.
+            embedding: Whether it is looked up.
+            norm: Whether it is of a norm.
+
+        Example:
+            >>> DIALECTS["flax"].leaf("weight", 1, embedding=False, norm=True)
+            'scale'
+        """
+        if last == "weight":
+            return self.embedding if embedding else self.norm[0] if norm else self.dense if axes > 1 else last
+        if last == "bias":
+            return self.norm[1] if norm else last
+        return next((own for own, told in self.leaves.items() if told == last), last)
+
 
 _TURNED = {("kernel", 2): DENSE, ("kernel", 4): CONVOLUTION}
+
+WORDS = "embeddings.word_embeddings.weight"
+"""The table that the classes of BERT and its kin keep themselves in TensorFlow: it has another last segment there."""
 
 DIALECTS = {
     "tensorflow": Dialect(
@@ -72,6 +106,10 @@ DIALECTS = {
             "moving_variance": "running_var",
         },
         turned=_TURNED,
+        title="TensorFlow",
+        scoped=True,
+        embedding="embeddings",
+        norm=("gamma", "beta"),
     ),
     "flax": Dialect(
         roots=("params", "batch_stats"),
@@ -83,6 +121,10 @@ DIALECTS = {
             "var": "running_var",
         },
         turned=_TURNED,
+        title="Flax",
+        embedding="embedding",
+        norm=("scale", "bias"),
+        statistics=("mean", "var"),
     ),
 }
 """`TensorIndex.dialect` -> what it means."""

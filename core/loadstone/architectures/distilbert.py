@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from loadstone.architectures.dialects import WORDS
 from loadstone.architectures.names import AttentionNames, EmbeddingNames, FeedForwardNames, Names, ScoreNames
 from loadstone.architectures.parts import (
     AttentionSpec,
@@ -14,7 +15,7 @@ from loadstone.architectures.parts import (
     NormSpec,
     ScoreSpec,
 )
-from loadstone.architectures.records import Architecture, Head, Tie
+from loadstone.architectures.records import Accent, Architecture, Head, Tie
 from loadstone.architectures.specs import (
     NEUTRAL,
     TIED_STATES,
@@ -171,6 +172,10 @@ ARCHITECTURES = (
         ),
         embedding="embeddings.word_embeddings",
         ignored=("embeddings.position_ids",),
+        spoken={
+            "tensorflow": Accent(leaves={WORDS: "weight"}, holders=("vocab_projector",)),
+            "flax": Accent(),
+        },
         no_split=("transformer.layer.{}",),
         layers=("n_layers",),
         sizes=SIZES,

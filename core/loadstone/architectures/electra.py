@@ -11,8 +11,9 @@ from typing import ClassVar
 
 from loadstone.architectures import bert
 from loadstone.architectures.bert import BertConfig, encoder_spec
+from loadstone.architectures.dialects import WORDS
 from loadstone.architectures.names import ScoreNames
-from loadstone.architectures.records import Architecture, Head, Tie
+from loadstone.architectures.records import Accent, Architecture, Head, Tie
 from loadstone.architectures.roberta import CLASSIFICATION
 from loadstone.architectures.specs import EncoderSpec, check_rates, check_sizes
 from loadstone.config import Config
@@ -124,6 +125,10 @@ ARCHITECTURES = (
         optional=("embeddings_project.weight", "embeddings_project.bias"),
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
         renamed=bert.RENAMED,
+        spoken={
+            "tensorflow": Accent(leaves={WORDS: "weight"}, holders=("generator_lm_head",)),
+            "flax": Accent(),
+        },
         no_split=("encoder.layer.{}", "embeddings"),
         sizes=(*bert.SIZES, "embedding_size"),
     ),

@@ -16,7 +16,7 @@ from loadstone.architectures.parts import (
     LayerSpec,
     NormSpec,
 )
-from loadstone.architectures.records import Architecture, Head, Tie
+from loadstone.architectures.records import Accent, Architecture, Head, Tie
 from loadstone.architectures.specs import (
     NEUTRAL,
     NEUTRAL_CACHE,
@@ -88,6 +88,14 @@ NAMES = Names(
     norm="ln_f",
 )
 
+
+PROJECTIONS = (
+    "h.{}.attn.c_attn.weight",
+    "h.{}.attn.c_proj.weight",
+    "h.{}.mlp.c_fc.weight",
+    "h.{}.mlp.c_proj.weight",
+)
+"""TensorFlow's have them as they are stored."""
 
 BIASES = ("h.{}.attn.c_attn.bias", "h.{}.attn.c_proj.bias", "h.{}.mlp.c_fc.bias", "h.{}.mlp.c_proj.bias")
 """Of the projections; TensorFlow's have an axis of one more."""
@@ -168,7 +176,12 @@ ARCHITECTURES = (
         ),
         embedding="wte",
         ignored=("h.{}.attn.bias", "h.{}.attn.masked_bias"),
-        spoken={"tensorflow": dict.fromkeys(BIASES, (Unstack(0, 0),))},
+        spoken={
+            "tensorflow": Accent(
+                steps=dict.fromkeys(BIASES, (Unstack(0, 0),)), leaves=dict.fromkeys(PROJECTIONS, "weight")
+            ),
+            "flax": Accent(),
+        },
         no_split=("h.{}",),
         layers=("n_layer",),
         sizes=SIZES,

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from loadstone.architectures.decoders import (
     LLAMA,
+    PLAIN_NORMS,
     DecoderConfig,
     all_alike,
     alternating,
@@ -212,10 +213,12 @@ def qwen3_spec(config: Config) -> DecoderSpec:
 # A norm that multiplies by one plus its weight starts at zero.
 GEMMA_NORMS = dict.fromkeys(norms_of(LLAMA) + norms_of(GEMMA2), "zeros")
 
+MISTRAL_SPOKEN = {"tensorflow": dataclasses.replace(PLAIN_NORMS, level="."), "flax": PLAIN_NORMS}
+
 ARCHITECTURES = (
-    like_llama("Llama", LlamaConfig, llama_spec),
-    like_llama("Mistral", MistralConfig, mistral_spec, answers="model"),
-    like_llama("Gemma", GemmaConfig, gemma_spec, answers="", drawn=GEMMA_NORMS),
+    like_llama("Llama", LlamaConfig, llama_spec, spoken={"flax": PLAIN_NORMS}),
+    like_llama("Mistral", MistralConfig, mistral_spec, answers="model", spoken=MISTRAL_SPOKEN),
+    like_llama("Gemma", GemmaConfig, gemma_spec, answers="", drawn=GEMMA_NORMS, spoken={"flax": PLAIN_NORMS}),
     like_llama("Gemma2", Gemma2Config, gemma2_spec, answers="", drawn=GEMMA_NORMS),
     like_llama("Qwen2", Qwen2Config, qwen2_spec),
     like_llama("Qwen3", Qwen3Config, qwen3_spec),

@@ -66,6 +66,25 @@ class Head:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Accent:
+    """What the classes of one framework, of one architecture, call and turn otherwise than by the rule for all (`dialects.py`).
+
+    Attributes:
+        steps: Base-model pattern -> what happens to a stored tensor on its way to a checkpoint's.
+        leaves: Base-model pattern -> the last segment of its name.
+        level: What joins a list and a number; "" as the rule has it.
+        roots: How names begin -> what stands in the place of their first segment.
+        holders: First segments, as they are then, of the layers that hold the base model's `embeddings` too.
+    """
+
+    steps: Mapping[str, tuple[Step, ...]] = dataclasses.field(default_factory=dict)
+    leaves: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    level: str = ""
+    roots: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    holders: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """All that the engine must know of one model type.
 
@@ -89,8 +108,8 @@ class Architecture:
         counters: Base-model names of numbers that count training, and start at zero where they are not stored.
         may_lack: Base-model names that any checkpoint may lack, and that are then drawn afresh.
         arranged: Parameters that checkpoints hold in another arrangement (a stack of experts).
-        spoken: Dialect ("tensorflow", "flax") -> base-model pattern -> steps for tensors that it turns otherwise than by the rule
-            for all (`dialects.py`).
+        spoken: Dialect ("tensorflow", "flax") -> what transformers' classes of that framework do otherwise than by the rule for
+            all. Of a dialect that is not there transformers had no classes, and nothing is written in it.
         modules: Backend name -> module that holds the classes, where it is not the backend's own.
         layers: Configuration keys that count layers, each of which has a parameter or more of its own; a list counts
             those of each stage.
@@ -113,7 +132,7 @@ class Architecture:
     counters: tuple[str, ...] = ()
     may_lack: tuple[str, ...] = ()
     arranged: tuple[Arrangement, ...] = ()
-    spoken: Mapping[str, Mapping[str, tuple[Step, ...]]] = dataclasses.field(default_factory=dict)
+    spoken: Mapping[str, Accent] = dataclasses.field(default_factory=dict)
     modules: Mapping[str, str] = dataclasses.field(default_factory=dict)
     layers: tuple[str, ...] = ("num_hidden_layers",)
     sizes: tuple[str, ...] = ()

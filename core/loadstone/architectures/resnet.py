@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-from loadstone.architectures.records import Architecture, Head
+from loadstone.architectures.records import Accent, Architecture, Head
 from loadstone.architectures.specs import (
     MAX_SIZE,
     NEUTRAL,
@@ -160,6 +160,7 @@ ARCHITECTURES = (
         embedding="",
         drawn=_drawn(),
         counters=tuple(f"{place}.normalization.num_batches_tracked" for place in PLACES),
+        spoken={"tensorflow": Accent(level="."), "flax": Accent()},
         no_split=("encoder.stages.{}.layers.{}",),
         layers=("depths",),
         sizes=(*SIZES, "hidden_sizes"),

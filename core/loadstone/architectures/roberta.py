@@ -6,11 +6,13 @@ Sources: Liu et al. 2019, https://arxiv.org/abs/1907.11692; Conneau et al. 2019,
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from loadstone.architectures import bert
 from loadstone.architectures.bert import POOLER, RENAMED, SIZES, BertConfig, encoder_spec
+from loadstone.architectures.dialects import WORDS
 from loadstone.architectures.names import ScoreNames
-from loadstone.architectures.records import Architecture, Head, Tie
+from loadstone.architectures.records import Accent, Architecture, Head, Tie
 from loadstone.architectures.specs import EncoderSpec
 from loadstone.config import Config
 
@@ -93,8 +95,18 @@ def _heads(stem: str) -> tuple[Head, ...]:
     )
 
 
-def like_roberta(stem: str, config: type[Config]) -> Architecture:
-    """Return the architecture of RoBERTa under another name: `stem` is what its class names begin with."""
+TENSORFLOW = Accent(leaves={WORDS: "weight"}, holders=("lm_head",))
+SPOKEN = {"tensorflow": TENSORFLOW, "flax": Accent()}
+
+
+def like_roberta(stem: str, config: type[Config], *, spoken: Mapping[str, Accent] = SPOKEN) -> Architecture:
+    """Return the architecture of RoBERTa under another name.
+
+    Args:
+        stem: What its class names begin with.
+        config: Its configuration class.
+        spoken: Which frameworks transformers had classes of it for, and how these speak.
+    """
     return Architecture(
         model_type=config.model_type,
         family="roberta",
@@ -104,6 +116,7 @@ def like_roberta(stem: str, config: type[Config]) -> Architecture:
         embedding="embeddings.word_embeddings",
         ignored=("embeddings.position_ids", "embeddings.token_type_ids"),
         renamed=RENAMED,
+        spoken=spoken,
         no_split=("encoder.layer.{}", "embeddings"),
         sizes=SIZES,
     )

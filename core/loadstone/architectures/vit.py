@@ -15,7 +15,7 @@ from loadstone.architectures.parts import (
     PatchSpec,
     PoolerSpec,
 )
-from loadstone.architectures.records import Architecture, Head
+from loadstone.architectures.records import Accent, Architecture, Head
 from loadstone.architectures.specs import (
     MAX_SIZE,
     NEUTRAL,
@@ -192,6 +192,7 @@ ARCHITECTURES = (
         optional=tuple(
             f"encoder.layer.{{}}.attention.attention.{name}.bias" for name in ("query", "key", "value")
         ),
+        spoken={"tensorflow": Accent(), "flax": Accent()},
         no_split=("encoder.layer.{}", "embeddings"),
         sizes=SIZES,
     ),

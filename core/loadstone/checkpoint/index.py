@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from loadstone.checkpoint.strides import span
 
@@ -23,6 +23,8 @@ class TensorInfo:
         strides: For each axis, how many numbers lie from one to the next, where they do not lie row by row; else None.
         pieces: What it is made of, one after the other along the first axis, where it lies in several places; `file` and
             `offset` are then the first one's.
+        chunks: Offset and bytes of each part, where its bytes lie in one file and not in one stretch; else None. `offset` is then
+            of the first.
     """
 
     name: str
@@ -33,12 +35,32 @@ class TensorInfo:
     nbytes: int
     strides: tuple[int, ...] | None = None
     pieces: tuple[TensorInfo, ...] = ()
+    chunks: tuple[tuple[int, int], ...] | None = None
+
+    def stretches(self, offset: int, size: int) -> Iterator[tuple[int, int]]:
+        """Yield where bytes of it really lie, offset and length of each part.
+
+        Args:
+            offset: Of the first, counted from the start of the file as if all lay in one stretch.
+            size: How many.
+        """
+        if self.chunks is None:
+            yield offset, size
+            return
+        before, stop = self.chunks[0][0], offset + size
+        for start, length in self.chunks:
+            low, high = max(offset, before), min(stop, before + length)
+            if low < high:
+                yield start + low - before, high - low
+            before += length
 
     @property
     def end(self) -> int:
         """Bytes from the start of the file to the first byte after it, or after its first piece."""
         if self.pieces:
             return self.pieces[0].end
+        if self.chunks is not None:
+            return sum(self.chunks[-1])
         if self.strides is None or not self.nbytes:
             return self.offset + self.nbytes
         return self.offset + span(self.shape, self.strides) * self.nbytes // math.prod(self.shape)

@@ -33,6 +33,11 @@ class Transpose:
 
     axes: tuple[int, ...]
 
+    @property
+    def inverse(self) -> Transpose:
+        """The step that undoes it."""
+        return Transpose(tuple(sorted(range(len(self.axes)), key=self.axes.__getitem__)))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slice:

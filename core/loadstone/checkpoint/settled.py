@@ -19,21 +19,26 @@ its weights, config.json and generation_config.json all of the same save:
 `settle` shows a snapshot in state 3 or 4 as what it is. The next save into the folder first finishes the tidying.
 Other files of the folder (tokenizer, README, another variant's weights) are not touched. The generation is a
 digest of the new checkpoint's content, so that equal parameters give equal bytes; it stands in `__metadata__` of
-each file of weights and in the index, whose shards must agree with it. When a foreign tool replaces the entry in
+each file of weights and in the index, whose shards must agree with it. Formats other than ours for safetensors have no
+place for it: of these the journal holds the entry's sum, which is taken anew where a switch is half-done. When a foreign tool replaces the entry in
 state 4, the entry's generation is gone and the staging folder no longer counts.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from loadstone.checkpoint.formats.names import is_weights, weight_names
+from loadstone.checkpoint.formats.format import Format
+from loadstone.checkpoint.formats.lookup import format_named
+from loadstone.checkpoint.formats.names import DEFAULT
 from loadstone.checkpoint.formats.saved import generation_of
 from loadstone.config.json_text import parse_json
+from loadstone.errors import PluginError
 from loadstone.source import Snapshot, SourceFile
 
 JOURNAL = "switch.json"
@@ -42,6 +47,8 @@ GENERATION_CONFIG = "generation_config.json"
 
 MAX_JOURNAL = 100_000
 """Names that a journal may hold."""
+
+_BLOCK = 8 * 1024 * 1024
 
 STAGING = re.compile(r"loadstone-save-[0-9a-f]{16}")
 
@@ -55,12 +62,16 @@ class Switch:
         entry: The file whose rename is the switch.
         files: Names of all files of the new checkpoint.
         variant: Of the weights.
+        format: Of the weights, as the format is claimed.
+        sum: SHA-256 of the entry, where it does not note its generation itself; else "".
     """
 
     generation: str
     entry: str
     files: tuple[str, ...]
     variant: str | None = None
+    format: str = DEFAULT
+    sum: str = ""
 
     def to_json(self) -> str:
         """Return the journal's text."""
@@ -76,14 +87,27 @@ class Switch:
                 entry=str(values["entry"]),
                 files=tuple(map(str, values["files"])),
                 variant=values["variant"] and str(values["variant"]),
+                format=str(values.get("format", DEFAULT)),
+                sum=str(values.get("sum", "")),
             )
-        except (ValueError, LookupError, TypeError):
+            return switch if switch.entry in switch.entries else None
+        except (ValueError, LookupError, TypeError, AttributeError, PluginError):
             return None
-        return switch if switch.entry in weight_names(switch.variant) else None
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The names under which a load looks for weights of this kind."""
+        return self._written.weight_names(self.variant)
+
+    @property
+    def _written(self) -> Format:
+        return format_named(self.format)[1]
 
     def replaces(self, name: str) -> bool:
         """Return whether a file belongs to the checkpoint that this one replaces, and not to this one."""
-        return name not in self.files and (name == GENERATION_CONFIG or is_weights(name, self.variant))
+        return name not in self.files and (
+            name == GENERATION_CONFIG or self._written.is_weights(name, self.variant)
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +163,23 @@ def pending(snapshot: Snapshot, staging: str) -> Switch | None:
     if not STAGING.fullmatch(staging) or not snapshot.has(journal):
         return None
     switch = Switch.from_json(snapshot.read_text(journal))
-    if switch is None or generation_of(snapshot, switch.entry) != switch.generation:
-        return None
-    return switch
+    return switch if switch is not None and _has_happened(snapshot, staging, switch) else None
+
+
+def _has_happened(snapshot: Snapshot, staging: str, switch: Switch) -> bool:
+    """Return whether the entry in the folder is the one that a switch brings."""
+    if not switch.sum:
+        return generation_of(snapshot, switch.entry) == switch.generation
+    if snapshot.has(f"{staging}/{switch.entry}") or not snapshot.has(switch.entry):
+        return False
+    return _sum_of(snapshot, switch.entry) == switch.sum
+
+
+def _sum_of(snapshot: Snapshot, name: str) -> str:
+    digest, size = hashlib.sha256(), snapshot.file(name).size
+    for start in range(0, size, _BLOCK):
+        digest.update(snapshot.read_range(name, start, min(_BLOCK, size - start)))
+    return digest.hexdigest()
 
 
 def _finished(snapshot: Snapshot, staging: str, switch: Switch) -> SettledSnapshot:

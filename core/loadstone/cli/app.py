@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from loadstone import __version__
+from loadstone.checkpoint.formats.names import DEFAULT
 from loadstone.cli import views
 from loadstone.errors import LoadstoneError
 
@@ -238,6 +239,63 @@ def plan(
         _print_json(report.to_dict())
     else:
         views.show_report(report)
+
+
+@app.command()
+def convert(
+    source: Checkpoint,
+    destination: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where; made where absent.")],
+    format: Annotated[
+        str, typer.Option(help="safetensors, bin, h5, msgpack, or what a plugin writes.")
+    ] = DEFAULT,
+    dtype: Annotated[str | None, typer.Option(help="What floats become, e.g. bf16; else they stay.")] = None,
+    max_shard_size: Annotated[str, typer.Option(help='Bytes of tensors in a file: "5GB", "500MB".')] = "5GB",
+    layout: Annotated[
+        str,
+        typer.Option(
+            help='Of safetensors: "aligned", which every framework maps, or "torch", the library\'s.'
+        ),
+    ] = "aligned",
+    no_metadata: Annotated[
+        bool, typer.Option("--no-metadata", help="Leave out the texts beside the tensors.")
+    ] = False,
+    model_type: Annotated[
+        str | None, typer.Option(help="The model type, where config.json does not say it.")
+    ] = None,
+    revision: Revision = None,
+    subfolder: Subfolder = "",
+    variant: Variant = None,
+    weights_format: WeightsFormat = None,
+    cache_dir: CacheDir = None,
+    local_files_only: LocalOnly = False,
+    as_json: Json = False,
+) -> None:
+    """Write a checkpoint in another format, dtype or division into files.
+
+    Tensors keep their bits, config.json its keys, and tokenizer and other files come along. No framework is needed.
+    """
+    from loadstone.save.convert import convert as convert_checkpoint
+
+    done = convert_checkpoint(
+        source,
+        destination,
+        format=format,
+        dtype=dtype,
+        max_shard_size=max_shard_size,
+        layout=layout,
+        metadata={} if no_metadata else None,
+        variant=variant,
+        weights_format=weights_format,
+        model_type=model_type,
+        revision=revision,
+        subfolder=subfolder,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )
+    if as_json:
+        _print_json(done.to_dict())
+    else:
+        views.show_conversion(done)
 
 
 @app.command()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from loadstone.cli.inspect import Inspection, Problem, TensorGroup
     from loadstone.errors import LoadstoneError
     from loadstone.load.report import LoadReport
+    from loadstone.save.convert import Conversion
 
 PIPED_WIDTH = 200
 """Columns where the output is no terminal, so that nothing is folded that another program reads."""
@@ -81,6 +82,13 @@ def show_report(report: LoadReport) -> None:
         state = line.split(maxsplit=1)[0] if line.strip() else ""
         style = "bold" if number == 0 else "dim" if number == 2 else STATE_STYLES.get(state, "")
         screen.print(Text(line, style=style), soft_wrap=True)
+
+
+def show_conversion(done: Conversion) -> None:
+    """Print what a conversion did."""
+    screen = console()
+    for line in plain(done, keep="\n").split("\n"):
+        screen.print(Text(line, style=STATE_STYLES.get(line.split(maxsplit=1)[0], "")), soft_wrap=True)
 
 
 def show_inspection(found: Inspection, *, every: bool) -> None:

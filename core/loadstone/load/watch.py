@@ -150,7 +150,12 @@ def _seen(folder: Path, location: str, names: set[str]) -> FolderSnapshot:
     """Return a snapshot of these files as they are now, with what saves that are under way have staged."""
     with os.scandir(folder) as entries:
         staging = [entry.name for entry in entries if is_staging(entry.name) and entry.is_dir()]
-    names = names | {f"{stage}/{name}" for stage in staging for name in os.listdir(folder / stage)}
+    names = names | {
+        Path(place, name).relative_to(folder).as_posix()
+        for stage in staging
+        for place, _, held in os.walk(folder / stage)
+        for name in held
+    }
     files = {}
     for name in names:
         with contextlib.suppress(OSError, ValueError):  # a name that is too long, a link in a circle

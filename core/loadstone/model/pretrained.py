@@ -165,6 +165,7 @@ class Pretrained(Loading):
         variant: str | None = None,
         token: str | bool | None = None,
         safe_serialization: bool = True,
+        format: str | None = None,
         save_function: Callable[..., Any] | None = None,
         **pushing: Any,
     ) -> None:
@@ -178,26 +179,37 @@ class Pretrained(Loading):
             max_shard_size: Bytes of tensors in a file, as a number or a text such as "5GB".
             variant: Part of the weights' names, e.g. "fp16".
             token: Of the push, as in `push_to_hub`.
-            safe_serialization: True; pickles are not written.
-            save_function: Taken from scripts that pass `accelerator.save`. As in transformers it would write pickles: it
-                is not called.
+            safe_serialization: False writes a pickle, `pytorch_model.bin`.
+            format: `safetensors`, "bin", "h5" (`tf_model.h5`), "msgpack" (`flax_model.msgpack`), or what a plugin writes.
+            save_function: Taken from scripts that pass `accelerator.save`; it is not called.
             **pushing: `repo_id`, by default the folder's name in your own namespace, and what else `push_to_hub` takes.
 
         Raises:
             ArgumentError: If an argument cannot be used.
             SourceError: If the folder cannot be written, the disk is full, or the Hub refuses the push.
         """
+        from loadstone.checkpoint.formats.names import DEFAULT
         from loadstone.save.push import check_pushing
         from loadstone.save.push import push_to_hub as push
         from loadstone.save.story import save_pretrained
 
-        if not safe_serialization:
-            raise ArgumentError("models are not saved as pickles", hint="leave safe_serialization out")
+        if not safe_serialization and format not in (None, "bin"):
+            raise ArgumentError(
+                "safe_serialization and format disagree",
+                found=f"safe_serialization=False and format={format!r}",
+                hint="pass format= alone",
+            )
+        written = format or (DEFAULT if safe_serialization else "bin")
+        if push_to_hub and written != DEFAULT:
+            raise ArgumentError(
+                f"weights are pushed to the Hub as {DEFAULT}, not as {written}",
+                hint="save into a folder, and upload that with huggingface_hub's upload_folder",
+            )
         repo_id = check_pushing(save_directory, pushing, token=token, wanted=push_to_hub)
         if not is_main_process:
             return
         how: dict[str, Any] = {"max_shard_size": max_shard_size, "variant": variant, "state_dict": state_dict}
-        save_pretrained(self, save_directory, **how)
+        save_pretrained(self, save_directory, format=written, **how)
         if push_to_hub:
             push(self, repo_id, token=token, **how, **pushing)
 

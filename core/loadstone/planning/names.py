@@ -27,7 +27,7 @@ class NameMap:
         self._parameters = parameters
         self._renamed = stored
         if architecture.renamed:
-            self._renamed = {name: _current(new, architecture) for name, new in stored.items()}
+            self._renamed = {name: current_name(new, architecture) for name, new in stored.items()}
         as_stored = all(new is name for name, new in self._renamed.items())
         present = self._renamed.keys() if as_stored else set(self._renamed.values())
         self.base_prefix = self._prevailing(architecture, present)
@@ -68,7 +68,8 @@ class NameMap:
         return moved if moved in self._parameters or name not in self._parameters else name
 
 
-def _current(name: str, architecture: Architecture) -> str:
+def current_name(name: str, architecture: Architecture) -> str:
+    """Return a stored name, spelled as today."""
     for old, new in architecture.renamed:
         if name == old or name.endswith(f".{old}"):
             return name.removesuffix(old) + new

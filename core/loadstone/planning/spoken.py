@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import TypeVar
 
-from loadstone.architectures import DIALECTS, Architecture, Dialect, matches
+from loadstone.architectures import DIALECTS, Accent, Architecture, Dialect, matches
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.checkpoint.recipe import Step, viewed
 from loadstone.errors import CheckpointError, counted
+
+T = TypeVar("T")
 
 
 def as_checkpoint(index: TensorIndex, architecture: Architecture, *, where: object) -> TensorIndex:
@@ -51,10 +55,17 @@ def as_checkpoint(index: TensorIndex, architecture: Architecture, *, where: obje
 def _steps(
     language: str, dialect: Dialect, architecture: Architecture, name: str, info: TensorInfo
 ) -> tuple[Step, ...]:
-    for pattern, steps in architecture.spoken.get(language, {}).items():
+    accent = architecture.spoken.get(language, Accent())
+    found = said_of(accent.steps, architecture, name)
+    return dialect.steps(info.name, len(info.shape)) if found is None else found
+
+
+def said_of(table: Mapping[str, T], architecture: Architecture, name: str) -> T | None:
+    """Return what a table of base-model patterns says of a name, whatever prefix it has."""
+    for pattern, said in table.items():
         if any(
             matches(f"{prefix}.{pattern}" if prefix else pattern, name)
             for prefix in architecture.base_prefixes
         ):
-            return steps
-    return dialect.steps(info.name, len(info.shape))
+            return said
+    return None

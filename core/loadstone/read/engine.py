@@ -146,6 +146,7 @@ class _Piece:
         straight = self.runs is None and other.runs is None
         return (
             straight
+            and self.block.info.chunks is other.block.info.chunks is None
             and self.block.info.file == other.block.info.file
             and other.offset + other.size == self.offset
         )
@@ -233,8 +234,8 @@ def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic:
     buffers = aligned_empty(PIECE), aligned_empty(PIECE)
     for start in range(0, one.nbytes, PIECE):
         left, right = (buffer[: one.nbytes - start] for buffer in buffers)
-        _fill(files, one.file, one.offset + start, [left])
-        _fill(files, other.file, other.offset + start, [right])
+        _fill(files, one, one.offset + start, [left])
+        _fill(files, other, other.offset + start, [right])
         traffic.read += len(left) + len(right)
         if not np.array_equal(left, right):
             return False
@@ -264,6 +265,8 @@ def would_map(request: Request, alignment: int) -> tuple[int, int] | None:
     if not request.mappable or len(request.recipe.sources) != 1:
         return None
     (info,) = request.recipe.sources
+    if info.chunks is not None:
+        return None
     found = _in_one_piece(request.recipe, request.shape)
     if request.dtype != info.dtype or found is None or not found[1]:
         return None
@@ -414,7 +417,7 @@ def _run(files: OpenFiles, job: Sequence[_Piece], staging: threading.local) -> i
         populate(destination)
         buffers.append(_staged(staging, size, piece.size) if piece.block.casts else destination)
         size += piece.size
-    _fill(files, first.block.info.file, first.offset, buffers)
+    _fill(files, first.block.info, first.offset, buffers)
     for piece, buffer in zip(job, buffers, strict=True):
         if piece.block.casts:
             cast(buffer, piece.block.info.dtype, _slice(piece), piece.block.destination.request.dtype)
@@ -424,16 +427,21 @@ def _run(files: OpenFiles, job: Sequence[_Piece], staging: threading.local) -> i
 def _run_runs(files: OpenFiles, piece: _Piece, found: Runs, staging: threading.local) -> int:
     """Read runs of bytes, those that lie near one another with what is between them, and put the numbers in place."""
     block, buffer = piece.block, _staged(staging, 0, piece.size)
-    file, part = block.info.file, block.part
+    part = block.part
     assert part is not None
     if found.merged or found.count == 1:
-        _fill(files, file, piece.offset, [buffer])
+        _fill(files, block.info, piece.offset, [buffer])
         stride = found.stride
     else:
         stride = found.length
         for number in range(found.count):
             start = number * found.length
-            _fill(files, file, piece.offset + number * found.stride, [buffer[start : start + found.length]])
+            _fill(
+                files,
+                block.info,
+                piece.offset + number * found.stride,
+                [buffer[start : start + found.length]],
+            )
     rows = np.lib.stride_tricks.as_strided(buffer, (found.count, found.length), (stride, 1), writeable=False)
     within: Any = (*found.within, ...)
     into = region(block.destination.array(), part)[within]
@@ -462,9 +470,26 @@ def _slice(piece: _Piece) -> Bytes:
     return block.destination.data[block.into + start : block.into + start + size]
 
 
-def _fill(files: OpenFiles, file: str, offset: int, buffers: Sequence[Bytes]) -> None:
-    """Read consecutive bytes of a file into buffers, however many calls it takes."""
+def _fill(files: OpenFiles, info: TensorInfo, offset: int, buffers: Sequence[Bytes]) -> None:
+    """Read consecutive bytes of a tensor, and of its neighbours, into buffers."""
     left = deque(memoryview(buffer.data) for buffer in buffers if len(buffer))
+    if info.chunks is None:
+        _fill_from(files, info.file, offset, left)
+        return
+    for start, size in info.stretches(offset, sum(map(len, left))):
+        taken: deque[memoryview] = deque()
+        while size:
+            part = left[0][:size]
+            taken.append(part)
+            size -= len(part)
+            left[0] = left[0][len(part) :]
+            if not left[0]:
+                left.popleft()
+        _fill_from(files, info.file, start, taken)
+
+
+def _fill_from(files: OpenFiles, file: str, offset: int, left: deque[memoryview]) -> None:
+    """Read consecutive bytes of a file, however many calls it takes."""
     if files.is_far(file):
         files.fill(file, offset, list(left))
         return

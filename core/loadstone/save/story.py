@@ -8,26 +8,31 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from loadstone.architectures.arrangements import Group
 from loadstone.backend import Backend, Parameter, get_backend
 from loadstone.backend.model import called
-from loadstone.checkpoint.recipe import Value, result
+from loadstone.checkpoint.formats.names import DEFAULT
+from loadstone.checkpoint.formats.target import target_named
+from loadstone.checkpoint.formats.writer import StoredTensor
+from loadstone.checkpoint.recipe import Step, Value, result
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES, canonical, nbytes
-from loadstone.errors import ArgumentError, SourceError
+from loadstone.errors import ArgumentError, SourceError, logger_of
 from loadstone.generate.settings import GENERATION_CONFIG_NAME
 from loadstone.load.likeness import class_parameters, unloadable
 from loadstone.load.report import await_all, refuse_in_part
+from loadstone.planning.speak import spoken_names
 from loadstone.read.progress import byte_bar
 from loadstone.save.code import code_of_model
-from loadstone.save.layout import StoredTensor
 from loadstone.save.write import save_checkpoint
 
 if TYPE_CHECKING:
     from loadstone.backend import Model
     from loadstone.read.tensor import HostTensor
+
+logger = logger_of(__name__)
 
 
 def save_pretrained(
@@ -37,6 +42,7 @@ def save_pretrained(
     max_shard_size: int | str = "5GB",
     variant: str | None = None,
     state_dict: Mapping[str, Any] | None = None,
+    format: str = DEFAULT,
 ) -> list[Path]:
     """Save a model in the Hugging Face layout, from any backend the same files byte for byte.
 
@@ -51,16 +57,19 @@ def save_pretrained(
         variant: Part of the weights' names, e.g. "fp16".
         state_dict: Values to save in place of the model's own, as its framework's arrays under its parameters' names; of
             tied parameters one suffices.
+        format: `safetensors`, "bin" (`pytorch_model.bin`), "h5" (`tf_model.h5`), "msgpack" (`flax_model.msgpack`), or what a
+            plugin writes; h5 and msgpack have the names that transformers' TensorFlow and Flax classes have.
 
     Returns:
         The files written.
 
     Raises:
-        ArgumentError: If the size, the variant or the state dict cannot be used, the model holds what no checkpoint of
-            its class can (layers of an adapter, parameters tied by hand, tensors that do not lie in memory as numbers), or
-            the class is to be shared and its code lies in no file.
+        ArgumentError: If the size, the variant or the state dict cannot be used, the format cannot hold the model, the model
+            holds what no checkpoint of its class can (layers of an adapter, parameters tied by hand, tensors that do not lie
+            in memory as numbers), or the class is to be shared and its code lies in no file.
         SourceError: If the folder cannot be written, or the disk is full.
     """
+    target = target_named(format)
     model.check_saves(state_dict)
     await_all(model)
     refuse_in_part(model, "is no checkpoint, and cannot be saved")
@@ -88,18 +97,51 @@ def save_pretrained(
     texts: dict[str, str | bytes] = dict(code.files)
     if model.architecture_and_head()[1].task == "CausalLM":
         texts[GENERATION_CONFIG_NAME] = model.generation_config.to_json_string()
+    tensors = list(_tensors(model, parameters, read))
+    aliases: Mapping[str, str] = {}
+    if target.writer.dialect:
+        tensors, aliases = spoken_tensors(model, tensors, target.writer.dialect)
     total = sum(nbytes(parameter.dtype, parameter.shape) for parameter in parameters)
     with byte_bar(total=total, what="Saving") as advance:
         return save_checkpoint(
             folder,
-            _tensors(model, parameters, read),
+            tensors,
             config_json=config.to_json_string(),
             other_files=texts,
             metadata=model.load_report.metadata if model.load_report is not None else {},
             max_shard_size=max_shard_size,
             variant=variant,
             progress=advance,
+            target=target,
+            aliases=aliases,
         )
+
+
+def spoken_tensors(
+    model: Model, tensors: list[StoredTensor], language: str
+) -> tuple[list[StoredTensor], Mapping[str, str]]:
+    """Return tensors as another framework's classes call and turn them, and their aliases."""
+    known = {tensor.name: tensor for tensor in tensors}
+    shapes = {name: tensor.shape for name, tensor in known.items()}
+    architecture, _ = model.architecture_and_head()
+    said = spoken_names(shapes, architecture, saved_config(model, []), language)
+    for note in said.notes:
+        logger.warning("%s", note)
+    return [_turned(path, known[name], steps) for path, (name, steps) in said.names.items()], said.aliases
+
+
+def _turned(path: str, tensor: StoredTensor, steps: tuple[Step, ...]) -> StoredTensor:
+    if not steps:
+        return dataclasses.replace(tensor, name=path)
+    value = result([tensor.shape], steps)
+    read = functools.partial(_made_of_one, path, tensor, value)
+    return StoredTensor(name=path, dtype=tensor.dtype, shape=value[0], read=read)
+
+
+def _made_of_one(name: str, tensor: StoredTensor, value: Value) -> HostTensor:
+    from loadstone.read.steps import put_together
+
+    return put_together(name, tensor.dtype, value, lambda number: cast("HostTensor", tensor.read()))
 
 
 def stored_parameters(model: Model, backend: Backend) -> list[Parameter]:

@@ -6,7 +6,6 @@ import os
 import secrets
 from pathlib import Path, PurePosixPath
 
-from loadstone.checkpoint.formats.names import weight_names
 from loadstone.checkpoint.settled import JOURNAL, STAGING, Switch, pending
 from loadstone.save import disk
 from loadstone.source.local import open_folder
@@ -25,7 +24,7 @@ def complete(folder: Path, staging: Path, switch: Switch) -> None:
     if switch.entry in staged:
         disk.rename(staging / switch.entry, folder / switch.entry)
     disk.sync_folder(folder)
-    for name in weight_names(switch.variant):
+    for name in switch.entries:
         if switch.replaces(name):
             disk.remove(folder / name)
     for name in switch.files:

@@ -6,26 +6,31 @@ What a kill at any point leaves behind, and why it loads, is told in `loadstone.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadstone.checkpoint.formats.names import BLANK, GENERATION, SHA256, is_weights, weight_names
+from loadstone.checkpoint.formats.names import BLANK, GENERATION, SHA256
+from loadstone.checkpoint.formats.target import SAFETENSORS, Target
+from loadstone.checkpoint.formats.writer import Block, Shard, StoredTensor, Writer
 from loadstone.checkpoint.settled import CONFIG, JOURNAL, Switch, is_staging
-from loadstone.errors import ArgumentError, BackendError, LoadstoneError, SourceError
+from loadstone.errors import ArgumentError, LoadstoneError, SourceError, counted
 from loadstone.save import disk
-from loadstone.save.layout import Shard, StoredTensor, lay_out
+from loadstone.save.layout import lay_out
 from loadstone.save.switch import complete, discard, has_switched, make_folders, new_staging, recover
 from loadstone.source import safe_name
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
-_BLOCK = 8 * 1024 * 1024
-"""Bytes of a tensor that are summed and written at a time."""
+_WORTH_A_THREAD = 1024 * 1024
+"""Bytes of a block from which on summing it takes longer than handing it over."""
 
 Progress = Callable[[int], object]
 """Called with the bytes of tensors written since the last call."""
@@ -41,6 +46,10 @@ def save_checkpoint(
     max_shard_size: int | str = "5GB",
     variant: str | None = None,
     progress: Progress | None = None,
+    target: Target = SAFETENSORS,
+    aliases: Mapping[str, str] | None = None,
+    copies: Mapping[str, Callable[[], Iterable[bytes]]] | None = None,
+    before_switch: Callable[[], object] | None = None,
 ) -> list[Path]:
     """Write a checkpoint in the Hugging Face layout; whatever happens, the folder loads as the old or the new one.
 
@@ -57,13 +66,19 @@ def save_checkpoint(
         max_shard_size: Bytes of tensors in a file, as a number or a text such as "5GB".
         variant: Part of the weights' names, e.g. "fp16".
         progress: Called with the number of bytes of tensors written since the last call.
+        target: The format of the weights.
+        aliases: Further name -> the tensor that it is too.
+        copies: Files that come along, such as a tokenizer's: name -> what gives their bytes.
+        before_switch: Called when all is written and nothing has taken another's place; an error in it leaves the old
+            checkpoint.
 
     Returns:
         The files written: those of weights, then the index if there is one, then the others.
 
     Raises:
-        ArgumentError: If a name, the size or a text cannot be used.
-        SourceError: If the disk is full or refuses; the message says which checkpoint the folder then holds.
+        ArgumentError: If a name, the size or a text cannot be used, or the format cannot hold what is to be saved.
+        SourceError: If the disk is full or refuses; the message says which checkpoint the folder then holds. If the folder
+            holds weights of another format that a load would take before these.
 
     Example:
         >>> import numpy as np
@@ -75,17 +90,24 @@ def save_checkpoint(
         >>> written[-1].name  # doctest: +SKIP
         'config.json'
     """
-    shards = lay_out(tensors, max_shard_size=max_shard_size, variant=variant)
-    texts = _checked_texts({CONFIG: config_json, **(other_files or {})}, variant=variant)
+    writer, tensors = target.writer, list(tensors)
+    texts = _checked_texts({CONFIG: config_json, **(other_files or {})}, target, variant)
     held = {key: text for key, text in (metadata or {}).items() if key not in BLANK} | {"format": "pt"}
-    entry = shards[0].file if len(shards) == 1 else weight_names(variant)[1]
+    refuse_unheld(target, tensors, held, variant=variant)
+    shards = lay_out(tensors, max_shard_size=max_shard_size, variant=variant, writer=writer, aliases=aliases)
+    entry = shards[0].file if len(shards) == 1 else writer.index_name(variant)
+    others = {name: functools.partial(iter, [text]) for name, text in texts.items()} | dict(copies or {})
+    job = _Job(shards, others, held, target, entry, variant)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with disk.locked(folder):
             recover(folder)
+            target.refuse_shadowed(folder, variant)
             staging = new_staging(folder)
             with _undone_on_error(staging, entry):
-                switch = _stage(staging, shards, texts, held, entry=entry, variant=variant, progress=progress)
+                switch = _stage(staging, job, progress)
+                if before_switch is not None:
+                    before_switch()
                 complete(folder, staging, switch)
     except LoadstoneError:
         raise
@@ -94,11 +116,41 @@ def save_checkpoint(
     return [folder / name for name in switch.files]
 
 
-def _checked_texts(texts: Mapping[str, str | bytes], *, variant: str | None) -> dict[str, bytes]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Job:
+    """What is to be written: files of weights, other files, and how."""
+
+    shards: Sequence[Shard]
+    others: Mapping[str, Callable[[], Iterable[bytes]]]
+    metadata: Mapping[str, str]
+    target: Target
+    entry: str
+    variant: str | None
+
+
+def refuse_unheld(
+    target: Target, tensors: Sequence[StoredTensor], metadata: Mapping[str, str], *, variant: str | None
+) -> None:
+    """Refuse what a format cannot hold.
+
+    Raises:
+        ArgumentError: If there is any; all of it is named at once.
+    """
+    problems = list(target.writer.problems(tensors, metadata, variant=variant))
+    if problems:
+        raise ArgumentError(
+            f"{target.name} cannot hold what is to be saved",
+            found=counted(len(problems), "problem"),
+            problems=problems,
+            hint=target.hint,
+        )
+
+
+def _checked_texts(texts: Mapping[str, str | bytes], target: Target, variant: str | None) -> dict[str, bytes]:
     for name in texts:
         if (
             safe_name(name, where="other_files") != name
-            or is_weights(name, variant)
+            or target.format.is_weights(name, variant)
             or is_staging(name)
             or name == JOURNAL
         ):
@@ -121,34 +173,30 @@ def _undone_on_error(staging: Path, entry: str) -> Iterator[None]:
         raise
 
 
-def _stage(
-    staging: Path,
-    shards: Sequence[Shard],
-    texts: Mapping[str, bytes],
-    metadata: Mapping[str, str],
-    *,
-    entry: str,
-    variant: str | None,
-    progress: Progress | None,
-) -> Switch:
+def _stage(staging: Path, job: _Job, progress: Progress | None) -> Switch:
     """Write everything into the staging folder, the journal last, and wait until it has reached the disk."""
-    blank = {**metadata, **BLANK}
-    sums = {shard.file: _write_data(staging / shard.file, shard, blank, progress) for shard in shards}
-    generation = _generation(
-        {**sums, **{name: hashlib.sha256(text).hexdigest() for name, text in texts.items()}}
-    )
-    for shard in shards:
+    writer, blank = job.target.writer, {**job.metadata, **BLANK}
+    sums = {}
+    for shard in job.shards:
+        blocks = _told(writer.blocks(shard, blank), progress)
+        sums[shard.file] = _write(staging / shard.file, blocks, sync=not writer.notes)
+    others = {name: _write_below(staging, name, _plain(give())) for name, give in job.others.items()}
+    generation = _generation({**sums, **others})
+    for shard in job.shards if writer.notes else ():
         known = {GENERATION: generation, SHA256: sums[shard.file]}
-        disk.overwrite_start(staging / shard.file, shard.header({**metadata, **known}))
-    files = dict(texts)
-    if entry not in sums:
-        files = {entry: _index(shards, generation)} | files
-    switch = Switch(generation=generation, entry=entry, files=(*sums, *files), variant=variant)
-    for name, text in files.items():
-        folders = make_folders(staging, name)
-        disk.write_new(staging / name, [text], sync=True)
-        for folder in folders:
-            disk.sync_folder(folder)
+        disk.overwrite_start(staging / shard.file, writer.start(shard, {**job.metadata, **known}))
+    index = {}
+    if job.entry not in sums:
+        text = _index(job.shards, writer, generation if writer.notes else None)
+        index = {job.entry: _write(staging / job.entry, [text], sync=True)}
+    switch = Switch(
+        generation=generation,
+        entry=job.entry,
+        files=(*sums, *index, *others),
+        variant=job.variant,
+        format=job.target.claim,
+        sum="" if writer.notes else {**sums, **index}[job.entry],
+    )
     journal = staging / f"{JOURNAL}.part"
     disk.write_new(journal, [switch.to_json().encode("utf-8")], sync=True)
     disk.rename(journal, staging / JOURNAL)
@@ -157,40 +205,49 @@ def _stage(
     return switch
 
 
-def _write_data(path: Path, shard: Shard, blank: Mapping[str, str], progress: Progress | None) -> str:
-    """Write one file with a blank header and all its data; return the SHA-256 of that."""
+def _write_below(staging: Path, name: str, blocks: Iterable[Block]) -> str:
+    """Write a file whose name may have folders in it."""
+    folders = make_folders(staging, name)
+    found = _write(staging / name, blocks, sync=True)
+    for folder in folders:
+        disk.sync_folder(folder)
+    return found
+
+
+def _write(path: Path, blocks: Iterable[Block], *, sync: bool) -> str:
+    """Write one file; return the SHA-256 of what was written."""
     digest = hashlib.sha256()
-    disk.write_new(path, _summed(shard, shard.header(blank), digest, progress), sync=False)
+    disk.write_new(path, _summed(blocks, digest), sync=sync)
     return digest.hexdigest()
 
 
-def _summed(
-    shard: Shard, header: bytes, digest: Hash, progress: Progress | None
-) -> Iterator[bytes | memoryview]:
-    digest.update(header)
-    yield header
-    for tensor in shard.tensors:
-        for block in _blocks(tensor):
-            digest.update(block)
-            yield block
-            if progress is not None:
-                progress(len(block))
+def _summed(blocks: Iterable[Block], digest: Hash) -> Iterator[Block]:
+    """Sum what passes; a large block on a thread, while it is written."""
+    with ThreadPoolExecutor(1, thread_name_prefix="loadstone-sum") as pool:
+        for block in blocks:
+            if len(block) < _WORTH_A_THREAD:
+                digest.update(block)
+                yield block
+            else:
+                under_way = pool.submit(digest.update, block)
+                yield block
+                under_way.result()
+                del under_way
             del block  # or it would hold this tensor's memory while the next one is read
 
 
-def _blocks(tensor: StoredTensor) -> Iterator[memoryview]:
-    host = tensor.read()
-    if (host.dtype, host.shape, len(host.data)) != (tensor.dtype, tensor.shape, tensor.nbytes):
-        raise BackendError(
-            "a backend gave back another tensor than it announced",
-            where=f"tensor {tensor.name!r}",
-            expected=f"{tensor.dtype} {list(tensor.shape)}, {tensor.nbytes:,} bytes",
-            found=f"{host.dtype} {list(host.shape)}, {len(host.data):,} bytes",
-            hint="report it to the author of the backend",
-        )
-    data = host.data.data
-    for start in range(0, tensor.nbytes, _BLOCK):
-        yield data[start : start + _BLOCK]
+def _plain(blocks: Iterable[bytes]) -> Iterator[Block]:
+    yield from blocks
+
+
+def _told(blocks: Iterable[Block], progress: Progress | None) -> Iterator[Block]:
+    """Tell of the bytes of tensors, which come as views of their memory."""
+    for block in blocks:
+        number = len(block) if isinstance(block, memoryview) else 0
+        yield block
+        del block
+        if progress is not None and number:
+            progress(number)
 
 
 def _generation(sums: Mapping[str, str]) -> str:
@@ -199,10 +256,11 @@ def _generation(sums: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode("utf-8")).hexdigest()[: len(BLANK[GENERATION])]
 
 
-def _index(shards: Sequence[Shard], generation: str) -> bytes:
-    places = {tensor.name: shard.file for shard in shards for tensor in shard.tensors}
+def _index(shards: Sequence[Shard], writer: Writer, generation: str | None) -> bytes:
+    places = {writer.listed(name): shard.file for shard in shards for name in shard.names}
     size = sum(tensor.nbytes for shard in shards for tensor in shard.tensors)
-    index = {"metadata": {"total_size": size, GENERATION: generation}, "weight_map": places}
+    noted = {} if generation is None else {GENERATION: generation}
+    index = {"metadata": {"total_size": size, **noted}, "weight_map": places}
     return (json.dumps(index, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode("utf-8")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +17,24 @@ from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.source import Snapshot
 
 _NUMBERS = re.compile(r"-\d{5,}-of-\d{5,}")
+
+
+def shard_names(stem: str, ending: str, number: int) -> list[str]:
+    """Return the names of as many files of weights as are to be written."""
+    if number == 1:
+        return [stem + ending]
+    return [f"{stem}-{part:05d}-of-{number:05d}{ending}" for part in range(1, number + 1)]
+
+
+def index_name(stem: str, ending: str) -> str:
+    """Return the name of the index of shards."""
+    return f"{stem}{ending}.index.json"
+
+
+def without_variant(variant: str | None) -> Iterator[str]:
+    """Yield the variant, which these formats have no names for, as a problem."""
+    if variant is not None:
+        yield f"variant={variant!r}: its files have no variants"
 
 
 class Foreign(Format):
@@ -42,8 +60,8 @@ class Foreign(Format):
 
     def weight_names(self, variant: str | None) -> tuple[str, ...]:
         """Return the one file, then the index."""
-        one = self.stem + self.ending
-        return () if variant is not None else (one, f"{one}.index.json")
+        one, index = self.stem + self.ending, index_name(self.stem, self.ending)
+        return () if variant is not None else (one, index)
 
     def is_weights(self, name: str, variant: str | None) -> bool:
         """Return whether a name is that of the one file, of a shard or of the index."""
@@ -79,4 +97,5 @@ class Foreign(Format):
 
     def _join(self, headers: Mapping[str, Header]) -> TensorIndex:
         tensors = {info.name: info for infos, _ in headers.values() for info in infos}
-        return TensorIndex(tensors=tensors, files=tuple(headers), dialect=self.dialect)
+        texts = {key: text for _, found in headers.values() for key, text in found.items()}
+        return TensorIndex(tensors=tensors, metadata=texts, files=tuple(headers), dialect=self.dialect)

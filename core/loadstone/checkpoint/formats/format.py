@@ -11,6 +11,7 @@ from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from loadstone.checkpoint.formats.writer import Writer
     from loadstone.source import Snapshot
 
 
@@ -47,6 +48,10 @@ class Format(ABC):
         Raises:
             CheckpointError: If a file is refused.
         """
+
+    def writer(self) -> Writer | None:
+        """Return what writes the format; None where it is only read."""
+        return None
 
     def is_weights(self, name: str, variant: str | None) -> bool:
         """Return whether a file of this name holds weights of the variant, or describes them."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+DEFAULT = "safetensors"
+"""What weights are written as, unless the caller names another format."""
+
 GENERATION = "loadstone.generation"
 """Key of `__metadata__` and of an index's `metadata`: the save to which a file belongs, 32 hexadecimal digits."""
 
@@ -31,6 +34,9 @@ DCP = ".metadata"
 """Name of what describes a distributed checkpoint of torch's."""
 
 _FOREIGN = re.compile(r"(tf_model[^/]*\.h5|flax_model[^/]*\.msgpack)(\.index\.json)?")
+_ANY = re.compile(
+    r"model[^/]*\.safetensors[^/]*|(pytorch_model|model)[^/]*\.(bin|pt|pth)|pytorch_model[^/]*\.index[^/]*\.json"
+)
 _NUMBERS = re.compile(r"-\d{5,}-of-\d{5,}")
 
 
@@ -77,6 +83,11 @@ def is_weights(name: str, variant: str | None) -> bool:
 def is_stored(name: str) -> bool:
     """Return whether a file of this name is of the format, whatever its variant, or is an index of such files."""
     return ".safetensors" in name
+
+
+def is_model_weights(name: str) -> bool:
+    """Return whether a file of this name is of a model's weights in any of our formats and variants, or an index of them."""
+    return _ANY.fullmatch(name) is not None or is_foreign(name)
 
 
 def is_foreign(name: str) -> bool:

@@ -10,7 +10,9 @@ from loadstone.checkpoint.formats import names
 from loadstone.checkpoint.formats.format import Format
 from loadstone.checkpoint.formats.names import BLANK, GENERATION
 from loadstone.checkpoint.formats.safetensors import Header, check_with_library, read_file_header
+from loadstone.checkpoint.formats.safetensors_writer import Aligned
 from loadstone.checkpoint.formats.shards import ShardMap, mismatches, parse_shard_map
+from loadstone.checkpoint.formats.writer import Writer
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.errors import CheckpointError, counted
 from loadstone.source import Snapshot
@@ -25,6 +27,10 @@ class Safetensors(Format):
     def weight_names(self, variant: str | None) -> tuple[str, ...]:
         """Return the one file, then the index."""
         return names.weight_names(variant)
+
+    def writer(self) -> Writer:
+        """Return what writes our own layout."""
+        return Aligned()
 
     def is_weights(self, name: str, variant: str | None) -> bool:
         """Return whether a name is that of the one file, of a shard or of an index."""

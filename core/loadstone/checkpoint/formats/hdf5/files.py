@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from loadstone.checkpoint.formats.fault import Place
 from loadstone.checkpoint.formats.names import IMPOSTORS
+from loadstone.checkpoint.formats.safetensors import Header
+from loadstone.checkpoint.formats.texts import MAX_TEXTS, texts_of
 from loadstone.checkpoint.index import TensorInfo
 from loadstone.dtypes import DTYPES
 from loadstone.errors import CheckpointError, LoadstoneError, shown
@@ -26,6 +28,9 @@ MAX_DEPTH, MAX_OBJECTS, MAX_NAME = 64, 10_000, 1024
 BLOCK, MAX_BLOCKS = 64 * 1024, 64
 """Bytes that are asked for at once, and how many times as many are kept."""
 
+TEXTS = "loadstone.metadata"
+"""The attribute in which our own saves hold texts."""
+
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _WRITER = "an HDF5 file of plain tensors"
 _REWRITE = "copy its tensors into a new file with h5py, without links, chunks or compression"
@@ -33,8 +38,8 @@ _REWRITE = "copy its tensors into a new file with h5py, without links, chunks or
 _DAMAGED = (OSError, RuntimeError, LookupError, ValueError, TypeError, OverflowError, MemoryError)
 
 
-def read_file(snapshot: Snapshot, file: str) -> list[TensorInfo]:
-    """Say where each tensor of a file lies, each under its whole path.
+def read_file(snapshot: Snapshot, file: str) -> Header:
+    """Say where each tensor of a file lies, each under its whole path, and the texts that our own saves note.
 
     Raises:
         CheckpointError: If the file is damaged, links to others, or its tensors do not lie in one piece; if h5py is missing.
@@ -47,11 +52,12 @@ def read_file(snapshot: Snapshot, file: str) -> list[TensorInfo]:
             place.fail(f"is {name} in place of weights", expected=_WRITER, found=name, hint=hint)
     if not start.startswith(_MAGIC):
         place.fail("is no HDF5 file" if start else "is empty", expected=_WRITER, found=shown(start[:16]))
-    h5py = _h5py(place)
+    h5py = load_h5py(place)
     stream = _File(snapshot, file)
     try:
         with h5py.File(stream, "r", libver=("earliest", "latest")) as opened:
-            return list(_Walk(h5py, size, place).tensors(opened, (), 1))
+            texts = _texts(h5py, opened, place)
+            return list(_Walk(h5py, size, place).tensors(opened, (), 1)), texts
     except LoadstoneError:
         raise
     except _DAMAGED as error:
@@ -60,16 +66,37 @@ def read_file(snapshot: Snapshot, file: str) -> list[TensorInfo]:
         place.fail("cannot be read as HDF5", found=f"{type(error).__name__}: {error!s:.200}", cause=error)
 
 
-def _h5py(place: Place) -> ModuleType:
+def shortened(name: str) -> str:
+    """Return what transformers calls a variable in a shard: without the model that all are in, mostly."""
+    _, _, rest = name.partition("/")
+    return name if not rest or "model." in name else rest
+
+
+def load_h5py(place: Place | None = None) -> ModuleType:
+    """Return the library.
+
+    Raises:
+        CheckpointError: If it is missing.
+    """
     if importlib.util.find_spec("h5py") is None:
         raise CheckpointError(
-            "the weights are in HDF5, which is read with h5py",
-            where=f"{place.file} in {place.where}",
+            "HDF5 is read and written with h5py",
+            where=None if place is None else f"{place.file} in {place.where}",
             expected="h5py, installed",
             found="no module of that name",
             hint="pip install 'loadstone[h5]'",
         )
     return importlib.import_module("h5py")
+
+
+def _texts(h5py: ModuleType, opened: Any, place: Place) -> dict[str, str]:
+    if TEXTS not in opened.attrs:
+        return {}
+    noted = opened.attrs.get_id(TEXTS)
+    plain = noted.shape == () and h5py.check_string_dtype(noted.dtype) is not None
+    if not plain or noted.get_storage_size() > MAX_TEXTS:
+        place.fail("notes something else than texts", key=TEXTS, expected="one text")
+    return texts_of(str(opened.attrs[TEXTS]), place)
 
 
 class _File(io.RawIOBase):

@@ -6,8 +6,10 @@ import dataclasses
 
 from loadstone.checkpoint.formats.fault import Place
 from loadstone.checkpoint.formats.foreign import Foreign
-from loadstone.checkpoint.formats.hdf5.files import read_file
+from loadstone.checkpoint.formats.hdf5.files import read_file, shortened
+from loadstone.checkpoint.formats.hdf5.writer import Hdf5Writer
 from loadstone.checkpoint.formats.safetensors import Header
+from loadstone.checkpoint.formats.writer import Writer
 from loadstone.checkpoint.index import TensorInfo
 from loadstone.source import Snapshot
 
@@ -24,15 +26,18 @@ class Hdf5(Foreign):
 
     def read(self, snapshot: Snapshot, file: str) -> Header:
         """Read one file's groups, and name its tensors."""
-        infos = read_file(snapshot, file)
+        infos, texts = read_file(snapshot, file)
         if file in self.weight_names(None):
             infos = _once(infos, Place(file=file, where=snapshot.location))
-        return sorted(infos, key=lambda info: (info.offset, info.nbytes)), {}
+        return sorted(infos, key=lambda info: (info.offset, info.nbytes)), texts
+
+    def writer(self) -> Writer:
+        """Return what writes it."""
+        return Hdf5Writer()
 
     def listed(self, name: str) -> str:
         """Return a variable's name without that of the model, which is left where the whole of it stands in the shard."""
-        _, _, rest = name.partition("/")
-        return name if not rest or "model." in name else rest
+        return shortened(name)
 
 
 def _once(infos: list[TensorInfo], place: Place) -> list[TensorInfo]:

@@ -5,8 +5,10 @@ Source: flax/serialization.py, which packs a nested state dict, its arrays as ex
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from loadstone.checkpoint.formats.fault import Place
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
 ARRAY, COMPLEX, SCALAR = 1, 2, 3
 """Types of flax's ext values; the second is one complex number of Python's, and no tensor."""
 
-CHUNKED = "__msgpack_chunked_array__"
-"""Key of a map that stands for an array of more than 1 GiB, cut into pieces."""
+CHUNKED, SHAPE, CHUNKS = "__msgpack_chunked_array__", "shape", "chunks"
+"""Keys of a map that stands for an array of more than 1 GiB, cut into pieces."""
 
 MAX_DEPTH, MAX_AXES, MAX_NAME, MAX_NAMES = 32, 32, 1024, 32 * 1024 * 1024
 """Maps in one another; axes of an array; characters of a name, and of all names together."""
@@ -76,8 +78,12 @@ class _Tree:
             self._place.fail(
                 "holds maps too deep in one another", expected=f"at most {MAX_DEPTH}", hint="save it again"
             )
-        for _ in range(value.count):
-            self._any((*path, self._text("a key")), depth)
+        for number in range(value.count):
+            key = self._text("a key")
+            if key == CHUNKED and path:
+                self._chunked("/".join(path), value.count if not number else 0)
+                return
+            self._any((*path, key), depth)
 
     def _any(self, path: tuple[str, ...], depth: int) -> None:
         name = "/".join(path)
@@ -87,12 +93,6 @@ class _Tree:
                 "holds names that are too long",
                 expected=f"at most {MAX_NAME:,} characters each, and {MAX_NAMES:,} together",
                 hint="save it again",
-            )
-        if path[-1] == CHUNKED:
-            self._place.fail(
-                "holds an array of more than 1 GiB, which flax cuts into pieces",
-                key="/".join(path[:-1]),
-                hint="open it with transformers 4 (from_flax=True) and save it with its save_pretrained",
             )
         value = self._walk.value()
         if value.kind == "map":
@@ -104,15 +104,55 @@ class _Tree:
         elif value.kind == "array":
             self._place.fail("holds a list, which is no tensor", key=name, expected=_WRITER)
 
+    def _chunked(self, name: str, fields: int) -> None:
+        """Note an array of more than 1 GiB, which flax cuts into flat pieces.
+
+        Source: `_chunk` in flax/serialization.py.
+        """
+        expected = f"{CHUNKED}, {SHAPE} and {CHUNKS}"
+        if fields != 3 or self._walk.value().kind != "bool" or self._text("a key") != SHAPE:
+            self._fail_array(name, expected, "something else")
+        shape = tuple(self._size(name) for _ in self._numbered(name))
+        if self._text("a key") != CHUNKS:
+            self._fail_array(name, expected, "something else")
+        parts = [self._array(name, self._walk.value()) for _ in self._numbered(name)]
+        dtypes = {part.dtype for part in parts}
+        nbytes = math.prod(shape) * max((DTYPES[dtype].itemsize for dtype in dtypes), default=0)
+        if len(dtypes) != 1 or sum(part.nbytes for part in parts) != nbytes or len(shape) > MAX_AXES:
+            self._fail_array(name, f"pieces of {list(shape)} together", f"{len(parts):,} others")
+        chunks = tuple((part.offset, part.nbytes) for part in parts)
+        self._note(dataclasses.replace(parts[0], shape=shape, nbytes=nbytes, chunks=chunks))
+
+    def _numbered(self, name: str) -> Iterator[int]:
+        """Yield the keys of a map that counts from 0; what each stands for is read before the next."""
+        value = self._walk.value()
+        if value.kind != "map":
+            self._fail_array(name, "a map", f"a {value.kind}")
+        for number in range(value.count):
+            if self._text("a key") != str(number):
+                self._fail_array(name, f"key {number}", "another")
+            yield number
+
     def _ext(self, name: str, value: Value) -> None:
-        """Note an array, or pass over a complex number.
+        """Note an array, or pass over a complex number."""
+        if value.code == COMPLEX:
+            self._walk.skip(value.count)
+        else:
+            self._note(self._array(name, value))
+
+    def _note(self, info: TensorInfo) -> None:
+        if info.name in self.found:
+            self._place.fail("holds two arrays of one name", key=info.name)
+        self.found[info.name] = info
+
+    def _array(self, name: str, value: Value) -> TensorInfo:
+        """Return where an array lies.
 
         Source: `_ndarray_to_bytes` in flax/serialization.py, which packs the shape, the dtype's name and the bytes.
         """
         walk, end = self._walk, self._walk.offset + value.count
-        if value.code == COMPLEX:
-            walk.skip(value.count)
-            return
+        if value.kind != "ext":
+            self._fail_array(name, "an array", f"a {value.kind}")
         if value.code not in (ARRAY, SCALAR):
             self._place.fail(
                 "holds a value of a type that flax has not",
@@ -132,12 +172,11 @@ class _Tree:
         nbytes = math.prod(shape) * DTYPES[dtype].itemsize
         if data.kind != "bin" or data.count != nbytes or walk.offset + nbytes != end:
             self._fail_array(name, f"{nbytes:,} bytes of {dtype} {list(shape)}", f"{data.count:,}")
-        if name in self.found:
-            self._place.fail("holds two arrays of one name", key=name)
-        self.found[name] = TensorInfo(
+        found = TensorInfo(
             name=name, dtype=dtype, shape=shape, file=self._place.file, offset=walk.offset, nbytes=nbytes
         )
         walk.skip(nbytes)
+        return found
 
     def _size(self, name: str) -> int:
         value = self._walk.value()

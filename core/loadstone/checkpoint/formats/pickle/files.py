@@ -47,7 +47,7 @@ def read_file(snapshot: Snapshot, file: str) -> Header:
         _refuse(start, place)
     tensors, texts = state_of(contents.root, place)
     infos = [info_of(name, tensor, contents, place) for name, tensor in tensors.items()]
-    return sorted(infos, key=lambda info: (info.offset, info.nbytes)), texts
+    return sorted(infos, key=lambda info: (info.offset, info.nbytes)), {**texts, **contents.texts}
 
 
 def _refuse(start: bytes, place: Place) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from loadstone.checkpoint.formats.format import Format
 from loadstone.checkpoint.formats.pickle import names
 from loadstone.checkpoint.formats.pickle.files import Header, read_file
+from loadstone.checkpoint.formats.pickle.writer import PickleWriter
 from loadstone.checkpoint.formats.sharded import read_shards
 from loadstone.checkpoint.formats.shards import ShardMap, parse_shard_map
+from loadstone.checkpoint.formats.writer import Writer
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.source import Snapshot
 
@@ -25,6 +27,10 @@ class Pickle(Format):
     def weight_names(self, variant: str | None) -> tuple[str, ...]:
         """Return the one file, the index, then the other endings."""
         return names.weight_names(variant)
+
+    def writer(self) -> Writer:
+        """Return what writes the form of today."""
+        return PickleWriter()
 
     def is_weights(self, name: str, variant: str | None) -> bool:
         """Return whether a name is that of the one file, of a shard or of an index."""

@@ -239,6 +239,9 @@ _STORAGES = {
     "Byte": "uint8",
     "ComplexFloat": "complex64",
 }
+TYPED = {dtype: name for name, dtype in _STORAGES.items()}
+"""Dtype -> what the type of its storages is called, for those that have one."""
+
 _UNNAMED_STORAGES = {"ComplexDouble": 16, "QInt8": 1, "QUInt8": 1, "QInt32": 4, "QUInt4x2": 1, "QUInt2x4": 1}
 
 

@@ -28,6 +28,14 @@ def weight_names(variant: str | None) -> tuple[str, ...]:
     return (f"{_STEM}{part}.bin", *index, *others)
 
 
+def file_names(number: int, *, variant: str | None) -> list[str]:
+    """Return the names of as many files of weights as are to be written."""
+    stem = _STEM if variant is None else f"{_STEM}.{variant}"
+    if number == 1:
+        return [f"{stem}.bin"]
+    return [f"{stem}-{part:05d}-of-{number:05d}.bin" for part in range(1, number + 1)]
+
+
 def is_weights(name: str, variant: str | None) -> bool:
     """Return whether a file of this name holds weights of the variant, or is an index of them."""
     if name in weight_names(variant):

@@ -10,6 +10,7 @@ from loadstone.checkpoint.formats.pickle.fault import Place
 from loadstone.checkpoint.formats.pickle.machine import MAX_BYTES, Machine
 from loadstone.checkpoint.formats.pickle.stream import Read, Stream
 from loadstone.checkpoint.formats.pickle.values import Storage, Table, told
+from loadstone.checkpoint.formats.texts import MAX_TEXTS, texts_of
 from loadstone.errors import shown
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -17,6 +18,9 @@ MAGIC = 0x1950A86A20F9469CFC6C
 
 PROTOCOL = 1001
 """The second."""
+
+TEXTS = "loadstone.json"
+"""The entry in which our own saves hold texts; torch looks up none of this name."""
 
 _BIG = "load it with torch on the machine that wrote it, and save it as safetensors"
 
@@ -28,10 +32,12 @@ class Contents:
     Attributes:
         root: What its pickle describes.
         spans: Key of a storage -> the offset of its first byte.
+        texts: What our own saves hold beside the tensors.
     """
 
     root: object
     spans: Mapping[str, int]
+    texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def of_archive(read: Read, size: int, place: Place, *, far: bool, tail: int = 64 * 1024) -> Contents:
@@ -76,7 +82,11 @@ def of_archive(read: Read, size: int, place: Place, *, far: bool, tail: int = 64
             place.fail("lacks a storage that it describes", key=key, found="no such entry in the archive")
         _check_size(key, storage, entry.size, place)
         spans[key] = archive.offset(entry)
-    return Contents(root=described, spans=spans)
+    beside = archive.entries.get(f"{root}{TEXTS}")
+    texts = (
+        {} if beside is None else texts_of(read(archive.offset(beside), min(beside.size, MAX_TEXTS)), place)
+    )
+    return Contents(root=described, spans=spans, texts=texts)
 
 
 def of_older_form(read: Read, size: int, place: Place, *, far: bool) -> Contents:
