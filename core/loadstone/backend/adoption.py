@@ -152,16 +152,18 @@ def its_fault(model_class: type) -> Iterator[None]:
     """Tell what the code of a class raises as that code's.
 
     Raises:
-        ArchitectureError: If the body raised anything but an error of ours, or a lack of memory.
+        ArchitectureError: If the body raised anything but an error of ours, or a lack of memory, and the class came with a
+            checkpoint.
     """
     try:
         yield
     except (LoadstoneError, MemoryError):
         raise
     except Exception as error:
-        whose = "the checkpoint's own" if is_own(model_class) else "the"
+        if not is_own(model_class):
+            raise  # its author is the caller
         raise ArchitectureError(
-            f"{whose} class {model_class.__name__} fails when it is made",
+            f"the checkpoint's own class {model_class.__name__} fails when it is made",
             where=model_class.__module__,
             found=f"{type(error).__name__}: {error}",
             hint="the traceback above tells where; it may be written for another version of what it stands on",

@@ -103,7 +103,7 @@ def _guilty(backend: Backend, method: str, arguments: tuple[Any, ...]) -> plugin
     if not getattr(backend, "asked", ""):
         return None
     claim, module = plugins.backend_claim(backend.asked), ""
-    if method == "build" and arguments:
+    if method in ("build", "adopt") and arguments:
         module = arguments[0].__module__
         if module.startswith("loadstone.remote."):  # of a checkpoint's own code
             return None

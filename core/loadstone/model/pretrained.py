@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from loadstone.backend.model import described
+from loadstone.backend.model import described, is_bound
 from loadstone.config import Config
 from loadstone.dtypes import nbytes
 from loadstone.errors import ArchitectureError, ArgumentError
@@ -104,9 +104,10 @@ class Pretrained(Loading):
         Raises:
             ArchitectureError: If nothing does.
         """
-        from loadstone.backend.own import describe_own
+        if not is_bound(cls):
+            from loadstone.backend.own import describe_own
 
-        describe_own(cls)
+            describe_own(cls)
         return described(cls)
 
     @classmethod
