@@ -75,7 +75,7 @@ class WeightFile:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TensorGroup:
-    """Tensors whose names differ in numbers only, all of one dtype and shape."""
+    """Tensors whose names differ in numbers only, all of one dtype, or packing, and shape."""
 
     label: str
     dtype: str
@@ -129,10 +129,10 @@ class Inspection:
         return sum(math.prod(info.shape) for info in self.tensors)
 
     def dtypes(self) -> dict[str, int]:
-        """Return dtype -> bytes stored in it, the largest first."""
+        """Return dtype, or packing, -> bytes stored in it, the largest first."""
         sizes: Counter[str] = Counter()
         for info in self.tensors:
-            sizes[info.dtype] += info.nbytes
+            sizes[info.kind] += info.nbytes
         return dict(sizes.most_common())
 
     def groups(self, *, folded: bool = True) -> list[TensorGroup]:
@@ -140,7 +140,7 @@ class Inspection:
         alike: dict[tuple[str, str, tuple[int, ...]], list[TensorInfo]] = {}
         for info in self.tensors:
             pattern = generalise(info.name) if folded else f"{info.file}/{info.name}"
-            alike.setdefault((pattern, info.dtype, info.shape), []).append(info)
+            alike.setdefault((pattern, info.kind, info.shape), []).append(info)
         return [
             TensorGroup(
                 label=next(iter(fold(info.name for info in members))),

@@ -224,12 +224,13 @@ def _type_of(model_class: type | str | None) -> str | None:
 def _config(snapshot: Snapshot, given: LoadArguments, asked: Asked) -> tuple[Config, tuple[str, ...]]:
     """Return the configuration to load with, and what is to be told of it."""
     if given.config is None:
-        if not snapshot.has(CONFIG_NAME):
+        if not snapshot.has(asked.file):
             find_weights(snapshot, **given.weights())  # where there are none either, its error says more
         return read_config(snapshot, asked)
     config = as_config(given.config)
     if config is None:
-        return read_config(settle(resolve(given.config, **given.source())), asked)
+        beside = dataclasses.replace(asked, weights={})
+        return read_config(settle(resolve(given.config, **given.source())), beside)
     if given.model_type not in (None, config.model_type):
         raise ArgumentError(
             "config and model_type disagree",

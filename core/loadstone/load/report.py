@@ -233,7 +233,7 @@ def _note(assignment: Assignment) -> str:
     if assignment.recipe is None:
         return ""
     sources = assignment.recipe.sources
-    notes = [f"stored as {sources[0].dtype}"] if assignment.state == "cast" else []
+    notes = [f"stored as {sources[0].kind}"] if assignment.state == "cast" else []
     if assignment.recipe.whole is None:
         notes.append(
             f"of {counted(len(sources), 'tensor')}" if len(sources) > 1 else f"a part of {sources[0].name}"

@@ -14,6 +14,7 @@ from loadstone.load.arguments import LoadArguments, parse_arguments
 from loadstone.load.collector import paused_collector
 from loadstone.load.custom_code import loads_itself
 from loadstone.load.decide import Prepared, prepare, report_of
+from loadstone.load.file_named import with_file_named
 from loadstone.load.install import Randomness, install
 from loadstone.load.report import LoadReport
 from loadstone.load.supply import FromFiles
@@ -66,8 +67,9 @@ def from_pretrained(
     """
     started = time.perf_counter()
     given, rest = parse_arguments(arguments)
+    name, given = with_file_named(pretrained_model_name_or_path, given)
     with paused_collector():
-        prepared = prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend)
+        prepared = prepare(name, given, rest, task, model_class, backend)
         own = prepared.target.model_class
         if model_class is None and loads_itself(own):
             return own.from_pretrained(pretrained_model_name_or_path, **arguments)  # type: ignore[attr-defined]
@@ -108,8 +110,9 @@ def plan(
         ```
     """
     given, rest = parse_arguments(arguments)
+    name, given = with_file_named(pretrained_model_name_or_path, given)
     with paused_collector():
-        report = report_of(prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend))
+        report = report_of(prepare(name, given, rest, task, model_class, backend))
     if bandwidth is not None:
         report = dataclasses.replace(report, bandwidth=bandwidths(bandwidth, report.places))
     return report

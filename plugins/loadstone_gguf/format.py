@@ -1,0 +1,172 @@
+"""GGUF as a format of loadstone: one file that says what the model is, and where each tensor lies."""
+
+from __future__ import annotations
+
+import importlib.util
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loadstone.checkpoint.formats import Format
+from loadstone.checkpoint.index import Packing, TensorIndex, TensorInfo
+from loadstone.errors import CheckpointError
+from loadstone.source import Snapshot
+
+from loadstone_gguf.blocks import is_known
+from loadstone_gguf.configuration import values_of
+from loadstone_gguf.dialects import DIALECTS, Dialect
+from loadstone_gguf.faults import Faults
+from loadstone_gguf.header import Header, Stored, read_header
+from loadstone_gguf.rope import FACTORS
+
+BLOCKS = "loadstone_gguf.blocks"
+MAX_FACTORS = 4096
+
+
+class Gguf(Format):
+    """A file of any name, which the caller says; it has no variants, and no others beside it."""
+
+    def weight_names(self, variant: str | None) -> tuple[str, ...]:
+        """Return nothing: of several files in a folder each is a model."""
+        return ()
+
+    def is_weights(self, name: str, variant: str | None) -> bool:
+        """Return whether a name ends as that of a GGUF file."""
+        return variant is None and name.endswith(".gguf")
+
+    def config(self, snapshot: Snapshot, entry: str) -> Mapping[str, Any]:
+        """Return the configuration that the file says under llama.cpp's keys."""
+        header = read_header(snapshot, entry)
+        return values_of(header, _factors(snapshot, entry, header), where=f"{snapshot.location}/{entry}")
+
+    def read_index(self, snapshot: Snapshot, entry: str) -> TensorIndex:
+        """Name the tensors as checkpoints do, and say how each lies."""
+        header, faults = read_header(snapshot, entry), Faults(file=entry, where=snapshot.location)
+        index = _Index(header, faults)
+        tensors: dict[str, TensorInfo] = {}
+        for stored in header.tensors:
+            if stored.name == FACTORS:
+                continue
+            info = index.info(stored)
+            if tensors.setdefault(info.name, info) is not info:
+                faults.refuse("holds two tensors that are one in a checkpoint", key=stored.name, found=info.name)
+        texts = {key: value for key, value in header.values.items() if key.startswith("general.") and isinstance(value, str)}
+        notes = (f"{FACTORS} of {entry} went into the configuration, as rope_scaling",)
+        return TensorIndex(
+            tensors=tensors,
+            files=(entry,),
+            metadata=texts,
+            notes=notes if any(one.name == FACTORS for one in header.tensors) else (),
+        )
+
+    def check(self, paths: Iterable[Path]) -> None:
+        """Do nothing: what there is to check has been."""
+
+    def salvage(self, snapshot: Snapshot, file: str) -> Sequence[TensorInfo]:
+        """Return nothing: a file that is refused says nothing that could be trusted."""
+        raise CheckpointError(f"{file} does not say what it holds", where=snapshot.location)
+
+
+class _Index:
+    """How the tensors of one file lie.
+
+    Args:
+        header: What the file says.
+        faults: Refuses it.
+    """
+
+    def __init__(self, header: Header, faults: Faults) -> None:
+        self.values, self.faults = header.values, faults
+        self.architecture = header.values.get("general.architecture")
+        known = isinstance(self.architecture, str)
+        self.dialect: Dialect | None = DIALECTS.get(self.architecture) if known else None
+
+    def info(self, stored: Stored) -> TensorInfo:
+        """Return one as a checkpoint has it; of a type that is not known, as the file has it."""
+        shape, strides, name = stored.shape, None, self.dialect.name(stored.name) if self.dialect else None
+        if self.dialect is not None and name is not None and len(shape) == 2 and _module(stored) in self.dialect.turned:
+            shape, strides = shape[::-1], (1, shape[-1])
+        return TensorInfo(
+            name=name or stored.name,
+            dtype=stored.kind.dtype or "float32",
+            shape=shape,
+            file=self.faults.file,
+            offset=stored.offset,
+            nbytes=stored.nbytes,
+            strides=strides,
+            packing=self._packing(stored),
+        )
+
+    def _packing(self, stored: Stored) -> Packing | None:
+        kind = stored.kind
+        if not kind.dtype:
+            self._check_library(stored)
+        if self.dialect is not None and self.dialect.less_one and stored.name.endswith("norm.weight"):
+            self._check_library(stored)
+            name = f"{kind.dtype or kind.name} and 1"
+            return Packing(name=name, numbers=kind.numbers, nbytes=kind.nbytes, unpack=f"{BLOCKS}:unpack_less_one", arguments=(kind.number,))
+        if self.dialect is not None and _module(stored) in self.dialect.heads:
+            return self._of_heads(stored, self.dialect.heads[_module(stored)])
+        if kind.dtype:
+            return None
+        return Packing(name=kind.name, numbers=kind.numbers, nbytes=kind.nbytes, unpack=f"{BLOCKS}:unpack", arguments=(kind.number,))
+
+    def _of_heads(self, stored: Stored, key: str) -> Packing:
+        """Return how a tensor lies whose rows are paired within each head."""
+        self._check_library(stored)
+        kind, prefix = stored.kind, f"{self.architecture}."
+        heads = self.values.get(prefix + key, self.values.get(f"{prefix}attention.head_count"))
+        rows = stored.shape[0] // heads if stored.shape and type(heads) is int and heads > 0 else 0
+        if rows < 2 or rows % 2 or rows * heads != stored.shape[0]:
+            self.faults.refuse(
+                "holds a tensor whose rows are not those of its heads",
+                key=stored.name,
+                expected=f"an even number for each of {heads!r:.40} heads, as {prefix}{key} says",
+                found=str(list(stored.shape)),
+            )
+        row = stored.nbytes // stored.shape[0]
+        numbers = rows * (stored.shape[1] if len(stored.shape) > 1 else 1)
+        return Packing(
+            name=kind.dtype or kind.name,
+            numbers=numbers,
+            nbytes=rows * row,
+            unpack=f"{BLOCKS}:unpack_halves",
+            arguments=(kind.number, rows, row),
+        )
+
+    def _check_library(self, stored: Stored) -> None:
+        """Refuse numbers that cannot be unpacked, before anything is read."""
+        if importlib.util.find_spec("gguf") is None:
+            self.faults.refuse(
+                "holds numbers that are unpacked with gguf-py",
+                key=stored.name,
+                expected="gguf, installed",
+                found="no module of that name",
+                hint="pip install 'loadstone[gguf]'",
+            )
+        if not is_known(stored.kind.number):
+            self.faults.refuse(
+                "holds numbers that gguf-py does not unpack",
+                key=stored.name,
+                found=stored.kind.name,
+                hint="update gguf-py, or take a file of another quantisation",
+            )
+
+
+def _module(stored: Stored) -> str:
+    """Return the part of a layer that a tensor is of."""
+    return stored.name.rpartition(".")[0].rpartition(".")[2]
+
+
+def _factors(snapshot: Snapshot, file: str, header: Header) -> tuple[float, ...] | None:
+    """Return the numbers of the tensor that stretches the rope; None where there is none."""
+    stored = next((one for one in header.tensors if one.name == FACTORS), None)
+    if stored is None:
+        return None
+    number = stored.nbytes // 4
+    if stored.kind.name != "F32" or not 0 < number <= MAX_FACTORS:
+        Faults(file=file, where=snapshot.location).refuse(
+            "holds factors of the rope that cannot be", key=FACTORS, expected="some numbers, F32", found=f"{stored.kind.name} {list(stored.shape)}"
+        )
+    return struct.unpack(f"<{number}f", snapshot.read_range(file, stored.offset, stored.nbytes))
