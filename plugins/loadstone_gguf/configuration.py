@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from loadstone.errors import ConfigError
-
-from loadstone_gguf.dialects import DIALECTS, Dialect
+from loadstone_gguf.dialects import DIALECTS
 from loadstone_gguf.header import Header, Length
 from loadstone_gguf.rope import KEYS as ROPE_KEYS
 from loadstone_gguf.rope import scaling
@@ -50,20 +49,25 @@ def values_of(header: Header, factors: tuple[float, ...] | None, *, where: str) 
     dialect = said.dialect
     found = {theirs: said[key] for key, theirs in dialect.keys.items() if key in said}
     if missing := [said.prefix + key for key in dialect.needed if key not in said]:
-        raise ConfigError("the file does not say all that makes up the model", where=where, expected=", ".join(missing))
+        raise ConfigError(
+            "the file does not say all that makes up the model", where=where, expected=", ".join(missing)
+        )
     said.check_followed()
     names = {tensor.name for tensor in header.tensors}
     found |= {
         "model_type": said.model_type,
-        "architectures": [dialect.model_class],
+        "architectures": [DIALECTS[said.model_type].model_class],
         "tie_word_embeddings": "output.weight" not in names,
         "dtype": _dtype(header),
         **said.tokens(),
     }
-    found.setdefault("vocab_size", said.vocabulary())
+    if "vocab_size" not in found:
+        found["vocab_size"] = said.vocabulary()
     if dialect.rope:
         found |= _of_decoder(said, names)
-        found |= scaling(said, factors, head_dim=found["head_dim"], theta=found.setdefault("rope_theta", 10000.0))
+        found |= scaling(
+            said, factors, head_dim=found["head_dim"], theta=found.setdefault("rope_theta", 10000.0)
+        )
     return found
 
 
@@ -87,7 +91,8 @@ class Said(Mapping[str, Any]):
                 "the file is of a type that is not read",
                 where=where,
                 expected=f"general.architecture one of: {', '.join(DIALECTS)}",
-                found=f"{architecture!r:.80}" + ("" if kind == "model" else f", of which it holds: {kind!r:.40}"),
+                found=f"{architecture!r:.80}"
+                + ("" if kind == "model" else f", of which it holds: {kind!r:.40}"),
                 hint="load the model's own repository",
             )
         if values.get("split.count", 1) not in (0, 1):
@@ -103,7 +108,9 @@ class Said(Mapping[str, Any]):
         named = values.get("general.name") == "mistral"
         self.model_type = "mistral" if architecture == "llama" and named else architecture
         self._values = {
-            key.removeprefix(self.prefix): _plain(value) for key, value in values.items() if key.startswith(self.prefix)
+            key.removeprefix(self.prefix): _plain(value)
+            for key, value in values.items()
+            if key.startswith(self.prefix)
         }
 
     def __getitem__(self, key: str) -> Any:
@@ -142,7 +149,11 @@ class Said(Mapping[str, Any]):
     def tokens(self) -> dict[str, int]:
         """Return the ids of special tokens."""
         held = self._header.values
-        return {ours: held[f"tokenizer.ggml.{key}"] for key, ours in TOKENS.items() if f"tokenizer.ggml.{key}" in held}
+        return {
+            ours: held[f"tokenizer.ggml.{key}"]
+            for key, ours in TOKENS.items()
+            if f"tokenizer.ggml.{key}" in held
+        }
 
     def vocabulary(self) -> int:
         """Return how many tokens there are: as many as the file lists, or as are embedded."""
@@ -163,7 +174,9 @@ def _of_decoder(said: Said, names: set[str]) -> dict[str, Any]:
     """Return what the file says of a decoder with rotated heads, and what it does by not saying it."""
     heads, size = said["attention.head_count"], said["embedding_length"]
     if not (type(heads) is int and type(size) is int and heads > 0):
-        raise ConfigError("the heads of the model cannot be", where=said.where, found=f"{heads!r:.80} heads of {size!r:.80}")
+        raise ConfigError(
+            "the heads of the model cannot be", where=said.where, found=f"{heads!r:.80} heads of {size!r:.80}"
+        )
     head_dim = said.get("attention.key_length", size // heads)
     for key in ("attention.value_length", "rope.dimension_count"):
         if said.get(key, head_dim) != head_dim:
@@ -180,7 +193,7 @@ def _of_decoder(said: Said, names: set[str]) -> dict[str, Any]:
         found["attention_bias"] = "blk.0.attn_q.bias" in names
     if said.model_type == "llama":
         found["mlp_bias"] = "blk.0.ffn_up.bias" in names
-    if said.model_type in ("mistral", "gemma2"):
+    if said.model_type in ("mistral", "qwen2", "qwen3", "gemma2"):
         found["sliding_window"] = said.get("attention.sliding_window")
     if said.model_type == "gemma2":
         large = said["block_count"] == LAYERS_OF_27B
@@ -204,6 +217,13 @@ def _plain(value: Any) -> Any:
         return value
     try:
         exact = struct.pack("<f", value)
-        return next((short for digits in range(1, 10) if struct.pack("<f", short := float(f"{value:.{digits}g}")) == exact), value)
+        return next(
+            (
+                short
+                for digits in range(1, 10)
+                if struct.pack("<f", short := float(f"{value:.{digits}g}")) == exact
+            ),
+            value,
+        )
     except OverflowError:  # a wider one
         return value

@@ -6,7 +6,6 @@ import struct
 from typing import Any
 
 from loadstone.source import Snapshot
-
 from loadstone_gguf.faults import Faults
 
 MAX_HEADER = 128 << 20
@@ -48,7 +47,9 @@ class Cursor:
         """Return the next text, of at most so many bytes."""
         (length,) = self.take("Q")
         if length > limit:
-            self._faults.refuse("holds a longer text than one has", expected=f"at most {limit:,} bytes", found=f"{length:,}")
+            self._faults.refuse(
+                "holds a longer text than one has", expected=f"at most {limit:,} bytes", found=f"{length:,}"
+            )
         self._need(length)
         self.position += length
         return bytes(self._held[self.position - length : self.position])
@@ -76,7 +77,11 @@ class Cursor:
         if end <= len(self._held):
             return
         if end > self.size:
-            self._faults.refuse("ends before what describes its tensors does", expected=f"{end:,} bytes", found=f"{self.size:,}")
+            self._faults.refuse(
+                "ends before what describes its tensors does",
+                expected=f"{end:,} bytes",
+                found=f"{self.size:,}",
+            )
         if end > MAX_HEADER:
             self._faults.refuse("says too much before its tensors", expected=f"at most {MAX_HEADER:,} bytes")
         upto = min(self.size, max(end, 2 * len(self._held), FIRST_READ))

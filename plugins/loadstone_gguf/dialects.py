@@ -122,9 +122,7 @@ class Dialect:
 _PAIRED = {"attn_q": "attention.head_count", "attn_k": "attention.head_count_kv"}
 
 DIALECTS = {
-    "llama": Dialect(
-        model_class="LlamaForCausalLM", modules=_DECODER, keys=_WINDOWED, heads=_PAIRED
-    ),
+    "llama": Dialect(model_class="LlamaForCausalLM", modules=_DECODER, keys=_WINDOWED, heads=_PAIRED),
     "mistral": Dialect(model_class="MistralForCausalLM", modules=_DECODER, keys=_WINDOWED),
     "qwen2": Dialect(model_class="Qwen2ForCausalLM", modules=_DECODER, keys=_COMMON),
     "qwen3": Dialect(model_class="Qwen3ForCausalLM", modules=_QWEN3, keys=_COMMON),

@@ -12,10 +12,9 @@ from loadstone.checkpoint.formats import Format
 from loadstone.checkpoint.index import Packing, TensorIndex, TensorInfo
 from loadstone.errors import CheckpointError
 from loadstone.source import Snapshot
-
 from loadstone_gguf.blocks import is_known
 from loadstone_gguf.configuration import values_of
-from loadstone_gguf.dialects import DIALECTS, Dialect
+from loadstone_gguf.dialects import DIALECTS
 from loadstone_gguf.faults import Faults
 from loadstone_gguf.header import Header, Stored, read_header
 from loadstone_gguf.rope import FACTORS
@@ -50,8 +49,14 @@ class Gguf(Format):
                 continue
             info = index.info(stored)
             if tensors.setdefault(info.name, info) is not info:
-                faults.refuse("holds two tensors that are one in a checkpoint", key=stored.name, found=info.name)
-        texts = {key: value for key, value in header.values.items() if key.startswith("general.") and isinstance(value, str)}
+                faults.refuse(
+                    "holds two tensors that are one in a checkpoint", key=stored.name, found=info.name
+                )
+        texts = {
+            key: value
+            for key, value in header.values.items()
+            if key.startswith("general.") and isinstance(value, str)
+        }
         notes = (f"{FACTORS} of {entry} went into the configuration, as rope_scaling",)
         return TensorIndex(
             tensors=tensors,
@@ -62,6 +67,10 @@ class Gguf(Format):
 
     def check(self, paths: Iterable[Path]) -> None:
         """Do nothing: what there is to check has been."""
+
+    def files(self, snapshot: Snapshot, entry: str) -> Sequence[str]:
+        """Return the file."""
+        return (entry,)
 
     def salvage(self, snapshot: Snapshot, file: str) -> Sequence[TensorInfo]:
         """Return nothing: a file that is refused says nothing that could be trusted."""
@@ -78,14 +87,18 @@ class _Index:
 
     def __init__(self, header: Header, faults: Faults) -> None:
         self.values, self.faults = header.values, faults
-        self.architecture = header.values.get("general.architecture")
-        known = isinstance(self.architecture, str)
-        self.dialect: Dialect | None = DIALECTS.get(self.architecture) if known else None
+        self.architecture = str(header.values.get("general.architecture"))
+        self.dialect = DIALECTS.get(self.architecture)
 
     def info(self, stored: Stored) -> TensorInfo:
         """Return one as a checkpoint has it; of a type that is not known, as the file has it."""
         shape, strides, name = stored.shape, None, self.dialect.name(stored.name) if self.dialect else None
-        if self.dialect is not None and name is not None and len(shape) == 2 and _module(stored) in self.dialect.turned:
+        if (
+            self.dialect is not None
+            and name is not None
+            and len(shape) == 2
+            and _module(stored) in self.dialect.turned
+        ):
             shape, strides = shape[::-1], (1, shape[-1])
         return TensorInfo(
             name=name or stored.name,
@@ -105,12 +118,24 @@ class _Index:
         if self.dialect is not None and self.dialect.less_one and stored.name.endswith("norm.weight"):
             self._check_library(stored)
             name = f"{kind.dtype or kind.name} and 1"
-            return Packing(name=name, numbers=kind.numbers, nbytes=kind.nbytes, unpack=f"{BLOCKS}:unpack_less_one", arguments=(kind.number,))
+            return Packing(
+                name=name,
+                numbers=kind.numbers,
+                nbytes=kind.nbytes,
+                unpack=f"{BLOCKS}:unpack_less_one",
+                arguments=(kind.number,),
+            )
         if self.dialect is not None and _module(stored) in self.dialect.heads:
             return self._of_heads(stored, self.dialect.heads[_module(stored)])
         if kind.dtype:
             return None
-        return Packing(name=kind.name, numbers=kind.numbers, nbytes=kind.nbytes, unpack=f"{BLOCKS}:unpack", arguments=(kind.number,))
+        return Packing(
+            name=kind.name,
+            numbers=kind.numbers,
+            nbytes=kind.nbytes,
+            unpack=f"{BLOCKS}:unpack",
+            arguments=(kind.number,),
+        )
 
     def _of_heads(self, stored: Stored, key: str) -> Packing:
         """Return how a tensor lies whose rows are paired within each head."""
@@ -167,6 +192,9 @@ def _factors(snapshot: Snapshot, file: str, header: Header) -> tuple[float, ...]
     number = stored.nbytes // 4
     if stored.kind.name != "F32" or not 0 < number <= MAX_FACTORS:
         Faults(file=file, where=snapshot.location).refuse(
-            "holds factors of the rope that cannot be", key=FACTORS, expected="some numbers, F32", found=f"{stored.kind.name} {list(stored.shape)}"
+            "holds factors of the rope that cannot be",
+            key=FACTORS,
+            expected="some numbers, F32",
+            found=f"{stored.kind.name} {list(stored.shape)}",
         )
     return struct.unpack(f"<{number}f", snapshot.read_range(file, stored.offset, stored.nbytes))

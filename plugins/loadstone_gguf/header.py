@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from loadstone.source import Snapshot
-
 from loadstone_gguf.cursor import Cursor
 from loadstone_gguf.faults import Faults
 from loadstone_gguf.kinds import KINDS, Kind
@@ -127,7 +126,11 @@ def _start(cursor: Cursor, faults: Faults) -> tuple[int, int]:
     tensors, keys = cursor.take("QQ")
     for what, number, limit in (("tensors", tensors, MAX_TENSORS), ("keys", keys, MAX_KEYS)):
         if number > limit:
-            faults.refuse(f"says that it has more {what} than it can", expected=f"at most {limit:,}", found=f"{number:,}")
+            faults.refuse(
+                f"says that it has more {what} than it can",
+                expected=f"at most {limit:,}",
+                found=f"{number:,}",
+            )
     return tensors, keys
 
 
@@ -165,26 +168,41 @@ def _value(cursor: Cursor, faults: Faults, key: str, kind: int) -> Any:
 def _alignment(values: Mapping[str, Any], faults: Faults) -> int:
     found = values.get("general.alignment", 32)
     if not isinstance(found, int) or found <= 0 or found & (found - 1) or found > 1 << 20:
-        faults.refuse("lays its tensors out in an impossible way", key="general.alignment", expected="a power of two", found=repr(found))
+        faults.refuse(
+            "lays its tensors out in an impossible way",
+            key="general.alignment",
+            expected="a power of two",
+            found=repr(found),
+        )
     return found
 
 
 def _tensors(cursor: Cursor, faults: Faults, number: int, alignment: int) -> tuple[Stored, ...]:
     told = [_tensor(cursor, faults) for _ in range(number)]
     start = -(-cursor.position // alignment) * alignment
-    found = sorted((dataclasses.replace(one, offset=start + one.offset) for one in told), key=lambda one: (one.offset, one.nbytes))
+    found = sorted(
+        (dataclasses.replace(one, offset=start + one.offset) for one in told),
+        key=lambda one: (one.offset, one.nbytes),
+    )
     if len({one.name for one in found}) != number:
         names = [one.name for one in found]
-        faults.refuse("holds two tensors of one name", found=next(name for name in names if names.count(name) > 1))
+        faults.refuse(
+            "holds two tensors of one name", found=next(name for name in names if names.count(name) > 1)
+        )
     end = start
     for one in found:
         if one.offset % alignment or one.offset < end:
             what = "over another one" if one.offset < end else f"at no multiple of {alignment} bytes"
-            faults.refuse(f"holds a tensor that lies {what}", key=one.name, found=f"it begins at {one.offset:,}")
+            faults.refuse(
+                f"holds a tensor that lies {what}", key=one.name, found=f"it begins at {one.offset:,}"
+            )
         end = one.offset + one.nbytes
         if end > cursor.size:
             faults.refuse(
-                "ends before its last tensor does", key=one.name, expected=f"{end:,} bytes", found=f"{cursor.size:,}"
+                "ends before its last tensor does",
+                key=one.name,
+                expected=f"{end:,} bytes",
+                found=f"{cursor.size:,}",
             )
     return tuple(found)
 
@@ -194,7 +212,9 @@ def _tensor(cursor: Cursor, faults: Faults) -> Stored:
     name = _name(cursor.text(MAX_NAME), faults)
     (axes,) = cursor.take("I")
     if axes > MAX_AXES:
-        faults.refuse("holds a tensor of too many axes", key=name, expected=f"at most {MAX_AXES}", found=f"{axes:,}")
+        faults.refuse(
+            "holds a tensor of too many axes", key=name, expected=f"at most {MAX_AXES}", found=f"{axes:,}"
+        )
     shape = tuple(reversed(cursor.take(f"{axes}Q")))
     number, offset = cursor.take("IQ")
     kind = KINDS.get(number)
@@ -207,7 +227,13 @@ def _tensor(cursor: Cursor, faults: Faults) -> Stored:
             expected=f"a multiple of {kind.numbers} numbers, {kind.name}",
             found=str(list(shape)),
         )
-    return Stored(name=name, kind=kind, shape=shape, offset=offset, nbytes=math.prod(shape) // kind.numbers * kind.nbytes)
+    return Stored(
+        name=name,
+        kind=kind,
+        shape=shape,
+        offset=offset,
+        nbytes=math.prod(shape) // kind.numbers * kind.nbytes,
+    )
 
 
 def _name(text: bytes, faults: Faults) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from loadstone.errors import ConfigError
+
+if TYPE_CHECKING:
+    from loadstone_gguf.configuration import Said
 
 KEYS = {
     "rope.scaling.type",
@@ -22,17 +25,7 @@ BOUNDS = (1.0, 4.0)
 """`low_freq_factor` and `high_freq_factor` of every Llama that has them."""
 
 
-class Rope(Protocol):
-    """What a file says."""
-
-    where: str
-    prefix: str
-
-    def get(self, key: str, default: Any = None, /) -> Any:
-        """Return a value."""
-
-
-def scaling(said: Rope, factors: Sequence[float] | None, *, head_dim: int, theta: float) -> dict[str, Any]:
+def scaling(said: Said, factors: Sequence[float] | None, *, head_dim: int, theta: float) -> dict[str, Any]:
     """Return `rope_scaling`, or nothing where the rope is plain.
 
     Args:
@@ -44,7 +37,7 @@ def scaling(said: Rope, factors: Sequence[float] | None, *, head_dim: int, theta
     Raises:
         ConfigError: If it is stretched in a way that config.json has no words for.
     """
-    kind = said.get("rope.scaling.type", "linear" if "rope.scale_linear" in said else "none")  # type: ignore[operator]
+    kind = said.get("rope.scaling.type", "linear" if "rope.scale_linear" in said else "none")
     factor = said.get("rope.scaling.factor", said.get("rope.scale_linear", 1.0))
     if factors is not None:
         if kind != "none" and factor not in (0.0, 1.0):
@@ -67,7 +60,9 @@ def scaling(said: Rope, factors: Sequence[float] | None, *, head_dim: int, theta
     return {"rope_scaling": stretched}
 
 
-def _of_factors(said: Rope, factors: Sequence[float], *, head_dim: int, theta: float) -> Mapping[str, Any] | None:
+def _of_factors(
+    said: Said, factors: Sequence[float], *, head_dim: int, theta: float
+) -> Mapping[str, Any] | None:
     """Return the numbers from which the factors follow, as llama.cpp's converter computes them."""
     if all(factor == 1 for factor in factors):
         return None
@@ -75,7 +70,12 @@ def _of_factors(said: Rope, factors: Sequence[float], *, head_dim: int, theta: f
     for original in (2**power for power in range(4, 24)):
         wanted = _llama3(theta, head_dim, factor := max(factors), original)
         if len(wanted) == len(factors) and all(map(_close, wanted, factors)):
-            found = {"rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high}
+            found = {
+                "rope_type": "llama3",
+                "factor": factor,
+                "low_freq_factor": low,
+                "high_freq_factor": high,
+            }
             return found | {"original_max_position_embeddings": original}
     raise _unknown(said, f"{len(factors)} factors up to {max(factors):g} in {FACTORS}")
 
@@ -98,7 +98,7 @@ def _close(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=1e-4)
 
 
-def _unknown(said: Rope, found: str) -> ConfigError:
+def _unknown(said: Said, found: str) -> ConfigError:
     return ConfigError(
         "the rope of the model is stretched in a way that the file does not say in full",
         where=f"{said.where}: {said.prefix}rope",

@@ -203,7 +203,12 @@ def viewed(source: TensorInfo, steps: Sequence[Step], *, name: str) -> TensorInf
     for step in steps:
         if isinstance(step, Transpose) and sorted(step.axes) == list(range(len(shape))):
             shape, strides = (tuple(sizes[axis] for axis in step.axes) for sizes in (shape, strides))
-        elif source.packing is None and isinstance(step, Unstack) and step.axis < len(shape) and step.index < shape[step.axis]:
+        elif (
+            source.packing is None
+            and isinstance(step, Unstack)
+            and step.axis < len(shape)
+            and step.index < shape[step.axis]
+        ):
             offset += step.index * strides[step.axis] * itemsize
             shape, strides = _without(shape, step.axis), _without(strides, step.axis)
         else:

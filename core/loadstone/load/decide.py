@@ -13,7 +13,7 @@ from loadstone.checkpoint.formats import adapter_beside, adapters
 from loadstone.checkpoint.index import TensorIndex
 from loadstone.checkpoint.open import find_weights, open_checkpoint
 from loadstone.checkpoint.settled import settle
-from loadstone.config import CONFIG_NAME, Config
+from loadstone.config import Config
 from loadstone.errors import ArgumentError, ConfigError
 from loadstone.load.arguments import LoadArguments, split_rest
 from loadstone.load.configuration import Asked, read_config

@@ -260,7 +260,7 @@ def would_map(request: Request, alignment: int) -> tuple[int, int] | None:
         return None
     (info,) = request.recipe.sources
     found = _in_one_piece(request.recipe, request.shape)
-    if request.dtype != info.kind or found is None or not found[1]:
+    if info.packing is not None or request.dtype != info.dtype or found is None or not found[1]:
         return None
     if found[0] % (alignment or max(1, DTYPES[info.dtype].bits // 8)):  # a mapping starts at a page
         return None

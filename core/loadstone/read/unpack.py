@@ -34,26 +34,33 @@ def in_blocks(info: TensorInfo, window: Window) -> tuple[Sequence[int], Window, 
     packing = info.packing
     if packing is None:
         return info.shape, window, DTYPES[info.dtype].bits
-    *outer, (start, stop) = window
-    block = packing.numbers
-    if info.shape[-1] % block or start % block or stop % block:
+    axis, block = _axis(info), packing.numbers
+    start, stop = window[axis]
+    if info.shape[axis] % block or start % block or stop % block:
         raise CheckpointError(
             f"a part of {info.name} is asked for that begins or ends inside a packed block",
             where=f"{info.file}, key {info.name}",
-            expected=f"a multiple of {block} numbers along the last axis, {packing.name}",
-            found=f"{start} to {stop} of {info.shape[-1]}",
+            expected=f"a multiple of {block} numbers of a row, {packing.name}",
+            found=f"{start} to {stop} of {info.shape[axis]}",
             hint="load the tensor whole, or save the model and load that",
         )
-    shape = (*info.shape[:-1], info.shape[-1] // block)
-    return shape, (*outer, (start // block, stop // block)), packing.nbytes * 8
+    shape = (*info.shape[:axis], info.shape[axis] // block, *info.shape[axis + 1 :])
+    window = (*window[:axis], (start // block, stop // block), *window[axis + 1 :])
+    return shape, window, packing.nbytes * 8
 
 
 def in_numbers(info: TensorInfo, within: Sequence[slice]) -> Sequence[slice]:
     """Return slices of a window that are counted in blocks as slices of its numbers."""
     if info.packing is None:
         return within
-    block = info.packing.numbers
-    return (*within[:-1], slice(within[-1].start * block, within[-1].stop * block))
+    axis, block = _axis(info), info.packing.numbers
+    numbers = slice(within[axis].start * block, within[axis].stop * block)
+    return (*within[:axis], numbers, *within[axis + 1 :])
+
+
+def _axis(info: TensorInfo) -> int:
+    """Return the axis of a row, along which blocks lie: the last that has more than one index."""
+    return max((axis for axis, size in enumerate(info.shape) if size > 1), default=len(info.shape) - 1)
 
 
 def count_of(info: TensorInfo, size: int) -> int:

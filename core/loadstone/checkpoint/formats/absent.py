@@ -148,7 +148,8 @@ def not_of_format(name: str, file: str, variant: str | None, *, where: object) -
         where: The folder or repository.
     """
     return NoWeightsError(
-        f"this is no file of the format {name!r}" + (f", which has no variant {variant!r}" if variant else ""),
+        f"this is no file of the format {name!r}"
+        + (f", which has no variant {variant!r}" if variant else ""),
         where=f"{where}: {file}",
         expected=f"a file of {name}, by its whole name",
         found=file,
