@@ -65,10 +65,10 @@ def is_known(kind: int) -> bool:
     """Return whether gguf-py makes numbers of a type; the tables that it needs are made, once for all threads."""
     import gguf
 
-    number = gguf.GGMLQuantizationType(kind)
     try:
+        number = gguf.GGMLQuantizationType(kind)  # which an older one may not have
         with np.errstate(all="ignore"):
             gguf.dequantize(np.zeros(gguf.GGML_QUANT_SIZES[number][1], np.uint8), number)
-    except NotImplementedError:
+    except (NotImplementedError, ValueError):
         return False
     return True
