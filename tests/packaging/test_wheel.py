@@ -136,6 +136,7 @@ def test_the_installed_wheel_finds_its_plugins(installed, tmp_path):
         "backend.flax": "loaded",
         "backend.tensorflow": "loaded",
         "backend.torch": "loaded",
+        "format.gguf": "loaded",
         "format.h5": "loaded",
         "format.msgpack": "loaded",
         "format.pickle": "loaded",
