@@ -84,7 +84,7 @@ class Said(Mapping[str, Any]):
     def __init__(self, header: Header, where: str) -> None:
         values = header.values
         self.where, self._header = where, header
-        architecture = values.get("general.architecture")
+        architecture = str(values.get("general.architecture"))
         if architecture not in DIALECTS or values.get("general.type", "model") != "model":
             kind = values.get("general.type", "model")
             raise ConfigError(
@@ -134,6 +134,8 @@ class Said(Mapping[str, Any]):
         problems = []
         for key, value in self.items():
             if key in self.dialect.keys or (self.dialect.rope and key in HERE):
+                if type(value) not in (int, float) and key != "rope.scaling.type":
+                    problems.append(f"{self.prefix}{key} is no number, or not the same for each layer")
                 continue
             allowed = WITHOUT_EFFECT.get(key)
             if allowed is None or (allowed and value not in allowed):
@@ -193,7 +195,7 @@ def _of_decoder(said: Said, names: set[str]) -> dict[str, Any]:
         found["attention_bias"] = "blk.0.attn_q.bias" in names
     if said.model_type == "llama":
         found["mlp_bias"] = "blk.0.ffn_up.bias" in names
-    if said.model_type in ("mistral", "qwen2", "qwen3", "gemma2"):
+    if said.model_type != "gemma":
         found["sliding_window"] = said.get("attention.sliding_window")
     if said.model_type == "gemma2":
         large = said["block_count"] == LAYERS_OF_27B

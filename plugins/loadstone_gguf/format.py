@@ -143,12 +143,13 @@ class _Index:
         kind, prefix = stored.kind, f"{self.architecture}."
         heads = self.values.get(prefix + key, self.values.get(f"{prefix}attention.head_count"))
         rows = stored.shape[0] // heads if stored.shape and type(heads) is int and heads > 0 else 0
-        if rows < 2 or rows % 2 or rows * heads != stored.shape[0]:
+        packed_line = len(stored.shape) < 2 and kind.numbers > 1
+        if rows < 2 or rows % 2 or rows * heads != stored.shape[0] or packed_line:
             self.faults.refuse(
                 "holds a tensor whose rows are not those of its heads",
                 key=stored.name,
                 expected=f"an even number for each of {heads!r:.40} heads, as {prefix}{key} says",
-                found=str(list(stored.shape)),
+                found=f"{list(stored.shape)}, {kind.name}",
             )
         row = stored.nbytes // stored.shape[0]
         numbers = rows * (stored.shape[1] if len(stored.shape) > 1 else 1)

@@ -9,7 +9,6 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import struct
 from collections.abc import Mapping
@@ -77,31 +76,6 @@ def read_header(snapshot: Snapshot, file: str) -> Header:
         CheckpointError: If it is damaged, of another version, or holds what a GGUF file cannot.
         SourceError: If it cannot be read.
     """
-    if snapshot.commit is None:
-        return _read(snapshot, file)
-    size = snapshot.file(file).size
-    return _of_commit(_Same(snapshot, (snapshot.location, snapshot.commit, snapshot.root, file, size)), file)
-
-
-class _Same:
-    """A file of a commit, which stays what it is: a load looks at it twice, and fetches what it says once."""
-
-    def __init__(self, snapshot: Snapshot, key: tuple[object, ...]) -> None:
-        self.snapshot, self.key = snapshot, key
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-
-@functools.lru_cache(maxsize=2)
-def _of_commit(same: _Same, file: str) -> Header:
-    return _read(same.snapshot, file)
-
-
-def _read(snapshot: Snapshot, file: str) -> Header:
     faults = Faults(file=file, where=snapshot.location)
     cursor = Cursor(snapshot, file, faults)
     tensors, keys = _start(cursor, faults)

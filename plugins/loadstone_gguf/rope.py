@@ -67,9 +67,11 @@ def _of_factors(
     if all(factor == 1 for factor in factors):
         return None
     low, high = BOUNDS
+    if 2 * len(factors) != head_dim or not theta > 0 or not all(0 < factor < math.inf for factor in factors):
+        raise _unknown(said, f"{len(factors)} factors in {FACTORS} for heads of {head_dim}")
     for original in (2**power for power in range(4, 24)):
         wanted = _llama3(theta, head_dim, factor := max(factors), original)
-        if len(wanted) == len(factors) and all(map(_close, wanted, factors)):
+        if all(map(_close, wanted, factors)):
             found = {
                 "rope_type": "llama3",
                 "factor": factor,

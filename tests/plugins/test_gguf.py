@@ -283,6 +283,15 @@ def test_arguments_that_disagree_and_files_that_are_not_there(tmp_path):
     )
 
 
+def test_a_file_that_calls_itself_a_llama_loads_into_mistrals_classes(tmp_path):
+    from loadstone import MistralForCausalLM
+
+    expected = written(tmp_path / "x.gguf", "llama")
+    model = MistralForCausalLM.from_pretrained(tmp_path / "x.gguf", model_type="mistral")
+    agree(model, expected)
+    assert model.config.sliding_window is None, "as llama.cpp computes it"
+
+
 # What a file says of its model
 
 

@@ -29,6 +29,10 @@ class Packing:
     unpack: str
     arguments: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.numbers < 1 or self.nbytes < 1:
+            raise ValueError(f"a block of {self.numbers} numbers in {self.nbytes} bytes")
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TensorInfo:
