@@ -127,6 +127,14 @@ WHOLE |= {"attention.head_count": 2}
                 number("llama.attention.layer_norm_rms_epsilon", 1),
                 *(array(f"llama.{k}", 4, 5000, bytes(20_000)) for k in WHOLE),
             ],
+            "llama.block_count is no number",
+        ),
+        (
+            [
+                LLAMA,
+                number("llama.attention.layer_norm_rms_epsilon", 1),
+                *(number(f"llama.{k}", v) for k, v in (WHOLE | {"attention.head_count": 0}).items()),
+            ],
             "heads of the model cannot be",
         ),
     ],

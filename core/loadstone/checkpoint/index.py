@@ -15,7 +15,7 @@ class Packing:
     """How numbers lie that are no array of a dtype: in blocks, from whose bytes a function makes float32 numbers.
 
     Attributes:
-        name: What inspections and reports call it, e.g. "Q4_1".
+        name: What inspections and reports call it, e.g. "Q4_1"; a dtype where the numbers are its, in another order.
         numbers: How many numbers a block has; they lie along the last axis, or are several whole rows.
         nbytes: Bytes of a block.
         unpack: "module:function". It is called in the engine's threads with the bytes of some blocks, float32 numbers to
@@ -40,7 +40,7 @@ class TensorInfo:
 
     Attributes:
         name: The name under which it is stored.
-        dtype: Canonical dtype name; of packed numbers that which they have when they are unpacked, float32.
+        dtype: Canonical dtype name; of packed numbers that which they are taken for, float32 where they are quantised.
         shape: Sizes of its axes; `()` for a scalar.
         file: Name of its file in the snapshot.
         offset: Bytes from the start of the file to its first byte.

@@ -168,7 +168,14 @@ def parse_arguments(arguments: Mapping[str, Any]) -> tuple[LoadArguments, dict[s
 
 
 def _check_origin(found: LoadArguments) -> None:
-    """Refuse arguments that ask for the weights of two frameworks, or for those of one in another's format."""
+    """Refuse arguments that ask for the weights of two frameworks, or for those of one in another's format, or name no file."""
+    if not isinstance(found.gguf_file, str | None):
+        raise ArgumentError(
+            "gguf_file= is no text",
+            expected='the name of a file, "model.gguf" say',
+            found=f"{found.gguf_file!r:.80}",
+            hint="pass the path of a local file in the place of the checkpoint's name",
+        )
     given = [name for name in (*ORIGINS, "from_pt") if getattr(found, name)]
     told = [f"{name}={getattr(found, name)!r}" for name in given]
     format = ORIGINS.get(given[0]) if given else None
