@@ -14,7 +14,7 @@ from loadstone.errors import ConfigError
 from loadstone_gguf.dialects import DIALECTS
 from loadstone_gguf.header import Header, Length
 from loadstone_gguf.rope import KEYS as ROPE_KEYS
-from loadstone_gguf.rope import scaling
+from loadstone_gguf.rope import UNREAD, scaling, unknown
 
 TOKENS = {"bos_token_id": "bos_token_id", "eos_token_id": "eos_token_id", "padding_token_id": "pad_token_id"}
 """Key of `tokenizer.ggml.` -> key of config.json."""
@@ -64,6 +64,8 @@ def values_of(header: Header, factors: tuple[float, ...] | None, *, where: str) 
     if "vocab_size" not in found:
         found["vocab_size"] = said.vocabulary()
     if dialect.rope:
+        if unread := sorted(name for name in names if name.startswith(UNREAD)):
+            raise unknown(said, f"the tensor {unread[0]}")
         found |= _of_decoder(said, names)
         found |= scaling(
             said, factors, head_dim=found["head_dim"], theta=found.setdefault("rope_theta", 10000.0)
@@ -108,7 +110,7 @@ class Said(Mapping[str, Any]):
         named = values.get("general.name") == "mistral"
         self.model_type = "mistral" if architecture == "llama" and named else architecture
         self._values = {
-            key.removeprefix(self.prefix): _plain(value)
+            key.removeprefix(self.prefix): plain(value)
             for key, value in values.items()
             if key.startswith(self.prefix)
         }
@@ -211,10 +213,10 @@ def _dtype(header: Header) -> str:
     return halves[0] if halves else "float32"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value as one writes it: of a float32 number the shortest one that is rounded to it."""
     if isinstance(value, list) and value and all(one == value[0] for one in value):
-        return _plain(value[0])  # the same for each layer
+        return plain(value[0])  # the same for each layer
     if not isinstance(value, float):
         return value
     try:

@@ -112,7 +112,7 @@ class Dialect:
         path, _, leaf = stored.rpartition(".")
         if not path.startswith(LAYER):
             module = self.modules.get(path)
-            return None if module is None or "." not in f"{module}." else f"{module}.{leaf}"
+            return None if module is None else f"{module}.{leaf}"
         _, _, rest = path.partition(".")
         number, _, path = rest.partition(".")
         module = self.modules.get(path)
@@ -141,3 +141,6 @@ DIALECTS = {
     ),
 }
 """`general.architecture` -> how its files say things."""
+
+UNKNOWN = Dialect(model_class="", modules={}, keys={})
+"""How a file of another type says things: its tensors can be told of, in its own names."""

@@ -10,17 +10,17 @@ from typing import Any
 
 from loadstone.checkpoint.formats import Format
 from loadstone.checkpoint.index import Packing, TensorIndex, TensorInfo
-from loadstone.errors import CheckpointError
 from loadstone.source import Snapshot
 from loadstone_gguf.blocks import is_known
-from loadstone_gguf.configuration import values_of
-from loadstone_gguf.dialects import DIALECTS
+from loadstone_gguf.configuration import plain, values_of
+from loadstone_gguf.dialects import DIALECTS, UNKNOWN
 from loadstone_gguf.faults import Faults
 from loadstone_gguf.header import Header, Stored, read_header
 from loadstone_gguf.rope import FACTORS
 
 BLOCKS = "loadstone_gguf.blocks"
 MAX_FACTORS = 4096
+LEAVES = ("weight", "bias")
 
 
 class Gguf(Format):
@@ -72,10 +72,6 @@ class Gguf(Format):
         """Return the file."""
         return (entry,)
 
-    def salvage(self, snapshot: Snapshot, file: str) -> Sequence[TensorInfo]:
-        """Return nothing: a file that is refused says nothing that could be trusted."""
-        raise CheckpointError(f"{file} does not say what it holds", where=snapshot.location)
-
 
 class _Index:
     """How the tensors of one file lie.
@@ -88,17 +84,14 @@ class _Index:
     def __init__(self, header: Header, faults: Faults) -> None:
         self.values, self.faults = header.values, faults
         self.architecture = str(header.values.get("general.architecture"))
-        self.dialect = DIALECTS.get(self.architecture)
+        self.dialect = DIALECTS.get(self.architecture, UNKNOWN)
 
     def info(self, stored: Stored) -> TensorInfo:
         """Return one as a checkpoint has it; of a type that is not known, as the file has it."""
-        shape, strides, name = stored.shape, None, self.dialect.name(stored.name) if self.dialect else None
-        if (
-            self.dialect is not None
-            and name is not None
-            and len(shape) == 2
-            and _module(stored) in self.dialect.turned
-        ):
+        name, shape, strides = self.dialect.name(stored.name), stored.shape, None
+        if name is not None:
+            self._check_leaf(stored)
+        if _module(stored) in self.dialect.turned and len(shape) == 2:
             shape, strides = shape[::-1], (1, shape[-1])
         return TensorInfo(
             name=name or stored.name,
@@ -112,28 +105,19 @@ class _Index:
         )
 
     def _packing(self, stored: Stored) -> Packing | None:
-        kind = stored.kind
-        if not kind.dtype:
-            self._check_library(stored)
-        if self.dialect is not None and self.dialect.less_one and stored.name.endswith("norm.weight"):
-            self._check_library(stored)
-            name = f"{kind.dtype or kind.name} and 1"
-            return Packing(
-                name=name,
-                numbers=kind.numbers,
-                nbytes=kind.nbytes,
-                unpack=f"{BLOCKS}:unpack_less_one",
-                arguments=(kind.number,),
-            )
-        if self.dialect is not None and _module(stored) in self.dialect.heads:
-            return self._of_heads(stored, self.dialect.heads[_module(stored)])
-        if kind.dtype:
+        kind, heads = stored.kind, self.dialect.heads.get(_module(stored))
+        less_one = self.dialect.less_one and stored.name.endswith("norm.weight")
+        if kind.dtype and heads is None and not less_one:
             return None
+        self._check_library(stored)
+        if heads is not None:
+            return self._of_heads(stored, heads)
+        name = kind.dtype or kind.name
         return Packing(
-            name=kind.name,
+            name=f"{name} and 1" if less_one else name,
             numbers=kind.numbers,
             nbytes=kind.nbytes,
-            unpack=f"{BLOCKS}:unpack",
+            unpack=f"{BLOCKS}:unpack_less_one" if less_one else f"{BLOCKS}:unpack",
             arguments=(kind.number,),
         )
 
@@ -141,7 +125,7 @@ class _Index:
         """Return how a tensor lies whose rows are paired within each head."""
         self._check_library(stored)
         kind, prefix = stored.kind, f"{self.architecture}."
-        heads = self.values.get(prefix + key, self.values.get(f"{prefix}attention.head_count"))
+        heads = plain(self.values.get(prefix + key, self.values.get(f"{prefix}attention.head_count")))
         rows = stored.shape[0] // heads if stored.shape and type(heads) is int and heads > 0 else 0
         packed_line = len(stored.shape) < 2 and kind.numbers > 1
         if rows < 2 or rows % 2 or rows * heads != stored.shape[0] or packed_line:
@@ -160,6 +144,18 @@ class _Index:
             unpack=f"{BLOCKS}:unpack_halves",
             arguments=(kind.number, rows, row),
         )
+
+    def _check_leaf(self, stored: Stored) -> None:
+        """Refuse what belongs to a weight and would change it: a scale of its own, say."""
+        leaf = stored.name.rpartition(".")[2]
+        if leaf not in LEAVES:
+            self.faults.refuse(
+                "holds more of a module than its weight and bias",
+                key=stored.name,
+                expected=" or ".join(LEAVES),
+                found=leaf,
+                hint="take a file of another quantisation, or the model's own repository",
+            )
 
     def _check_library(self, stored: Stored) -> None:
         """Refuse numbers that cannot be unpacked, before anything is read."""

@@ -21,6 +21,8 @@ KEYS = {
 }
 FACTORS = "rope_freqs.weight"
 """The tensor of what each frequency is divided by: of Llama 3.1's rope no more is left in a file."""
+UNREAD = "rope_factors"
+"""How the names of tensors begin that stretch a rope by the length of the text."""
 BOUNDS = (1.0, 4.0)
 """`low_freq_factor` and `high_freq_factor` of every Llama that has them."""
 
@@ -41,14 +43,14 @@ def scaling(said: Said, factors: Sequence[float] | None, *, head_dim: int, theta
     factor = said.get("rope.scaling.factor", said.get("rope.scale_linear", 1.0))
     if factors is not None:
         if kind != "none" and factor not in (0.0, 1.0):
-            raise _unknown(said, f"{kind} scaling and a tensor of factors")
+            raise unknown(said, f"{kind} scaling and a tensor of factors")
         return {"rope_scaling": _of_factors(said, factors, head_dim=head_dim, theta=theta)}
     if kind == "none" or (kind == "linear" and factor in (0.0, 1.0)):
         return {}
     if kind == "linear":
         return {"rope_scaling": {"rope_type": "linear", "factor": factor}}
     if kind != "yarn":
-        raise _unknown(said, f"{kind!r:.40}")
+        raise unknown(said, f"{kind!r:.40}")
     stretched = {"rope_type": "yarn", "factor": factor}
     for key, ours in (
         ("original_context_length", "original_max_position_embeddings"),
@@ -68,7 +70,7 @@ def _of_factors(
         return None
     low, high = BOUNDS
     if 2 * len(factors) != head_dim or not theta > 0 or not all(0 < factor < math.inf for factor in factors):
-        raise _unknown(said, f"{len(factors)} factors in {FACTORS} for heads of {head_dim}")
+        raise unknown(said, f"{len(factors)} factors in {FACTORS} for heads of {head_dim}")
     for original in (2**power for power in range(4, 24)):
         wanted = _llama3(theta, head_dim, factor := max(factors), original)
         if all(map(_close, wanted, factors)):
@@ -79,7 +81,7 @@ def _of_factors(
                 "high_freq_factor": high,
             }
             return found | {"original_max_position_embeddings": original}
-    raise _unknown(said, f"{len(factors)} factors up to {max(factors):g} in {FACTORS}")
+    raise unknown(said, f"{len(factors)} factors up to {max(factors):g} in {FACTORS}")
 
 
 def _llama3(theta: float, head_dim: int, factor: float, original: int) -> list[float]:
@@ -100,7 +102,8 @@ def _close(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=1e-4)
 
 
-def _unknown(said: Said, found: str) -> ConfigError:
+def unknown(said: Said, found: str) -> ConfigError:
+    """Make the error for a rope that config.json has no words for."""
     return ConfigError(
         "the rope of the model is stretched in a way that the file does not say in full",
         where=f"{said.where}: {said.prefix}rope",

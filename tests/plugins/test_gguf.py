@@ -19,7 +19,7 @@ from loadstone import AutoConfig, AutoModel, AutoModelForCausalLM
 from loadstone.backend import get_backend
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.cli.inspect import inspect
-from loadstone.errors import ArgumentError, ConfigError, NoWeightsError
+from loadstone.errors import ArgumentError, CheckpointError, ConfigError, NoWeightsError
 from loadstone.read import engine
 from loadstone.source import resolve
 from tests.oracle import load
@@ -379,6 +379,35 @@ def test_what_is_not_followed_is_an_error(tmp_path, key, value, told):
             model(torch.tensor(TOKENS)).logits,
             AutoModelForCausalLM.from_pretrained(case("llama"))(torch.tensor(TOKENS)).logits,
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("blk.0.ffn_up.scale", "more of a module than its weight"),
+        ("rope_factors_long.weight", "stretched in a way"),
+    ],
+)
+def test_a_tensor_that_changes_others_is_an_error(tmp_path, name, told):
+    def more(writer):
+        writer.add_tensor(name, np.ones(1, np.float32))
+
+    written(tmp_path / "x.gguf", "llama", more=more)
+    with pytest.raises((ConfigError, CheckpointError), match=told):
+        AutoModelForCausalLM.from_pretrained(tmp_path / "x.gguf")
+
+
+def test_numbers_that_are_said_for_each_layer(tmp_path):
+    def more(writer):
+        writer.kv_data[0].pop("llama.attention.head_count_kv")
+        writer.add_head_count_kv(said)
+
+    for said in ([2, 2], [2, 1]):
+        expected = written(tmp_path / "x.gguf", "llama", more=more)
+        if said == [2, 2]:
+            agree(AutoModelForCausalLM.from_pretrained(tmp_path / "x.gguf"), expected)
+    with pytest.raises(ConfigError, match=r"head_count_kv is no number, or not the same for each layer"):
+        AutoModelForCausalLM.from_pretrained(tmp_path / "x.gguf")
 
 
 def test_the_27b_of_gemma2_scales_by_its_hidden_size():
