@@ -276,7 +276,7 @@ def test_an_index_that_is_none(sharded, text, fact):
         (["consolidated.00.pth"], ["authors' own names"]),
         (["model.onnx"], ["not read yet: ONNX", "model.onnx"]),
         (["a.weights.h5"], ["not read yet: Keras file"]),
-        (["some.q4.gguf"], ["not read yet: GGUF", "some.q4.gguf"]),
+        (["some.q4.gguf"], ["there are only GGUF files", "pass gguf_file='some.q4.gguf'"]),
         (["model.onnx", "a.weights.h5"], ["ONNX, Keras file"]),
         (["adapter_config.json", "adapter_model.safetensors"], ["PEFT", "adapter_config.json", "base model"]),
         (

@@ -130,7 +130,6 @@ def test_an_auto_map_without_a_model(auto_map):
         ("ViT-B_16.npz", ".npz"),
         ("model.ckpt-1000.meta", "TensorFlow 1"),
         ("bert_model.ckpt.data-00000-of-00001", "TensorFlow 1"),
-        ("q4.gguf", "GGUF"),
         ("saved_model.pb", "SavedModel"),
         ("64.tflite", "Lite"),
         ("coreml/text.mlpackage/Data/model.mlmodel", "Core ML"),

@@ -138,6 +138,7 @@ def test_the_installed_wheel_finds_its_plugins(installed, tmp_path):
         "backend.tensorflow": "loaded",
         "backend.torch": "loaded",
         "format.dcp": "loaded",
+        "format.gguf": "loaded",
         "format.h5": "loaded",
         "format.msgpack": "loaded",
         "format.npz": "loaded",

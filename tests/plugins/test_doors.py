@@ -280,8 +280,8 @@ def test_our_entry_points_claim_what_we_bring():
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     entries = project["project"]["entry-points"]["loadstone"]
-    kinds = {name: value for name, value in entries.items() if name.split(".")[0] in BUILT_IN}
-    claimed = {name: value for name, value in kinds.items() if value.startswith("loadstone.")}
+    core = {name: value for name, value in entries.items() if value.startswith("loadstone.")}
+    claimed = {name: value for name, value in core.items() if name.split(".")[0] in BUILT_IN}
     formats = {
         "format.h5",
         "format.msgpack",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.oracle import load
+from tests.plugins import gguf_files
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/loading.md", "docs/extending.md")
@@ -20,6 +21,7 @@ REPOSITORIES = {
     "mistralai/Mistral-7B-v0.1": "mistral-causal-lm",
     "google/gemma-7b": "gemma-causal-lm",
 }
+GGUF = "bartowski/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct-Q8_0.gguf"
 FILES = ("config.json", "generation_config.json", "model.safetensors")
 CUSTOM = "sgugger/custom-resnet50d"
 PINNED = "ed94a7c6247d8aedce4647f00f20de6875b5b292"
@@ -82,6 +84,8 @@ def test_snippets_run(hub: Any, tmp_path: Path) -> None:
     for name, case in REPOSITORIES.items():
         folder = load.folder(case)
         hub.add_repo(name, {file: (folder / file).read_bytes() for file in FILES if (folder / file).exists()})
+    gguf_files.write(tmp_path / GGUF[1], load.folder("llama-causal-lm-tied"), gguf_files.Kind.Q8_0)
+    hub.add_repo(GGUF[0], {GGUF[1]: tmp_path / GGUF[1]})
     hub.tag(CUSTOM, PINNED, hub.add_repo(CUSTOM, folder=custom(tmp_path / "custom")))
     script = tmp_path / "snippets.py"
     # PyTorch is imported first: TensorFlow before it can crash the process. Each page has its names to itself.

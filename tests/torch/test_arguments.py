@@ -174,7 +174,7 @@ def test_an_argument_that_nobody_knows(folders, name, near):
     assert f"knows no argument {name!r}" in str(caught.value) and f"did you mean {near}" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["quantization_config", "proxies", "gguf_file"])
+@pytest.mark.parametrize("name", ["quantization_config", "proxies", "tp_plan"])
 def test_arguments_that_are_not_there_yet(folders, name):
     with pytest.raises(ArgumentError, match=f"{name}= is not there yet"):
         AutoModel.from_pretrained(folders["llama"], **{name: "something"})

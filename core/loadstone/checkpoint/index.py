@@ -7,6 +7,31 @@ import math
 from collections.abc import Iterator, Mapping
 
 from loadstone.checkpoint.strides import span
+from loadstone.dtypes import nbytes
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """How numbers lie that are no array of a dtype: in blocks, from whose bytes a function makes float32 numbers.
+
+    Attributes:
+        name: What inspections and reports call it, e.g. "Q4_1"; a dtype where the numbers are its, in another order.
+        numbers: How many numbers a block has; they lie along the last axis, or are several whole rows.
+        nbytes: Bytes of a block.
+        unpack: "module:function". It is called in the engine's threads with the bytes of some blocks, float32 numbers to
+            fill, and `arguments`.
+        arguments: What the function is told beside the blocks.
+    """
+
+    name: str
+    numbers: int
+    nbytes: int
+    unpack: str
+    arguments: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.numbers < 1 or self.nbytes < 1:
+            raise ValueError(f"a block of {self.numbers} numbers in {self.nbytes} bytes")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +40,7 @@ class TensorInfo:
 
     Attributes:
         name: The name under which it is stored.
-        dtype: Canonical dtype name.
+        dtype: Canonical dtype name; of packed numbers that which they are taken for, float32 where they are quantised.
         shape: Sizes of its axes; `()` for a scalar.
         file: Name of its file in the snapshot.
         offset: Bytes from the start of the file to its first byte.
@@ -25,6 +50,7 @@ class TensorInfo:
             `offset` are then the first one's.
         chunks: Offset and bytes of each part, where its bytes lie in one file and not in one stretch; else None. `offset` is then
             of the first.
+        packing: How its numbers are packed; None where they lie in its dtype.
     """
 
     name: str
@@ -36,6 +62,22 @@ class TensorInfo:
     strides: tuple[int, ...] | None = None
     pieces: tuple[TensorInfo, ...] = ()
     chunks: tuple[tuple[int, int], ...] | None = None
+    packing: Packing | None = None
+
+    @property
+    def kind(self) -> str:
+        """What its numbers are stored as, for people: its dtype, or the name of its packing."""
+        return self.dtype if self.packing is None else self.packing.name
+
+    @property
+    def fills(self) -> bool:
+        """Whether its bytes are those of its shape, in its dtype or in whole blocks that end where a row does."""
+        if self.packing is None:
+            return self.nbytes == nbytes(self.dtype, self.shape)
+        number, block = math.prod(self.shape), self.packing.numbers
+        row = self.shape[-1] if self.shape else 1
+        whole = not (number % block or (row % block and block % row)) if row else True
+        return whole and self.nbytes == number // block * self.packing.nbytes
 
     def stretches(self, offset: int, size: int) -> Iterator[tuple[int, int]]:
         """Yield where bytes of it really lie, offset and length of each part.
@@ -114,8 +156,8 @@ class TensorIndex:
         return found
 
     def dtypes(self) -> dict[str, int]:
-        """Return dtype -> bytes stored in it, the largest first."""
+        """Return dtype, or packing, -> bytes stored in it, the largest first."""
         sizes: dict[str, int] = {}
         for info in self.tensors.values():
-            sizes[info.dtype] = sizes.get(info.dtype, 0) + info.nbytes
+            sizes[info.kind] = sizes.get(info.kind, 0) + info.nbytes
         return dict(sorted(sizes.items(), key=lambda item: -item[1]))

@@ -13,10 +13,11 @@ from loadstone.checkpoint.formats import (
     formats_asked,
     no_weights,
     none_of_format,
+    not_of_format,
     refuse_contested,
 )
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
-from loadstone.dtypes import DTYPES, nbytes
+from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, CheckpointError, counted
 from loadstone.plugins import Claim, answerable, is_first_party
 from loadstone.source import Snapshot
@@ -44,6 +45,7 @@ def open_checkpoint(
     use_safetensors: bool | None = None,
     from_pt: bool = False,
     weights_format: str | None = None,
+    weights_file: str | None = None,
 ) -> TensorIndex:
     """Find the weights in a snapshot, check them from their headers alone, and index their tensors.
 
@@ -56,6 +58,7 @@ def open_checkpoint(
         use_safetensors: True takes no other format; False takes pickles alone.
         from_pt: Take safetensors and pickles alone.
         weights_format: The format to read, by name; None: the first that is there.
+        weights_file: The file from which to start, of a format whose files may have any name.
 
     Raises:
         CheckpointError: If there are no weights that can be read, or something about them is wrong; problems
@@ -76,6 +79,7 @@ def open_checkpoint(
         use_safetensors=use_safetensors,
         from_pt=from_pt,
         weights_format=weights_format,
+        weights_file=weights_file,
     )
     with answerable(weights.claim, f"fails to read {weights.entry}"):
         index = weights.format.read_index(snapshot, weights.entry)
@@ -93,6 +97,7 @@ def check_files(
     use_safetensors: bool | None = None,
     from_pt: bool = False,
     weights_format: str | None = None,
+    weights_file: str | None = None,
 ) -> None:
     """Hold files of weights that have been fetched against a second opinion, where their format has one.
 
@@ -106,6 +111,7 @@ def check_files(
         use_safetensors=use_safetensors,
         from_pt=from_pt,
         weights_format=weights_format,
+        weights_file=weights_file,
     )
     with answerable(weights.claim, "fails to check its files"):
         weights.format.check(paths)
@@ -118,6 +124,7 @@ def find_weights(
     use_safetensors: bool | None = None,
     from_pt: bool = False,
     weights_format: str | None = None,
+    weights_file: str | None = None,
 ) -> Weights:
     """Return the weights from which to start.
 
@@ -135,7 +142,7 @@ def find_weights(
             hint=f"leave {asked} out",
         )
     if weights_format is not None:
-        return _of_format(weights_format, snapshot, variant)
+        return _of_format(weights_format, snapshot, variant, weights_file)
     wanted: list[str] = []
     for claim, format in formats(use_safetensors=use_safetensors, from_pt=from_pt):
         names, entry = _entry(claim, format, snapshot, variant)
@@ -147,10 +154,17 @@ def find_weights(
     raise no_weights(snapshot.files, wanted, variant=variant, where=snapshot.location, asked=asked)
 
 
-def _of_format(name: str, snapshot: Snapshot, variant: str | None) -> Weights:
-    """Return the weights of one format. Raises as `find_weights` does."""
+def _of_format(name: str, snapshot: Snapshot, variant: str | None, file: str | None) -> Weights:
+    """Return the weights of one format, from the file on that the caller names. Raises as `find_weights` does."""
     claim, format = format_named(name)
-    names, entry = _entry(claim, format, snapshot, variant)
+    if file is None:
+        names, entry = _entry(claim, format, snapshot, variant)
+    else:
+        names, entry = (file,), file
+        with answerable(claim, "fails to name its files"):
+            if not format.is_weights(file, variant):
+                raise not_of_format(name, file, variant, where=snapshot.location)
+        entry = file if snapshot.has(file) else None
     if entry is None:
         raise none_of_format(name, snapshot.files, names, where=snapshot.location)
     return Weights(format=format, claim=claim, entry=entry)
@@ -195,8 +209,8 @@ def _faults(name: str, info: TensorInfo, index: TensorIndex, snapshot: Snapshot)
         yield f"{name!r} lies in {info.file!r}, which is none of the index's files"
     elif info.dtype not in DTYPES:
         yield f"{name!r} has the unknown dtype {info.dtype!r}"
-    elif min(info.shape, default=0) < 0 or info.nbytes != nbytes(info.dtype, info.shape):
-        yield f"{name!r}: {info.nbytes} bytes for {info.dtype} {list(info.shape)}"
+    elif min(info.shape, default=0) < 0 or not info.fills:
+        yield f"{name!r}: {info.nbytes} bytes for {info.kind} {list(info.shape)}"
     elif info.offset < 0 or info.end > snapshot.file(info.file).size:
         size = snapshot.file(info.file).size
         yield f"{name!r}: bytes {info.offset:,} to {info.end:,} of {info.file}, which has {size:,}"

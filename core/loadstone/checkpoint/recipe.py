@@ -153,8 +153,8 @@ class Recipe:
         whole = self.whole
         if whole is not None:
             return whole.nbytes
-        sizes = (math.prod(part.extent) * _bits(self.sources[part.source]) for part in self.parts)
-        return (sum(sizes) + 7) // 8
+        bits = (_bits_of(math.prod(part.extent), self.sources[part.source]) for part in self.parts)
+        return (sum(bits) + 7) // 8
 
 
 def whole(source: TensorInfo, dtype: str) -> Recipe:
@@ -165,9 +165,10 @@ def whole(source: TensorInfo, dtype: str) -> Recipe:
     return Recipe(sources=(source,), steps=cast)
 
 
-def _bits(source: TensorInfo) -> int:
+def _bits_of(number: int, source: TensorInfo) -> int:
+    """Return the bits of so many of a source's numbers."""
     count = math.prod(source.shape)
-    return source.nbytes * 8 // count if count else 0
+    return number * source.nbytes * 8 // count if count else 0
 
 
 Value = tuple[Shape, tuple[Part, ...]]
@@ -192,7 +193,7 @@ def viewed(source: TensorInfo, steps: Sequence[Step], *, name: str) -> TensorInf
     """Return a stored tensor as it looks after steps, each a `Transpose` or an `Unstack`: other strides, and no byte moves.
 
     Args:
-        source: A tensor of whole bytes.
+        source: A tensor of whole bytes; a packed one can be transposed alone.
         steps: What happens to it.
         name: What to call the result.
 
@@ -205,17 +206,22 @@ def viewed(source: TensorInfo, steps: Sequence[Step], *, name: str) -> TensorInf
         >>> weight.shape, weight.strides
         ((3, 2), (1, 3))
     """
-    shape, offset, itemsize = source.shape, source.offset, _bits(source) // 8
+    shape, offset, itemsize = source.shape, source.offset, _bits_of(1, source) // 8
     strides = source.strides or tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
     for step in steps:
         if isinstance(step, Transpose) and sorted(step.axes) == list(range(len(shape))):
             shape, strides = (tuple(sizes[axis] for axis in step.axes) for sizes in (shape, strides))
-        elif isinstance(step, Unstack) and step.axis < len(shape) and step.index < shape[step.axis]:
+        elif (
+            source.packing is None
+            and isinstance(step, Unstack)
+            and step.axis < len(shape)
+            and step.index < shape[step.axis]
+        ):
             offset += step.index * strides[step.axis] * itemsize
             shape, strides = _without(shape, step.axis), _without(strides, step.axis)
         else:
             raise ValueError(f"{step} does not fit {list(shape)}")
-    nbytes = math.prod(shape) * itemsize
+    nbytes = source.nbytes if source.packing else math.prod(shape) * itemsize
     kept = None if row_by_row(shape, strides) else strides
     return dataclasses.replace(source, name=name, shape=shape, offset=offset, nbytes=nbytes, strides=kept)
 
@@ -229,8 +235,8 @@ def block_of(source: TensorInfo) -> TensorInfo:
     if source.strides is None:
         return source
     sizes = _view(source, source.strides).sizes
-    itemsize = source.nbytes // math.prod(source.shape)
-    return dataclasses.replace(source, shape=sizes, nbytes=math.prod(sizes) * itemsize, strides=None)
+    bits = _bits_of(math.prod(sizes), source)
+    return dataclasses.replace(source, shape=sizes, nbytes=bits // 8, strides=None)
 
 
 def _view(source: TensorInfo, strides: Shape) -> View:

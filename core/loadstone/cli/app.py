@@ -27,13 +27,19 @@ app = typer.Typer(
 )
 
 Checkpoint = Annotated[
-    str, typer.Argument(metavar="PATH_OR_ID", help="A folder, or a repository on the Hub: org/name.")
+    str,
+    typer.Argument(
+        metavar="PATH_OR_ID", help="A folder, a repository on the Hub (org/name), or a GGUF file."
+    ),
 ]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a repository.")]
 Subfolder = Annotated[str, typer.Option(help="The folder below it that holds the checkpoint.")]
 Variant = Annotated[str | None, typer.Option(help='Part of the names of the weights, "fp16" say.')]
 WeightsFormat = Annotated[
     str | None, typer.Option(help='The format of the weights by name, or "name@distribution".')
+]
+GgufFile = Annotated[
+    str | None, typer.Option(help="The GGUF file of the folder or repository, in place of all else there.")
 ]
 CacheDir = Annotated[Path | None, typer.Option(help="Where downloads are kept.")]
 LocalOnly = Annotated[bool, typer.Option("--local-files-only", help="Use the download cache alone.")]
@@ -115,6 +121,7 @@ def inspect(
     subfolder: Subfolder = "",
     variant: Variant = None,
     weights_format: WeightsFormat = None,
+    gguf_file: GgufFile = None,
     cache_dir: CacheDir = None,
     local_files_only: LocalOnly = False,
     as_json: Json = False,
@@ -131,6 +138,7 @@ def inspect(
         verify=verify,
         variant=variant,
         weights_format=weights_format,
+        gguf_file=gguf_file,
         revision=revision,
         subfolder=subfolder,
         cache_dir=cache_dir,
@@ -199,6 +207,7 @@ def plan(
     subfolder: Subfolder = "",
     variant: Variant = None,
     weights_format: WeightsFormat = None,
+    gguf_file: GgufFile = None,
     cache_dir: CacheDir = None,
     local_files_only: LocalOnly = False,
     as_json: Json = False,
@@ -232,6 +241,7 @@ def plan(
         subfolder=subfolder,
         variant=variant,
         weights_format=weights_format,
+        gguf_file=gguf_file,
         cache_dir=cache_dir,
         local_files_only=local_files_only,
     )

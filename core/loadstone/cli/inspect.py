@@ -20,10 +20,12 @@ from loadstone.checkpoint.formats import Format, adapter_beside, formats
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.checkpoint.open import Weights, find_weights, open_checkpoint
 from loadstone.checkpoint.settled import settle
-from loadstone.config import CONFIG_NAME, parse_config_json
+from loadstone.config import CONFIG_NAME
 from loadstone.errors import CheckpointError, ConfigError, LoadstoneError, PluginError
-from loadstone.load.configuration import Asked, read_config
+from loadstone.load.arguments import LoadArguments
+from loadstone.load.configuration import Asked, read_config, read_values
 from loadstone.load.custom_code import own_code
+from loadstone.load.file_named import with_file_named
 from loadstone.planning.fold import fold
 from loadstone.plugins import answerable
 from loadstone.read.progress import byte_bar
@@ -75,7 +77,7 @@ class WeightFile:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TensorGroup:
-    """Tensors whose names differ in numbers only, all of one dtype and shape."""
+    """Tensors whose names differ in numbers only, all of one dtype, or packing, and shape."""
 
     label: str
     dtype: str
@@ -129,10 +131,10 @@ class Inspection:
         return sum(math.prod(info.shape) for info in self.tensors)
 
     def dtypes(self) -> dict[str, int]:
-        """Return dtype -> bytes stored in it, the largest first."""
+        """Return dtype, or packing, -> bytes stored in it, the largest first."""
         sizes: Counter[str] = Counter()
         for info in self.tensors:
-            sizes[info.dtype] += info.nbytes
+            sizes[info.kind] += info.nbytes
         return dict(sizes.most_common())
 
     def groups(self, *, folded: bool = True) -> list[TensorGroup]:
@@ -140,7 +142,7 @@ class Inspection:
         alike: dict[tuple[str, str, tuple[int, ...]], list[TensorInfo]] = {}
         for info in self.tensors:
             pattern = generalise(info.name) if folded else f"{info.file}/{info.name}"
-            alike.setdefault((pattern, info.dtype, info.shape), []).append(info)
+            alike.setdefault((pattern, info.kind, info.shape), []).append(info)
         return [
             TensorGroup(
                 label=next(iter(fold(info.name for info in members))),
@@ -179,15 +181,17 @@ def inspect(
     *,
     variant: str | None = None,
     weights_format: str | None = None,
+    gguf_file: str | None = None,
     verify: bool = False,
     **source: Any,
 ) -> Inspection:
     """Tell what a checkpoint holds and what is wrong with it. Of a repository only headers are fetched.
 
     Args:
-        name_or_path: A folder, or a repository id.
+        name_or_path: A folder, a repository id, or the path of a GGUF file.
         variant: As in `from_pretrained`.
         weights_format: As in `from_pretrained`.
+        gguf_file: As in `from_pretrained`.
         verify: Sum every file of weights too, and compare. Files that are not on this machine are fetched for it.
         **source: `revision`, `subfolder`, `cache_dir`, `token`, `force_download`, `local_files_only`.
 
@@ -198,10 +202,12 @@ def inspect(
         >>> inspect("path/to/checkpoint").dtypes()  # doctest: +SKIP
         {'bfloat16': 16060522496}
     """
+    asked = LoadArguments(variant=variant, weights_format=weights_format, gguf_file=gguf_file, **source)
+    name_or_path, asked = with_file_named(name_or_path, asked)
     snapshot = settle(resolve(name_or_path, **source))
-    config, config_problems, told = _read_config(snapshot)
+    config, config_problems, told = _read_config(snapshot, asked)
     adapter = adapter_beside(snapshot.files, where=snapshot.location)
-    weights = _read_weights(snapshot, variant, weights_format)
+    weights = _read_weights(snapshot, asked)
     verification = _verify(snapshot, weights) if verify else None
     changed = verification.problems if verification else ()
     return Inspection(
@@ -225,23 +231,24 @@ def inspect(
 
 
 def _read_config(
-    snapshot: Snapshot,
+    snapshot: Snapshot, given: LoadArguments
 ) -> tuple[Mapping[str, Any] | None, tuple[Problem, ...], tuple[str, ...]]:
-    """Return config.json, what is wrong with it and what is worth knowing of it.
+    """Return config.json, or what stands for it in a file that was named, what is wrong with it and what is worth knowing of it.
 
     That its model type is unknown to us is no fault of its.
     """
     values: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
     try:
-        if snapshot.has(CONFIG_NAME):
-            where = f"{snapshot.location}/{CONFIG_NAME}"
-            values = parse_config_json(snapshot.read_text(CONFIG_NAME), where=where)
+        if given.gguf_file or snapshot.has(CONFIG_NAME):
+            values = read_values(snapshot, given.weights())
         if values is None or not _unknown_type(values):
-            config, notes = read_config(snapshot, Asked())
+            config, notes = read_config(snapshot, Asked.by(given, None))
             config.get_text_config()  # which checks the nested one, where there is one
     except (ConfigError, PluginError) as error:
         return values, Problem.all_of(error), notes
+    except CheckpointError:  # of a file that was named; it is told with the weights
+        pass
     return values, (), notes
 
 
@@ -285,11 +292,11 @@ class _Weights:
         )
 
 
-def _read_weights(snapshot: Snapshot, variant: str | None, weights_format: str | None) -> _Weights:
+def _read_weights(snapshot: Snapshot, given: LoadArguments) -> _Weights:
     try:
-        index = open_checkpoint(snapshot, variant=variant, weights_format=weights_format)
+        index = open_checkpoint(snapshot, **given.weights())
     except CheckpointError as error:
-        return _salvage(snapshot, variant, weights_format, Problem.all_of(error))
+        return _salvage(snapshot, given, Problem.all_of(error))
     except PluginError as error:
         return _Weights(names=(), headers={}, problems=Problem.all_of(error))
     headers: dict[str, list[TensorInfo]] = {name: [] for name in index.files}
@@ -306,12 +313,11 @@ def _read_weights(snapshot: Snapshot, variant: str | None, weights_format: str |
     )
 
 
-def _salvage(
-    snapshot: Snapshot, variant: str | None, weights_format: str | None, problems: tuple[Problem, ...]
-) -> _Weights:
+def _salvage(snapshot: Snapshot, given: LoadArguments, problems: tuple[Problem, ...]) -> _Weights:
     """Read what can be read of a checkpoint that `open_checkpoint` refused."""
+    variant = given.variant
     try:
-        weights = find_weights(snapshot, variant=variant, weights_format=weights_format)
+        weights = find_weights(snapshot, **given.weights())
     except CheckpointError:
         return _left_over(snapshot, variant, problems)
     with answerable(weights.claim, "fails to tell what it can read"):

@@ -22,8 +22,7 @@ ACCEPTED |= {"offload_folder", "offload_state_dict"}
 # offload_buffers=True; those that it does not hold are computed on the device that needs them. No number depends on it.
 ACCEPTED |= {"offload_buffers"}
 # Known to transformers' users and not built yet.
-NOT_YET = frozenset({"tp_plan", "quantization_config"})
-NOT_YET |= {"gguf_file", "proxies"}
+NOT_YET = frozenset({"tp_plan", "quantization_config", "proxies"})
 # Known to transformers' users under these names; what to do in their place.
 ELSEWHERE = {
     "load_in_4bit": "quantising is not there yet; pass dtype='bfloat16' for half the memory of float32",
@@ -34,6 +33,8 @@ ELSEWHERE = {
 }
 # What transformers 4 asks for the weights of another framework's classes with, and the format that those write.
 ORIGINS = {"from_tf": "h5", "from_flax": "msgpack"}
+# And what names a file, whatever it is called, of a format whose files say themselves what the model is.
+ORIGINS |= {"gguf_file": "gguf"}
 READ_MODES = ("auto", "map", "copy")
 
 
@@ -49,6 +50,8 @@ class LoadArguments(ConfigArguments):
         use_safetensors: True takes no other format, False takes pickles (`pytorch_model.bin`) alone.
         from_tf: Take what transformers' TensorFlow classes wrote, `tf_model.h5`, whatever else is there.
         from_flax: Take what its Flax classes wrote, `flax_model.msgpack`.
+        gguf_file: The GGUF file of the folder or repository that is loaded: its numbers, and what it says of the model, whatever
+            lies beside it. The path of a local file means the same: `from_pretrained("folder/model.gguf")`.
         from_pt: Take what its PyTorch classes wrote alone: safetensors, else pickles.
         weights_format: The format to read by its name, "h5" or "gguf" say, where several lie there; "gguf@distribution" where two plugins
             bring it. None: the first that is there, loadstone's own before others.
@@ -77,6 +80,7 @@ class LoadArguments(ConfigArguments):
     use_safetensors: bool | None = None
     from_tf: bool = False
     from_flax: bool = False
+    gguf_file: str | None = None
     from_pt: bool = False
     weights_format: str | None = None
     device_map: object = None
@@ -99,7 +103,8 @@ class LoadArguments(ConfigArguments):
             "variant": self.variant,
             "use_safetensors": None if own else self.use_safetensors,
             "from_pt": bool(self.from_pt),
-            "weights_format": own or self.weights_format,
+            "weights_format": self.weights_format or own,
+            "weights_file": self.gguf_file or None,
         }
 
 
@@ -182,11 +187,18 @@ def _asks(value: object) -> bool:
 
 
 def _check_origin(found: LoadArguments) -> None:
-    """Refuse arguments that ask for the weights of two frameworks, or for those of one in another's format."""
+    """Refuse arguments that ask for the weights of two frameworks, or for those of one in another's format, or name no file."""
+    if not isinstance(found.gguf_file, str | None):
+        raise ArgumentError(
+            "gguf_file= is no text",
+            expected='the name of a file, "model.gguf" say',
+            found=f"{found.gguf_file!r:.80}",
+            hint="pass the path of a local file in the place of the checkpoint's name",
+        )
     given = [name for name in (*ORIGINS, "from_pt") if getattr(found, name)]
-    told = [f"{name}=True" for name in given]
+    told = [f"{name}={getattr(found, name)!r}" for name in given]
     format = ORIGINS.get(given[0]) if given else None
-    if format and found.weights_format not in (None, format):
+    if format and (found.weights_format or format).partition("@")[0] != format:
         told.append(f"weights_format={found.weights_format!r}")
     if format and found.use_safetensors:
         told.append("use_safetensors=True")

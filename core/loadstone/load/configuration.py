@@ -15,6 +15,7 @@ from loadstone.architectures import (
     model_types,
 )
 from loadstone.checkpoint.formats import adapter_alone
+from loadstone.checkpoint.open import find_weights
 from loadstone.checkpoint.settled import settle
 from loadstone.config import CONFIG_NAME, Config, parse_config_json
 from loadstone.errors import ConfigError, NoConfigError, logger_of, memory_told
@@ -29,7 +30,9 @@ from loadstone.load.custom_code import (
     own_config,
     permission_of,
 )
+from loadstone.load.file_named import with_file_named
 from loadstone.load.watch import steadily, watch
+from loadstone.plugins import answerable
 from loadstone.remote.foreign import ForeignConfig
 from loadstone.remote.modules import is_own
 from loadstone.remote.own import NO_PERMISSION, OwnCode, Permission
@@ -52,12 +55,20 @@ class Asked:
         of_class: The model type of the class that is loaded, for a file that says none.
         config_class: The configuration class of the class that is loaded, where that is of code that has run already.
         permission: What the caller says of code that comes with the checkpoint.
+        weights: Which weights are read, as `LoadArguments.weights` says it; they say what the model is where the caller
+            named their file.
     """
 
     model_type: str | None = None
     of_class: str | None = None
     config_class: type[Config] | None = None
     permission: Permission = NO_PERMISSION
+    weights: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def file(self) -> str:
+        """The file that says what the model is."""
+        return self.weights.get("weights_file") or CONFIG_NAME
 
     @classmethod
     def by(
@@ -69,6 +80,7 @@ class Asked:
             of_class=of_class,
             config_class=config_class,
             permission=permission_of(given),
+            weights=given.weights(),
         )
 
 
@@ -96,10 +108,11 @@ def load_config(
         if return_unused_kwargs and name not in ABOUT_CONFIGS
     }
     given, rest = parse_arguments({name: value for name, value in arguments.items() if name not in NOTED})
+    name, given = with_file_named(pretrained_model_name_or_path, given)
     own = config_class if config_class is not None and not _is_known(config_class) else None
 
     def read() -> tuple[Config, tuple[str, ...]]:
-        watched = watch(resolve(pretrained_model_name_or_path, **given.source()))
+        watched = watch(resolve(name, **given.source()))
         with watched.unchanged(given.variant):
             return read_config(watched.snapshot, Asked.by(given, of_class, own))
 
@@ -127,9 +140,10 @@ def _is_known(config_class: type[Config]) -> bool:
 def config_values(name_or_path: Name, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a parsed config.json, and the arguments that do not say where it is; `Config.get_config_dict` tells them."""
     given, _ = parse_arguments(arguments)
+    name_or_path, given = with_file_named(name_or_path, given)
     where = given.source()
-    rest = {name: value for name, value in arguments.items() if name not in where}
-    return read_values(settle(resolve(name_or_path, **where))), rest
+    rest = {name: value for name, value in arguments.items() if name not in (*where, "gguf_file")}
+    return read_values(settle(resolve(name_or_path, **where)), given.weights()), rest
 
 
 def read_config(snapshot: Snapshot, asked: Asked) -> tuple[Config, tuple[str, ...]]:
@@ -137,12 +151,13 @@ def read_config(snapshot: Snapshot, asked: Asked) -> tuple[Config, tuple[str, ..
 
     Raises:
         ConfigError: If config.json is absent, not JSON, of no known model type, or of wrong types.
+        CheckpointError: If the file that the caller named is damaged.
     """
-    where = f"{snapshot.location}/{CONFIG_NAME}"
-    values = read_values(snapshot)
+    where = f"{snapshot.location}/{asked.file}"
+    values = read_values(snapshot, asked.weights)
     _check_no_other_file(values, where=where)
     if asked.config_class is not None and _is_for(asked.config_class, values, asked):
-        return _of_class(asked.config_class, values, snapshot)
+        return _of_class(asked.config_class, values, snapshot, where=where)
     if (own := _own_code(values, snapshot, asked)) is not None:
         return own_config(own, values), ()
     model_type, why = _model_type(values, asked, where=where)
@@ -162,9 +177,9 @@ def _is_for(config_class: type[Config], values: Mapping[str, Any], asked: Asked)
 
 
 def _of_class(
-    config_class: type[Config], values: Mapping[str, Any], snapshot: Snapshot
+    config_class: type[Config], values: Mapping[str, Any], snapshot: Snapshot, *, where: object
 ) -> tuple[Config, tuple[str, ...]]:
-    config = config_class.from_dict(values, where=f"{snapshot.location}/{CONFIG_NAME}")
+    config = config_class.from_dict(values, where=where)
     config.name_or_path = snapshot.location
     said, own = values.get("model_type"), config_class.model_type
     note = (
@@ -249,12 +264,19 @@ def _check_no_other_file(values: Mapping[str, Any], *, where: object) -> None:
         )
 
 
-def read_values(snapshot: Snapshot) -> dict[str, Any]:
-    """Return the parsed config.json of a snapshot.
+def read_values(snapshot: Snapshot, weights: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the parsed config.json of a snapshot, or what stands for it in the file of weights that the caller named.
 
     Raises:
         ConfigError: If it is absent or not JSON.
+        CheckpointError: If the file that the caller named is not there, or damaged.
     """
+    if weights and weights.get("weights_file"):
+        found = find_weights(snapshot, **weights)
+        with answerable(found.claim, f"fails to say what model {found.entry} holds"):
+            said = found.format.config(snapshot, found.entry)
+        if said is not None:
+            return dict(said)
     if not snapshot.has(CONFIG_NAME):
         raise adapter_alone(snapshot.files, [CONFIG_NAME], where=snapshot.location) or NoConfigError(
             "there is no config.json",

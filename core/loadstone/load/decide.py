@@ -13,7 +13,7 @@ from loadstone.checkpoint.formats import adapter_beside, adapters
 from loadstone.checkpoint.index import TensorIndex
 from loadstone.checkpoint.open import find_weights, open_checkpoint
 from loadstone.checkpoint.settled import settle
-from loadstone.config import CONFIG_NAME, Config
+from loadstone.config import Config
 from loadstone.errors import ArgumentError, ConfigError
 from loadstone.load.arguments import LoadArguments, split_rest
 from loadstone.load.arrays import NoFiles, index_of
@@ -275,12 +275,13 @@ def _config(
 ) -> tuple[Config, tuple[str, ...]]:
     """Return the configuration to load with, and what is to be told of it."""
     if given.config is None:
-        if not snapshot.has(CONFIG_NAME):
+        if not snapshot.has(asked.file):
             find_weights(snapshot, **given.weights())  # where there are none either, its error says more
         return read_config(snapshot, asked)
     config = as_config(given.config)
     if config is None:
-        return read_config(settle(resolve(given.config, **given.source())), asked)
+        beside = dataclasses.replace(asked, weights={})
+        return read_config(settle(resolve(given.config, **given.source())), beside)
     if given.model_type not in (None, config.model_type):
         raise ArgumentError(
             "config and model_type disagree",

@@ -278,7 +278,7 @@ def _note(assignment: Assignment) -> str:
     if assignment.recipe is None:
         return ""
     sources = assignment.recipe.sources
-    notes = [f"stored as {sources[0].dtype}"] if assignment.state == "cast" else []
+    notes = [f"stored as {sources[0].kind}"] if assignment.state == "cast" else []
     if assignment.recipe.whole is None:
         what = "tensor" if len({info.name for info in sources}) > 1 else "piece"
         notes.append(

@@ -15,6 +15,7 @@ from loadstone.load.arguments import LoadArguments, parse_arguments
 from loadstone.load.collector import paused_collector
 from loadstone.load.custom_code import LoadsItself
 from loadstone.load.decide import Prepared, prepare, report_of
+from loadstone.load.file_named import with_file_named
 from loadstone.load.from_arrays import FromArrays
 from loadstone.load.install import Randomness, install
 from loadstone.load.report import LoadReport
@@ -68,11 +69,10 @@ def from_pretrained(
     """
     started = time.perf_counter()
     given, rest = parse_arguments(arguments)
+    name, given = with_file_named(pretrained_model_name_or_path, given)
     with paused_collector():
         try:
-            prepared = prepare(
-                pretrained_model_name_or_path, given, rest, task, model_class, backend, hands_over=True
-            )
+            prepared = prepare(name, given, rest, task, model_class, backend, hands_over=True)
         except LoadsItself as own:
             load = own.model_class.from_pretrained  # type: ignore[attr-defined]
             return load(pretrained_model_name_or_path, **{**arguments, **own.pinned})
@@ -114,8 +114,9 @@ def plan(
         ```
     """
     given, rest = parse_arguments(arguments)
+    name, given = with_file_named(pretrained_model_name_or_path, given)
     with paused_collector():
-        report = report_of(prepare(pretrained_model_name_or_path, given, rest, task, model_class, backend))
+        report = report_of(prepare(name, given, rest, task, model_class, backend))
     if bandwidth is not None:
         report = dataclasses.replace(report, bandwidth=bandwidths(bandwidth, report.places))
     return report

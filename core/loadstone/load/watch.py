@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from loadstone.checkpoint.formats import is_foreign, is_pickled, is_stored, is_weights, weight_names
+from loadstone.checkpoint.formats.names import ENDINGS
 from loadstone.checkpoint.settled import CONFIG, GENERATION_CONFIG, is_staging, settle
 from loadstone.errors import ChangedFileError, LoadstoneError, SourceError
 from loadstone.source import Snapshot, SourceFile
@@ -142,7 +143,7 @@ def _is_described_by(name: str) -> bool:
 
 
 def _is_read(name: str) -> bool:
-    weights = is_stored(name) or is_pickled(name) or is_foreign(name)
+    weights = is_stored(name) or is_pickled(name) or is_foreign(name) or name.endswith(ENDINGS)
     return name in (CONFIG, GENERATION_CONFIG) or (weights and not is_staging(name))
 
 

@@ -304,7 +304,7 @@ class _Matcher:
             self.problems.add("shape", line)
         target = self.policy.dtype_of(self.names.base(name), info.dtype, parameter.dtype)
         self._check_dtype(info, target, parameter.dtype)
-        state: ParameterState = "loaded" if target == info.dtype else "cast"
+        state: ParameterState = "loaded" if target == info.kind else "cast"
         if info.name == name:
             name = info.name  # the report keeps one string of two equal ones
         return Assignment(name=name, state=state, dtype=target, shape=info.shape, recipe=whole(info, target))
@@ -316,7 +316,8 @@ class _Matcher:
             self._check_dtype(info, target, parameter.dtype)
         cast = () if target == stored else (Cast(target),)
         recipe = Recipe(sources=recipe.sources, steps=recipe.steps + cast)
-        state: ParameterState = "cast" if cast else "loaded"
+        packed = any(info.packing is not None for info in recipe.sources)
+        state: ParameterState = "cast" if cast or packed else "loaded"
         return Assignment(name=name, state=state, dtype=target, shape=parameter.shape, recipe=recipe)
 
     def _fresh(self, parameter: Parameter, *, why: str) -> Assignment:

@@ -2,8 +2,8 @@
 
 A tensor is mapped where its dtype stays, its address suits the backend and its file lies on a local disk: then no
 byte of it is read. Everything else is read with `preadv` straight into the memory that the framework will alias;
-casts go through one staging buffer a thread. What a source reads where it lies, far away, comes the same way.
-At most `WINDOW` pieces are on their way at once.
+casts and packed numbers go through one staging buffer a thread. What a source reads where it lies, far away, comes the
+same way. At most `WINDOW` pieces are on their way at once.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from loadstone.read.memory import OWN_PAGES, Bytes, aligned_empty, populate
 from loadstone.read.runs import Runs, contiguous, runs
 from loadstone.read.steps import Array, region
 from loadstone.read.tensor import HostTensor
+from loadstone.read.unpack import count_of, in_blocks, in_numbers, limit_of, numbers_of, piece_of, unpack
 from loadstone.source.local_file import unreadable
 
 PIECE = 8 << 20
@@ -119,8 +120,8 @@ class _Block:
 
     @property
     def casts(self) -> bool:
-        """Whether its numbers change on the way."""
-        return self.destination.request.dtype != self.info.dtype
+        """Whether its bytes change on the way."""
+        return self.info.packing is not None or self.destination.request.dtype != self.info.dtype
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -229,7 +230,8 @@ def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic:
     """
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
-    if one.strides is not None or other.strides is not None or one.pieces or other.pieces:
+    packed = one.packing != other.packing
+    if one.strides is not None or other.strides is not None or one.pieces or other.pieces or packed:
         return _same_views(files, one, other, traffic)
     buffers = aligned_empty(PIECE), aligned_empty(PIECE)
     for start in range(0, one.nbytes, PIECE):
@@ -268,7 +270,7 @@ def would_map(request: Request, alignment: int) -> tuple[int, int] | None:
     if info.chunks is not None:
         return None
     found = _in_one_piece(request.recipe, request.shape)
-    if request.dtype != info.dtype or found is None or not found[1]:
+    if info.packing is not None or request.dtype != info.dtype or found is None or not found[1]:
         return None
     if found[0] % (alignment or max(1, DTYPES[info.dtype].bits // 8)):  # a mapping starts at a page
         return None
@@ -287,7 +289,8 @@ def _in_one_piece(recipe: Recipe, shape: tuple[int, ...]) -> tuple[int, int] | N
 
 
 def _place(info: TensorInfo, part: Part) -> tuple[int, int] | None:
-    found = contiguous(info.shape, part.window, DTYPES[info.dtype].bits)
+    shape, window, bits = in_blocks(info, part.window)
+    found = contiguous(shape, window, bits)
     return (info.offset + found[0], found[1]) if found is not None else None
 
 
@@ -386,14 +389,16 @@ def _pieces(block: _Block) -> Iterator[_Piece]:
     """Cut one block."""
     if block.place is not None and block.into is not None:
         offset, size = block.place
-        for start in range(0, max(1, size), PIECE):
-            stop = min(start + PIECE, size)
+        step = piece_of(block.info, PIECE)
+        for start in range(0, max(1, size), step):
+            stop = min(start + step, size)
             yield _Piece(block, offset + start, stop - start, None, block.last and stop == size)
         return
     info, part = block.info, block.part
     assert part is not None
     pending: Runs | None = None
-    for found in runs(info.shape, part.window, DTYPES[info.dtype].itemsize, limit=PIECE):
+    shape, window, bits = in_blocks(info, part.window)
+    for found in runs(shape, window, bits // 8, limit=limit_of(info, PIECE)):
         if pending is not None:
             yield _of_runs(block, pending, last=False)
         pending = found
@@ -419,8 +424,11 @@ def _run(files: OpenFiles, job: Sequence[_Piece], staging: threading.local) -> i
         size += piece.size
     _fill(files, first.block.info, first.offset, buffers)
     for piece, buffer in zip(job, buffers, strict=True):
-        if piece.block.casts:
-            cast(buffer, piece.block.info.dtype, _slice(piece), piece.block.destination.request.dtype)
+        info, dtype = piece.block.info, piece.block.destination.request.dtype
+        if info.packing is not None:
+            unpack(buffer, info.packing, _slice(piece), dtype)
+        elif dtype != info.dtype:
+            cast(buffer, info.dtype, _slice(piece), dtype)
     return size
 
 
@@ -443,18 +451,18 @@ def _run_runs(files: OpenFiles, piece: _Piece, found: Runs, staging: threading.l
                 [buffer[start : start + found.length]],
             )
     rows = np.lib.stride_tricks.as_strided(buffer, (found.count, found.length), (stride, 1), writeable=False)
-    within: Any = (*found.within, ...)
+    within: Any = (*in_numbers(block.info, found.within), ...)
     into = region(block.destination.array(), part)[within]
-    numbers = np.ascontiguousarray(rows).reshape(-1).view(to_numpy(block.info.dtype)).reshape(into.shape)
+    numbers = numbers_of(np.ascontiguousarray(rows).reshape(-1), block.info).reshape(into.shape)
     with np.errstate(over="ignore", invalid="ignore"):
         into[...] = numbers
     return piece.size
 
 
 def _staged(staging: threading.local, start: int, size: int) -> Bytes:
-    """Return a part of this thread's staging buffer; a job is no longer than it."""
-    if not hasattr(staging, "buffer"):
-        staging.buffer = aligned_empty(job_limit())
+    """Return a part of this thread's staging buffer; a job is no longer than it, unless one packed block is."""
+    if not hasattr(staging, "buffer") or len(staging.buffer) < start + size:
+        staging.buffer = aligned_empty(max(job_limit(), start + size))
     part: Bytes = staging.buffer[start : start + size]
     return part
 
@@ -464,9 +472,9 @@ def _slice(piece: _Piece) -> Bytes:
     block, dtype = piece.block, piece.block.destination.request.dtype
     assert block.place is not None and block.into is not None
     start, size = piece.offset - block.place[0], piece.size
-    if dtype != block.info.dtype:
-        wide, narrow = DTYPES[dtype].itemsize, DTYPES[block.info.dtype].itemsize
-        start, size = start * wide // narrow, size * wide // narrow
+    if block.casts:
+        wide = DTYPES[dtype].itemsize
+        start, size = (count_of(block.info, number) * wide for number in (start, size))
     return block.destination.data[block.into + start : block.into + start + size]
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         adapters,
         no_weights,
         none_of_format,
+        not_of_format,
     )
     from loadstone.checkpoint.formats.format import Format
     from loadstone.checkpoint.formats.lookup import (
@@ -40,6 +41,7 @@ __all__ = [
     "is_weights",
     "no_weights",
     "none_of_format",
+    "not_of_format",
     "refuse_contested",
     "weight_names",
 ]
@@ -51,6 +53,7 @@ _HOMES = {
     "adapters": "loadstone.checkpoint.formats.absent",
     "no_weights": "loadstone.checkpoint.formats.absent",
     "none_of_format": "loadstone.checkpoint.formats.absent",
+    "not_of_format": "loadstone.checkpoint.formats.absent",
     "Format": "loadstone.checkpoint.formats.format",
     "formats_asked": "loadstone.checkpoint.formats.lookup",
     "format_named": "loadstone.checkpoint.formats.lookup",

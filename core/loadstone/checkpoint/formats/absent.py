@@ -22,11 +22,6 @@ _NOT_READ_YET = (
         "load the model's repository in transformers' format",
     ),
     (
-        r"(.*/)?[^/]+\.gguf",
-        "GGUF",
-        "open it with transformers (gguf_file=) and write it with its save_pretrained",
-    ),
-    (
         r"(.*/)?[^/]+\.ckpt(-\d+)?\.(index|meta|data-\d+-of-\d+)|(.*/)?checkpoint",
         "TensorFlow 1 checkpoint",
         "convert it with the scripts of transformers 4 (convert_bert_original_tf_checkpoint_to_pytorch, say)",
@@ -81,6 +76,15 @@ def no_weights(
             found=summary(left_out),
             hint=f"leave {asked} out",
         )
+    named = sorted(name for name in files if name.endswith(".gguf"))
+    if variant is None and named:
+        return NoWeightsError(
+            "there are only GGUF files, each of them a model, which are loaded by their names",
+            where=where,
+            expected=" or ".join(wanted),
+            found=summary(named),
+            hint=f"pass gguf_file={named[0]!r}",
+        )
     others = {
         title: (found, hint) for pattern, title, hint in _NOT_READ_YET if (found := _matching(pattern, files))
     }
@@ -130,7 +134,27 @@ def none_of_format(
         where=where,
         expected=" or ".join(wanted) or "a variant that the format has",
         found=summary(files),
-        hint="leave weights_format (from_tf, from_flax) out, or check the path or id",
+        hint="leave weights_format (from_tf, from_flax) out, name the file where its format has files of any name"
+        " (gguf_file=), or check the path or id",
+    )
+
+
+def not_of_format(name: str, file: str, variant: str | None, *, where: object) -> NoWeightsError:
+    """Make the error for a file that the caller named, and that the format would not be looked for in.
+
+    Args:
+        name: The format, as it was asked for.
+        file: The file.
+        variant: The variant that was asked for.
+        where: The folder or repository.
+    """
+    return NoWeightsError(
+        f"this is no file of the format {name!r}"
+        + (f", which has no variant {variant!r}" if variant else ""),
+        where=f"{where}: {file}",
+        expected=f"a file of {name}, by its whole name",
+        found=file,
+        hint="leave variant out" if variant else "check the name",
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.errors import CheckpointError
@@ -51,6 +51,18 @@ class Format(ABC):
 
     def writer(self) -> Writer | None:
         """Return what writes the format; None where it is only read."""
+        return None
+
+    def config(self, snapshot: Snapshot, entry: str) -> Mapping[str, Any] | None:
+        """Return what would stand in config.json, where the files say themselves what the model is; else None.
+
+        It is asked for a file that the caller named (`gguf_file=`, a path), and goes before a config.json beside it.
+
+        Raises:
+            ConfigError: If they do not say all of it, or say what cannot be followed.
+            CheckpointError: If something about the files is wrong.
+            SourceError: If a file cannot be read.
+        """
         return None
 
     def is_weights(self, name: str, variant: str | None) -> bool:

@@ -55,7 +55,7 @@ _IMPOSTORS = (
         "name it pytorch_model.bin, and it is read as that",
     ),
     (b"\x89HDF", "an HDF5 file", "convert it with transformers' save_pretrained"),
-    (b"GGUF", "a GGUF file", "convert it with transformers' save_pretrained"),
+    (b"GGUF", "a GGUF file", "let its name end in .gguf, and load it by its path or with gguf_file="),
 )
 
 Read = Callable[[int, int], bytes]
