@@ -75,6 +75,7 @@ __all__ = [
     "CamembertConfig",
     "ChangedFileError",
     "CheckpointError",
+    "Cohere2Config",
     "Config",
     "ConfigError",
     "Conversion",
@@ -85,6 +86,7 @@ __all__ = [
     "Gemma3TextConfig",
     "GemmaConfig",
     "GenerationConfig",
+    "Glm4Config",
     "GraniteConfig",
     "LlamaConfig",
     "LoadReport",
@@ -607,6 +609,9 @@ class CamembertForMultipleChoice(TorchModel):
 class Cohere2Model(TorchModel):
     config: Cohere2Config
 
+class Cohere2PreTrainedModel(TorchModel):
+    config: Cohere2Config
+
 class Cohere2ForCausalLM(TorchModel):
     config: Cohere2Config
 
@@ -658,6 +663,9 @@ class ElectraForMultipleChoice(TorchModel):
 class Gemma3TextModel(TorchModel):
     config: Gemma3TextConfig
 
+class Gemma3TextPreTrainedModel(TorchModel):
+    config: Gemma3TextConfig
+
 class Gemma3ForCausalLM(TorchModel):
     config: Gemma3TextConfig
 
@@ -665,6 +673,9 @@ class Gemma3TextForSequenceClassification(TorchModel):
     config: Gemma3TextConfig
 
 class Glm4Model(TorchModel):
+    config: Glm4Config
+
+class Glm4PreTrainedModel(TorchModel):
     config: Glm4Config
 
 class Glm4ForCausalLM(TorchModel):
@@ -695,6 +706,9 @@ class GPT2ForQuestionAnswering(TorchModel):
     config: GPT2Config
 
 class GraniteModel(TorchModel):
+    config: GraniteConfig
+
+class GranitePreTrainedModel(TorchModel):
     config: GraniteConfig
 
 class GraniteForCausalLM(TorchModel):
@@ -833,6 +847,9 @@ class Olmo2ForSequenceClassification(TorchModel):
     config: Olmo2Config
 
 class Olmo3Model(TorchModel):
+    config: Olmo3Config
+
+class Olmo3PreTrainedModel(TorchModel):
     config: Olmo3Config
 
 class Olmo3ForCausalLM(TorchModel):
@@ -1132,6 +1149,9 @@ class FlaxCamembertForMultipleChoice(FlaxModel):
 class FlaxCohere2Model(FlaxModel):
     config: Cohere2Config
 
+class FlaxCohere2PreTrainedModel(FlaxModel):
+    config: Cohere2Config
+
 class FlaxCohere2ForCausalLM(FlaxModel):
     config: Cohere2Config
 
@@ -1183,6 +1203,9 @@ class FlaxElectraForMultipleChoice(FlaxModel):
 class FlaxGemma3TextModel(FlaxModel):
     config: Gemma3TextConfig
 
+class FlaxGemma3TextPreTrainedModel(FlaxModel):
+    config: Gemma3TextConfig
+
 class FlaxGemma3ForCausalLM(FlaxModel):
     config: Gemma3TextConfig
 
@@ -1190,6 +1213,9 @@ class FlaxGemma3TextForSequenceClassification(FlaxModel):
     config: Gemma3TextConfig
 
 class FlaxGlm4Model(FlaxModel):
+    config: Glm4Config
+
+class FlaxGlm4PreTrainedModel(FlaxModel):
     config: Glm4Config
 
 class FlaxGlm4ForCausalLM(FlaxModel):
@@ -1220,6 +1246,9 @@ class FlaxGPT2ForQuestionAnswering(FlaxModel):
     config: GPT2Config
 
 class FlaxGraniteModel(FlaxModel):
+    config: GraniteConfig
+
+class FlaxGranitePreTrainedModel(FlaxModel):
     config: GraniteConfig
 
 class FlaxGraniteForCausalLM(FlaxModel):
@@ -1358,6 +1387,9 @@ class FlaxOlmo2ForSequenceClassification(FlaxModel):
     config: Olmo2Config
 
 class FlaxOlmo3Model(FlaxModel):
+    config: Olmo3Config
+
+class FlaxOlmo3PreTrainedModel(FlaxModel):
     config: Olmo3Config
 
 class FlaxOlmo3ForCausalLM(FlaxModel):
@@ -1657,6 +1689,9 @@ class TFCamembertForMultipleChoice(TensorflowModel):
 class TFCohere2Model(TensorflowModel):
     config: Cohere2Config
 
+class TFCohere2PreTrainedModel(TensorflowModel):
+    config: Cohere2Config
+
 class TFCohere2ForCausalLM(TensorflowModel):
     config: Cohere2Config
 
@@ -1708,6 +1743,9 @@ class TFElectraForMultipleChoice(TensorflowModel):
 class TFGemma3TextModel(TensorflowModel):
     config: Gemma3TextConfig
 
+class TFGemma3TextPreTrainedModel(TensorflowModel):
+    config: Gemma3TextConfig
+
 class TFGemma3ForCausalLM(TensorflowModel):
     config: Gemma3TextConfig
 
@@ -1715,6 +1753,9 @@ class TFGemma3TextForSequenceClassification(TensorflowModel):
     config: Gemma3TextConfig
 
 class TFGlm4Model(TensorflowModel):
+    config: Glm4Config
+
+class TFGlm4PreTrainedModel(TensorflowModel):
     config: Glm4Config
 
 class TFGlm4ForCausalLM(TensorflowModel):
@@ -1745,6 +1786,9 @@ class TFGPT2ForQuestionAnswering(TensorflowModel):
     config: GPT2Config
 
 class TFGraniteModel(TensorflowModel):
+    config: GraniteConfig
+
+class TFGranitePreTrainedModel(TensorflowModel):
     config: GraniteConfig
 
 class TFGraniteForCausalLM(TensorflowModel):
@@ -1883,6 +1927,9 @@ class TFOlmo2ForSequenceClassification(TensorflowModel):
     config: Olmo2Config
 
 class TFOlmo3Model(TensorflowModel):
+    config: Olmo3Config
+
+class TFOlmo3PreTrainedModel(TensorflowModel):
     config: Olmo3Config
 
 class TFOlmo3ForCausalLM(TensorflowModel):
