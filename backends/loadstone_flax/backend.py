@@ -22,8 +22,6 @@ from loadstone.backend import (
     must_fit,
     unknown_device,
 )
-from loadstone.backend.adoption import Adoption
-from loadstone.backend.own import adopted
 from loadstone.config import Config
 from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, BackendError
@@ -34,6 +32,7 @@ from loadstone_flax.layers import named_parameters, submodule, without_memory
 from loadstone_flax.modeling import PreTrainedModel
 
 if TYPE_CHECKING:
+    from loadstone.backend.adoption import Adoption
     from loadstone.read.on_disk import OnDisk
 
 JAX_DTYPES = {name: getattr(jnp, name) for name, d in DTYPES.items() if d.bits >= 8 and hasattr(jnp, name)}
@@ -155,6 +154,8 @@ class FlaxBackend(Backend):
         self, model_class: type, config: Config, *, task: str, stored: Collection[str] | None
     ) -> Adoption:
         """Adopt classes on our own base class."""
+        from loadstone.backend.own import adopted
+
         return adopted(self, model_class, config, task, stored, self._drawn)
 
     def _drawn(

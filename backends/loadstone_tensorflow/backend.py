@@ -19,8 +19,6 @@ from loadstone.backend import (
     must_fit,
     unknown_device,
 )
-from loadstone.backend.adoption import Adoption
-from loadstone.backend.own import adopted
 from loadstone.config import Config
 from loadstone.errors import BackendError
 from loadstone.read.tensor import HostTensor
@@ -39,6 +37,7 @@ from loadstone_tensorflow.modeling import (
 )
 
 if TYPE_CHECKING:
+    from loadstone.backend.adoption import Adoption
     from loadstone.read.on_disk import OnDisk
 
 # A tensor at any other address makes TensorFlow abort the process at the first operation that reads it.
@@ -193,6 +192,8 @@ class TensorFlowBackend(Backend):
         self, model_class: type, config: Config, *, task: str, stored: Collection[str] | None
     ) -> Adoption:
         """Adopt classes on our own base class."""
+        from loadstone.backend.own import adopted
+
         return adopted(self, model_class, config, task, stored, self._drawn)
 
     def _drawn(

@@ -23,7 +23,6 @@ from loadstone.backend import (
     must_fit,
     unknown_device,
 )
-from loadstone.backend.own import adopted
 from loadstone.dtypes import DTYPES
 from loadstone.errors import ArgumentError, BackendError, PlacementError, nearest
 from loadstone.read.tensor import HostTensor
@@ -234,6 +233,8 @@ class TorchBackend(Backend):
 
         if hasattr(model_class, "backend_name") and not getattr(model_class, "adopted", False):
             draws = functools.partial(custom.drawn_by_its_class, self)
+            from loadstone.backend.own import adopted
+
             return adopted(self, model_class, config, task, stored, draws)
         return custom.adopt(self, model_class, config, task, stored)
 

@@ -21,7 +21,7 @@ from loadstone.testing.cases import CASES
 from tests.oracle import transformers4
 from tests.oracle.transformers4 import TRANSFORMERS4
 
-LATER = ("Ministral3", "Olmo2ForSequenceClassification")
+LATER = ("Ministral3", "Olmo2ForSequenceClassification", "Olmo3")
 """What the names of the classes begin with that came with transformers 5."""
 
 NOT_IN_4 = {
@@ -46,8 +46,13 @@ def config_of_4(case: Case) -> dict[str, Any]:
     """The row's configuration in transformers 4's spelling."""
     fields = dict(case.config)
     rope = fields.pop("rope_parameters", None)
+    if rope and "full_attention" in rope:  # a rope for each kind of layers
+        fields["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = rope["full_attention"]
     if rope:
         rope = dict(rope)
+        if "partial_rotary_factor" in rope:
+            fields["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
         fields["rope_theta"] = rope.pop("rope_theta")
         if rope["rope_type"] == "longrope":  # spelled as Phi 3 does: transformers 4 looks beside rope_scaling
             fields["original_max_position_embeddings"] = rope.pop("original_max_position_embeddings")

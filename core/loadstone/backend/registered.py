@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 
 from loadstone import plugins
 from loadstone.architectures import Architecture, Head, architecture_for, head_for, model_types, registry
-from loadstone.backend.adoption import blank, is_made
 from loadstone.backend.model import bind, bound_to_another, methods_lacking
 from loadstone.config import Config
 from loadstone.errors import ArchitectureError, ArgumentError, PluginError, nearest
@@ -86,6 +85,8 @@ def register_config(model_type: str, config: type[Config], *, exist_ok: bool = F
             found=getattr(config, "__name__", repr(config)),
             hint="derive it from loadstone.Config",
         )
+    from loadstone.backend.adoption import blank
+
     base = next(filter(None, map(_described_by, config.__mro__[1:])), None) or blank(config)
     register(dataclasses.replace(base, model_type=model_type, config=config), {}, exist_ok=exist_ok)
 
@@ -115,6 +116,8 @@ def register_model(
         ArchitectureError: If there is no head for the task, or as in `register`.
         PluginError: As in `register`.
     """
+    from loadstone.backend.adoption import is_made
+
     _check_config(model_class, config)
     name = model_class.__name__.removeprefix(plugins.class_prefix_of(backend))
     with _lock:
