@@ -26,7 +26,7 @@ LATER = ("Ministral3", "Olmo2ForSequenceClassification", "Olmo3", "Gemma3TextFor
 
 NOT_IN_4 = {
     "bert-masked-lm-untied": "its two biases of the head are always one there, tied or not",
-    "gemma3_text-base-both-ways": "its configuration halves the window there whenever it is loaded, and saves the half",
+    "gemma3_text-base-both-ways": "its Gemma 3 does not know `use_bidirectional_attention` yet",
     **{case.name: "it came later" for case in CASES.values() if case.class_name.startswith(LATER)},
 }
 """Cases that transformers 4 cannot hold, and why."""
