@@ -54,7 +54,9 @@ class FlaxBackend(Backend):
     """Flax: parameters alias host memory at addresses that are multiples of 64."""
 
     name = "flax"
-    capabilities = _CapabilitiesNow(alignment=64, aliases=True, dtypes=frozenset(JAX_DTYPES), spreads=True, arrives=True)
+    capabilities = _CapabilitiesNow(
+        alignment=64, aliases=True, dtypes=frozenset(JAX_DTYPES), spreads=True, arrives=True
+    )
 
     def devices(self) -> tuple[Device, ...]:
         """Return the accelerators of JAX's default platform, then the CPU."""
@@ -99,8 +101,13 @@ class FlaxBackend(Backend):
         found = {}
         for name, variable in named_parameters(model):
             value = variable.get_raw_value()
+            held_by = value.devices() if isinstance(value, jax.Array) else ()
             found[name] = Parameter(
-                name=name, shape=value.shape, dtype=NAMES[value.dtype], identity=id(variable)
+                name=name,
+                shape=value.shape,
+                dtype=NAMES[value.dtype],
+                identity=id(variable),
+                device=name_of(next(iter(held_by))) if len(held_by) == 1 else None,
             )
         return found
 

@@ -107,6 +107,7 @@ class TorchBackend(Backend):
         """List what `state_dict` would hold."""
         found = {}
         shapes: dict[torch.Size, tuple[int, ...]] = {}  # a few between thousands of parameters
+        devices: dict[torch.device, str] = {}
         # Names are interned, as those of stored tensors are: one text of two equal ones is held.
         for path, module in _walk(model):
             for leaf, value in _persistent(module):
@@ -115,7 +116,10 @@ class TorchBackend(Backend):
                 if value.dtype not in NAMES:
                     check_plain({name: value})
                 dtype = NAMES[value.dtype]
-                found[name] = Parameter(name=name, shape=shape, dtype=dtype, identity=id(value))
+                device = None if value.is_meta else devices.setdefault(value.device, str(value.device))
+                found[name] = Parameter(
+                    name=name, shape=shape, dtype=dtype, identity=id(value), device=device
+                )
         return found
 
     def put(self, model: nn.Module, name: str, tensor: HostTensor, device: Device) -> None:

@@ -151,7 +151,9 @@ def test_what_takes_the_model_whole_waits(use: str) -> None:
     model = early(TIED)
     assert same(USES[use](model), USES[use](early(TIED, wait=True)))
     model.wait()
-    assert all(isinstance(value, jax.Array) for value in jax.tree.leaves(nnx.state(model))) and not model.calls
+    assert (
+        all(isinstance(value, jax.Array) for value in jax.tree.leaves(nnx.state(model))) and not model.calls
+    )
 
 
 def test_saving_waits(tmp_path: Path) -> None:

@@ -116,12 +116,8 @@ def _of_value(name: str) -> Callable[..., Any]:
     return method
 
 
-for _name in ("getitem", "array", "add", "radd", "sub", "rsub", "mul", "rmul") + (
-    "truediv",
-    "rtruediv",
-    "matmul",
-    "rmatmul",
-):
+_SUMS = ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "matmul", "rmatmul")
+for _name in ("getitem", "array", *_SUMS):
     setattr(Away, f"__{_name}__", _of_value(f"__{_name}__"))
 
 
@@ -205,7 +201,9 @@ class Visit(nnx.Module):
         rows = held.on_disk.rows(held.path, np.unique(args[0]).tolist())
         if rows is None:
             return None
-        return jax.tree.map(lambda leaf: as_jax(rows, held.runs_on) if leaf is held else leaf, self.module), True
+        return jax.tree.map(
+            lambda leaf: as_jax(rows, held.runs_on) if leaf is held else leaf, self.module
+        ), True
 
     def _is_elsewhere(self, leaf: object) -> bool:
         if self.called.device is None or not isinstance(leaf, Array) or isinstance(leaf, jax.core.Tracer):
@@ -276,7 +274,9 @@ def settle(model: nnx.Module) -> None:
     for variable in variables:
         held = variable.get_raw_value()
         if _now(held) is not held:
-            with contextlib.suppress(TraceContextError):  # in a program, whose operations take the value from the stand-in
+            with contextlib.suppress(
+                TraceContextError
+            ):  # in a program, whose operations take the value from the stand-in
                 variable.set_raw_value(_now(held))
 
 
