@@ -286,8 +286,10 @@ def is_traced() -> bool:
 
 
 def copied(model: Any) -> Any:
-    """Return a model of the same parameters, whose modules may be changed."""
-    return jax.tree.map(lambda leaf: leaf, model)
+    """Return a model of the same parameters, whose modules may be changed; those that it holds itself are there once they can be."""
+    held = (variable for variable in vars(model).values() if isinstance(variable, nnx.Variable))
+    receive(variable.get_raw_value() for variable in held)  # no visit brings them
+    return jax.tree.map(_now, model)
 
 
 def at_home(calls: Iterable[Called], arrays: Mapping[str, Any]) -> dict[str, Any]:
