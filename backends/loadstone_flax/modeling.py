@@ -77,7 +77,7 @@ PARTS = frozenset(
         "set_calls",
         "set_module_at",
     }
-    | {"token_scores", "train", "wants", "words"}
+    | {"token_scores", "train", "wait", "wants", "words"}
 )
 """Methods that a load or a call of a model is made of: what they take and return is not all arrays."""
 
