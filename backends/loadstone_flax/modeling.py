@@ -302,8 +302,9 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
 
     def wait(self) -> None:
         """Wait until all parameters have come of a model that was loaded with `wait=False`; `Pretrained.wait` tells the errors."""
-        if self.calls:
+        if self.load_report is not None and self.load_report.on_its_way is not None:
             untraced(super().wait)
+        if self.calls:
             settle(self)
 
     def _graph_node_flatten(self) -> Any:

@@ -274,9 +274,8 @@ def settle(model: nnx.Module) -> None:
     for variable in variables:
         held = variable.get_raw_value()
         if _now(held) is not held:
-            with contextlib.suppress(
-                TraceContextError
-            ):  # in a program, whose operations take the value from the stand-in
+            # A program may change no variable, and takes the value from the stand-in.
+            with contextlib.suppress(TraceContextError):
                 variable.set_raw_value(_now(held))
 
 
