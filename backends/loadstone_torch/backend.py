@@ -135,13 +135,13 @@ class TorchBackend(Backend):
             held.become(value, parameter=old is not None)
             return
         _in_memory(name, held)
-        if old is None:
+        if not held.is_meta:
+            held.data = value  # whoever holds it, a visit among others, has the value too
+        elif old is None:
             module._buffers[leaf] = value
-        elif old.is_meta:
+        else:
             trains = old.requires_grad and value.is_floating_point()
             module._parameters[leaf] = nn.Parameter(value, requires_grad=trains)
-        else:
-            old.data = value
 
     def resize(self, model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
         """Make a parameter or buffer of that shape, on the meta device."""
