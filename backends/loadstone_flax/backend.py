@@ -53,7 +53,9 @@ class FlaxBackend(Backend):
     """Flax: parameters alias host memory at addresses that are multiples of 64."""
 
     name = "flax"
-    capabilities = _CapabilitiesNow(alignment=64, aliases=True, dtypes=frozenset(JAX_DTYPES), spreads=True)
+    capabilities = _CapabilitiesNow(
+        alignment=64, aliases=True, dtypes=frozenset(JAX_DTYPES), spreads=True, arrives=True
+    )
 
     def devices(self) -> tuple[Device, ...]:
         """Return the accelerators of JAX's default platform, then the CPU."""
@@ -98,20 +100,33 @@ class FlaxBackend(Backend):
         found = {}
         for name, variable in named_parameters(model):
             value = variable.get_raw_value()
+            held_by = value.devices() if isinstance(value, jax.Array) else ()
             found[name] = Parameter(
-                name=name, shape=value.shape, dtype=NAMES[value.dtype], identity=id(variable)
+                name=name,
+                shape=value.shape,
+                dtype=NAMES[value.dtype],
+                identity=id(variable),
+                device=name_of(next(iter(held_by))) if len(held_by) == 1 else None,
             )
         return found
 
     def put(self, model: nnx.Module, name: str, tensor: HostTensor, device: Device) -> None:
         """Set a parameter; on the CPU it shares the tensor's memory, which nobody may write to any more."""
-        variable = _in_memory(name, _variable(model, name))
-        must_fit(tensor, variable.get_raw_value().shape)
-        variable.set_raw_value(as_jax(tensor, device.name))
+        variable = _variable(model, name)
+        held = variable.get_raw_value()
+        must_fit(tensor, held.shape)
+        value = as_jax(tensor, device.name)
+        if isinstance(held, Away) and held.comes_once:
+            held.came = value
+        elif isinstance(held, Away) or _is_awaited(model, name):
+            raise _takes_no_other_value(name)
+        variable.set_raw_value(value)
 
     def resize(self, model: nnx.Module, name: str, shape: tuple[int, ...]) -> None:
         """Put a shape in the place of a parameter's array."""
-        variable = _in_memory(name, _variable(model, name))
+        variable = _variable(model, name)
+        if isinstance(variable.get_raw_value(), Away):
+            raise _takes_no_other_value(name)
         variable.set_raw_value(jax.ShapeDtypeStruct(shape, variable.get_raw_value().dtype))
 
     def tie(self, model: nnx.Module, name: str, to: str) -> None:
@@ -129,6 +144,8 @@ class FlaxBackend(Backend):
     ) -> None:
         """Put shapes in the place of what stays on disk, and tell the model where each of its parts runs."""
         model.set_calls(spread(model, placement, blocks=blocks, on_disk=on_disk, dtypes=JAX_DTYPES))
+        if on_disk is not None and not placement.is_spread and on_disk.awaited.issuperset(on_disk.requests):
+            on_disk.afterwards(lambda: model.set_calls(()))  # then it is one program
 
     def compute(self, model: nnx.Module, placement: Placement) -> tuple[str, ...]:
         """Do nothing: rope tables are constants of the compiled program, and dropout is seeded by `model.train()`."""
@@ -146,6 +163,8 @@ class FlaxBackend(Backend):
     def read(self, model: nnx.Module, name: str) -> HostTensor:
         """Return a parameter's bytes: its own memory on the CPU, a copy of it from elsewhere."""
         value = _variable(model, name).get_value()
+        if isinstance(value, Away):
+            value = value.arrived()
         if isinstance(value, Away):
             return dataclasses.replace(value.on_disk.read(value.path), name=name)
         return self.to_host(name, value)
@@ -193,15 +212,18 @@ def _variable(model: nnx.Module, name: str) -> nnx.Variable[Any]:
     return found
 
 
-def _in_memory(name: str, variable: nnx.Variable[Any]) -> nnx.Variable[Any]:
-    """Return a parameter that does not stay on disk, from where it would come again in the place of another value."""
-    if isinstance(variable.get_raw_value(), Away):
-        raise ArgumentError(
-            "a parameter that stays on disk takes no other value",
-            where=name,
-            hint="load the model with all of it on a device",
-        )
-    return variable
+def _is_awaited(model: PreTrainedModel, name: str) -> bool:
+    report = model.load_report
+    return report is not None and report.on_its_way is not None and name in report.on_its_way.awaited
+
+
+def _takes_no_other_value(name: str) -> ArgumentError:
+    """Make the error for what comes from disk in the place of another value."""
+    return ArgumentError(
+        "a parameter that stays on disk, or is still being read, takes no other value",
+        where=name,
+        hint="load the model with all of it on a device; after wait=False call model.wait() first",
+    )
 
 
 def _described(device: jax.Device) -> Device:

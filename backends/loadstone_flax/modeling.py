@@ -21,7 +21,7 @@ from loadstone.generate.arguments import GenerateArguments
 from loadstone.keywords import said, told
 from loadstone.model.outputs import ModelOutput
 from loadstone.model.pretrained import Pretrained, check_mask
-from loadstone_flax.blocks.away import Away, Called, at_home, copied, visited
+from loadstone_flax.blocks.away import Away, Called, at_home, copied, is_traced, settle, untraced, visited
 from loadstone_flax.blocks.run import Block
 from loadstone_flax.devices import spellings
 from loadstone_flax.generation import Cache, generate
@@ -77,7 +77,7 @@ PARTS = frozenset(
         "set_calls",
         "set_module_at",
     }
-    | {"token_scores", "train", "wants", "words"}
+    | {"token_scores", "train", "wait", "wants", "words"}
 )
 """Methods that a load or a call of a model is made of: what they take and return is not all arrays."""
 
@@ -175,8 +175,8 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
         _check_tokens(type(self), arrays)
         settings = tuple(getattr(self.config, name) for name in SETTINGS)
         compute = _forward
-        if self.calls:
-            model, arrays, compute = copied(model), at_home(self.calls, arrays), _computed
+        if model._runs_apart():
+            model, arrays, compute = copied(model), at_home(model.calls, arrays), _computed
         output, changed = compute(model, arrays, dropout_rng, choices=choices, settings=settings)
         if changed is not None:
             self._remember(changed)
@@ -203,6 +203,7 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
 
         Setting them puts others in their place. Raises as `with_params` does.
         """
+        self.wait()
         return {name: variable.get_value() for name, variable in self._parameters()}
 
     @params.setter
@@ -228,6 +229,7 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
 
     def _paired(self, params: Mapping[str, Array]) -> list[tuple[nnx.Param[Any], Array]]:
         """Return each parameter with the value that `params` has for it."""
+        self.wait()
         own = dict(self._parameters())
         problems = [f"missing: {name}" for name in own if name not in params]
         problems += [f"unknown: {name}" for name in params if name not in own]
@@ -291,6 +293,27 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
                     if one.path.startswith(path)
                 )
                 module._facts = dataclasses.replace(module._facts, calls=own)
+
+    def _runs_apart(self) -> bool:
+        """Return whether a call computes a part at a time; training, and a program of the caller's, wait for all parameters."""
+        if self.calls and (self.training or is_traced()):
+            self.wait()
+        return bool(self.calls)
+
+    def wait(self) -> None:
+        """Wait until all parameters have come of a model that was loaded with `wait=False`; `Pretrained.wait` tells the errors."""
+        if self.load_report is not None and self.load_report.on_its_way is not None:
+            untraced(super().wait)
+        if self.calls:
+            settle(self)
+
+    def _graph_node_flatten(self) -> Any:
+        self.wait()  # what nnx makes of a model (`nnx.split`, `nnx.state`, a copy) is of one that is all there
+        return super()._graph_node_flatten()
+
+    def __getstate__(self) -> Any:
+        self.wait()
+        return super().__getstate__()
 
     @property
     def device(self) -> jax.Device:
@@ -463,7 +486,7 @@ def _apart(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(call)
     def wrapped(self: PreTrainedModel, *inputs: Any, **named: Any) -> Any:
-        if not self.calls:
+        if not self._runs_apart():
             return call(self, *inputs, **named)
         model = copied(self)
         with visited(model, self.calls):

@@ -106,6 +106,7 @@ class TorchBackend(Backend):
         """List what `state_dict` would hold."""
         found = {}
         shapes: dict[torch.Size, tuple[int, ...]] = {}  # a few between thousands of parameters
+        devices: dict[torch.device, str] = {}
         # Names are interned, as those of stored tensors are: one text of two equal ones is held.
         for path, module in _walk(model):
             for leaf, value in _persistent(module):
@@ -114,7 +115,10 @@ class TorchBackend(Backend):
                 if value.dtype not in NAMES:
                     check_plain({name: value})
                 dtype = NAMES[value.dtype]
-                found[name] = Parameter(name=name, shape=shape, dtype=dtype, identity=id(value))
+                device = None if value.is_meta else devices.setdefault(value.device, str(value.device))
+                found[name] = Parameter(
+                    name=name, shape=shape, dtype=dtype, identity=id(value), device=device
+                )
         return found
 
     def put(self, model: nn.Module, name: str, tensor: HostTensor, device: Device) -> None:
@@ -130,13 +134,13 @@ class TorchBackend(Backend):
             held.become(value, parameter=old is not None)
             return
         _in_memory(name, held)
-        if old is None:
+        if not held.is_meta:
+            held.data = value  # whoever holds it, a visit among others, has the value too
+        elif old is None:
             module._buffers[leaf] = value
-        elif old.is_meta:
+        else:
             trains = old.requires_grad and value.is_floating_point()
             module._parameters[leaf] = nn.Parameter(value, requires_grad=trains)
-        else:
-            old.data = value
 
     def resize(self, model: nn.Module, name: str, shape: tuple[int, ...]) -> None:
         """Make a parameter or buffer of that shape, on the meta device."""

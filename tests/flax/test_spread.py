@@ -258,6 +258,17 @@ def test_arrays_in_the_place_of_what_is_on_disk_are_computed_with(resident: Any)
     assert_near(spread(IDS).logits, expected)
 
 
+def test_a_load_into_a_model_leaves_each_parameter_on_its_device(resident: Any) -> None:
+    spread = llama(TWO)
+    where = {name: value.devices() for name, value in spread.params.items()}
+    spread.params = {name: value * 2 for name, value in spread.params.items()}
+    load_sharded_checkpoint(spread, load.folder(TIED))
+    assert {name: value.devices() for name, value in spread.params.items()} == where
+    assert len(set(map(str, where.values()))) == 2
+    assert all(np.array_equal(spread.params[name], value) for name, value in resident.params.items())
+    assert_near(spread(IDS).logits, resident(IDS).logits)
+
+
 # Training
 
 

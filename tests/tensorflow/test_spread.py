@@ -340,6 +340,16 @@ def test_what_is_on_disk_takes_no_other_values(tmp_path: Path) -> None:
     assert same(spread(IDS).logits, before)
 
 
+def test_a_load_into_a_model_leaves_each_parameter_on_its_device() -> None:
+    spread, stored = on_disk({"": "CPU:0", "model.layers.1": "CPU:1"}), resident()
+    where = [variable.value.device for variable in spread.weights]
+    for variable in spread.weights:
+        variable.assign(variable * 2)
+    load_sharded_checkpoint(spread, load.folder(LLAMA))
+    assert [variable.value.device for variable in spread.weights] == where and len(set(where)) == 2
+    assert values(spread) == values(stored) and same(spread(IDS).logits, stored(IDS).logits)
+
+
 def test_a_strategy_and_a_device_map_are_two_words_for_one_thing() -> None:
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope(), pytest.raises(PlacementError, match="strategy"):

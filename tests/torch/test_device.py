@@ -140,3 +140,15 @@ def test_any_device_that_is_set_is_asked_for(monkeypatch: Any, folders: Any) -> 
         with pytest.raises(PlacementError, match="there is no device 'cuda:7' here"):
             make()
     assert len(asked) == 2
+
+
+def test_a_load_into_a_model_leaves_its_buffers_the_objects_that_they_are(tmp_path) -> None:
+    config = loadstone.AutoConfig.for_model("resnet", embedding_size=4, hidden_sizes=[4, 4], depths=[1, 1])
+    model, other = loadstone.ResNetModel(config), loadstone.ResNetModel(config)
+    for buffer in other.buffers():
+        buffer.add_(3)
+    other.save_pretrained(tmp_path)
+    held = dict(model.named_buffers())
+    load_sharded_checkpoint(model, tmp_path)
+    assert held and all(value is held[name] for name, value in model.named_buffers())
+    assert same(state(model), state(other))

@@ -132,10 +132,7 @@ class Away(Parameter):
         return {"VARIABLE_VALUE": self.value}
 
     def __repr__(self) -> str:
-        if self.comes_once:
-            return f"still being read: {self.stored}, {self._dtype}, {list(self._shape)}"
-        where = "on disk" if self.on_disk.requests[self.stored].recipe.sources else "absent"
-        return f"{where}: {self.stored}, {self._dtype}, {list(self._shape)}"
+        return f"{self.on_disk.where(self.stored)}: {self.stored}, {self._dtype}, {list(self._shape)}"
 
 
 def receive(held: Sequence[Parameter]) -> None:

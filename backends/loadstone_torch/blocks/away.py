@@ -91,10 +91,7 @@ class Away(nn.Parameter):
         return _made, (self.on_disk, self.path, self.dtype, self.runs_on, self.requires_grad)
 
     def __repr__(self, **_: Any) -> str:
-        if self.comes_once:
-            return f"still being read: {self.path}, {self.dtype}, {list(self.shape)}"
-        where = "on disk" if self.on_disk.requests[self.path].recipe.sources else "absent"
-        return f"{where}: {self.path}, {self.dtype}, {list(self.shape)}"
+        return f"{self.on_disk.where(self.path)}: {self.path}, {self.dtype}, {list(self.shape)}"
 
 
 def _made(*arguments: Any) -> Away:

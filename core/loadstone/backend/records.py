@@ -37,12 +37,15 @@ class Parameter:
         shape: Sizes of its axes, as in checkpoints.
         dtype: Canonical dtype that it has now.
         identity: Equal for two names of one (tied) parameter, different for two parameters; None: tied to nothing.
+        device: Name of the device that holds it, where `put` would move it to the one that it names; None: on none, or `put`
+            leaves it where it is.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     identity: int | None = None
+    device: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

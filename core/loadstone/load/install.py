@@ -94,7 +94,7 @@ def install(
         placement: Where each parameter goes.
         random: From what they are drawn.
         training: The mode that the model is left in.
-        before: What the model had, where it had values already: then it is neither computed nor finished anew.
+        before: What the model had, where it had values already: then it is neither spread, computed nor finished anew.
 
     Raises:
         PlacementError: If what is to be drawn was placed on disk.
@@ -113,7 +113,7 @@ def install(
     for one in carried_out.in_state("tied"):
         if not _stands(one, carried_out, before or {}):
             backend.tie(model, one.name, one.to)
-    if (placement.is_spread or supply.on_disk is not None) and values:
+    if (placement.is_spread or supply.on_disk is not None) and values and before is None:
         blocks = block_finder(target.architecture.no_split, target.head.prefix)
         if supply.on_disk is not None:
             supply.on_disk.deliver(lambda tensor: put([tensor]))

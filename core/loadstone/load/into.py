@@ -6,7 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 
-from loadstone.backend import Model, Parameter, Placement, get_backend
+from loadstone.backend import Backend, Model, Parameter, Place, Placement, get_backend
 from loadstone.config import Config
 from loadstone.errors import memory_told
 from loadstone.load.arguments import LoadArguments, parse_arguments
@@ -99,8 +99,17 @@ def _prepared_into(model: Model, watched: Watched, given: LoadArguments, *, stri
         policy=policy,
         model=model,
         plan=dataclasses.replace(plan, compare=compare, may_differ=False),
-        placement=Placement.on(with_values(backend.device(model.device))),
+        placement=_where(backend, model, parameters),
     )
+
+
+def _where(backend: Backend, model: Model, parameters: Mapping[str, Parameter]) -> Placement:
+    """Return where each parameter is; what is on no device comes to the model's."""
+    main = with_values(backend.device(model.device))
+    names = dict.fromkeys(one.device for one in parameters.values())
+    places = {name: Place(device=main if name is None else backend.device(name)) for name in names}
+    modules = {one.name: places[one.device] for one in parameters.values()}
+    return Placement(modules=modules, main=main) if len(set(places.values())) > 1 else Placement.on(main)
 
 
 def _without_classes(config: Config) -> Config:

@@ -145,6 +145,12 @@ class OnDisk:
         """Return the bytes of parameters in the dtypes that they come in."""
         return sum(nbytes(one.dtype, one.shape) for one in map(self.requests.__getitem__, names))
 
+    def where(self, name: str) -> str:
+        """Say in words where a parameter is that is not in the model."""
+        if name in self.awaited:
+            return "still being read"
+        return "on disk" if self.requests[name].recipe.sources else "absent"
+
     def in_order(self, units: Iterable[Names], *, tables: Names = ()) -> None:
         """Say in which order `bring` will be asked, so that one unit can come while the one before it runs.
 
