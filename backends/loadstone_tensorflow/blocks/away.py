@@ -290,6 +290,7 @@ def _come(stays: Sequence[Away], after: Sequence[Tensor] = ()) -> list[Tensor]:
         after: In a graph they come when it runs, and not before these tensors are there: else all blocks came at once.
     """
     first, names = stays[0], tuple(one.stored for one in stays)
+    first.on_disk.refuse_absent(names, "run")  # where a function is traced, and not each time that it runs
 
     def bring() -> list[Tensor]:
         tensors = first.on_disk.bring(names)
