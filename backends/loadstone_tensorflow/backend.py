@@ -23,7 +23,7 @@ from loadstone.config import Config
 from loadstone.errors import BackendError
 from loadstone.read.tensor import HostTensor
 from loadstone_tensorflow import layers
-from loadstone_tensorflow.blocks.away import Away, Leaf, spread, takes_no_other_value
+from loadstone_tensorflow.blocks.away import Away, takes_no_other_value
 from loadstone_tensorflow.framework import device_lib, keras, tf
 from loadstone_tensorflow.layers import RotaryEmbedding, without_memory
 from loadstone_tensorflow.modeling import (
@@ -35,6 +35,7 @@ from loadstone_tensorflow.modeling import (
     named_parameters,
     submodule,
 )
+from loadstone_tensorflow.spread import Leaf, spread
 
 if TYPE_CHECKING:
     from loadstone.backend.adoption import Adoption

@@ -56,5 +56,6 @@ _refuse_other_backend(keras.config.backend(), "KERAS_BACKEND, or the file keras.
 
 import tensorflow as tf
 from tensorflow.python.client import device_lib
+from tensorflow.python.eager import record
 
-__all__ = ["device_lib", "keras", "tf"]
+__all__ = ["device_lib", "keras", "record", "tf"]

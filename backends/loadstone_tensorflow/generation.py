@@ -110,7 +110,8 @@ def generate(
         raise ArgumentError(
             "inside tf.function only the likeliest token can be taken", hint="call generate() outside"
         )
-    if call.is_greedy and streamer is None and prompts.types is None:
+    plain = call.is_greedy and streamer is None and prompts.types is None
+    if plain and (traced or not model.generator.awaits):
         tokens = model.generator.loop(use_cache)(
             tf.cast(prompts.ids, tf.int32),
             tf.cast(prompts.mask, tf.int32),
@@ -158,6 +159,13 @@ class Generator:
         """Drop what is compiled: the model has new variables."""
         self._compiled.clear()
 
+    @property
+    def awaits(self) -> bool:
+        """Whether the model is still being read."""
+        model = self._model()
+        report = None if model is None else model.load_report
+        return report is not None and report.on_its_way is not None
+
     def _look(self) -> None:
         """Drop what is compiled if the model has other layers than before: somebody has replaced one."""
         model = self._model()
@@ -179,9 +187,9 @@ class Generator:
         slots: Layers = ()
         new, typed = prompts.call.max_new_tokens, prompts.types is not None
 
-        def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        def run(ids: Tensor, mask: Tensor) -> np.ndarray:
             nonlocal slots, new
-            types = [prompts.types_of(ids.shape[1]).astype(np.int32)] if typed else []
+            types = [_int32(prompts.types_of(ids.shape[1]))] if typed else []
             if not use_cache:
                 logits = self._compile(self._whole, TABLE, TABLE, typed=typed)(ids, mask, *types)
             elif not slots:
@@ -194,9 +202,12 @@ class Generator:
             new -= 1
             return logits.numpy()
 
-        return lambda ids, mask: run(ids.astype(np.int32), mask.astype(np.int32))
+        return lambda ids, mask: run(_int32(ids), _int32(mask))
 
     def _compile(self, function: Any, *signature: Any, typed: bool = False) -> Any:
+        """Return a function compiled; as it is as long as the model is being read, since a trace would wait for all."""
+        if self.awaits:
+            return function
         name = function.__name__
         if typed:  # another function, which takes the tokens' types behind all else
             name, signature = f"{name}_typed", (*signature, TABLE)
@@ -305,6 +316,10 @@ class _Writer:
 def _positions(mask: Tensor) -> Tensor:
     """Return each token's position (B, T): how many tokens that are not padding precede it."""
     return tf.maximum(tf.cumsum(mask, axis=-1) - 1, 0)
+
+
+def _int32(held: np.ndarray) -> Tensor:
+    return tf.constant(held, tf.int32)
 
 
 def _any_size(held: Tensor) -> tf.TensorSpec:

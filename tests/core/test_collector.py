@@ -55,3 +55,14 @@ def test_what_the_caller_had_frozen_stays_frozen():
     with paused_collector():
         pass
     assert gc.get_freeze_count() == frozen
+
+
+def test_what_the_caller_had_frozen_is_counted_once(monkeypatch: pytest.MonkeyPatch):
+    gc.freeze()
+    count, counted = gc.get_freeze_count, []
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: counted.append(count()) or counted[-1])
+    for _ in range(3):
+        with paused_collector():
+            circle: list[object] = []
+        assert any(found is circle for found in gc.get_objects(generation=2))
+    assert len(counted) <= 1

@@ -48,7 +48,13 @@ def give_back() -> None:
 
 
 def measured(module: str, *arguments: str) -> dict[str, Any]:
-    """Return what a module that calls `probe` printed, in a process of its own, whose programs are made as users' are."""
+    """Return what a module that calls `probe` printed; see `measured_each`."""
+    [found] = measured_each(module, *arguments)
+    return found
+
+
+def measured_each(module: str, *arguments: str) -> list[dict[str, Any]]:
+    """Return what each call of `probe` printed in a process of its own, whose programs are made as users' are."""
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],
@@ -59,7 +65,7 @@ def measured(module: str, *arguments: str) -> dict[str, Any]:
         env=environment | ALLOCATOR,
     )
     assert not done.returncode, done.stderr
-    return json.loads(done.stdout)  # type: ignore[no-any-return]
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def host_tensor(values: np.ndarray, offset: int) -> HostTensor:

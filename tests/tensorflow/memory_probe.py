@@ -1,4 +1,4 @@
-"""Loads a checkpoint, computes with the model, and prints what that did to memory: `memory_probe.py FOLDER READ DTYPE`."""
+"""Loads a checkpoint, computes with the model, and prints what that did to memory: `memory_probe.py FOLDER READ-DTYPE...`."""
 
 import sys
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import loadstone
-from tests.oracle.memory import NARROW, probe
+from tests.oracle.memory import NARROW, give_back, probe
 
 
 def pointers(model: Any) -> dict[str, int]:
@@ -31,8 +31,15 @@ def calls(model: Any) -> dict[str, Callable[[], Any]]:
     }
 
 
-def main(folder: str, read: str, dtype: str) -> None:
-    """Print what loading the folder and calling the model did."""
+def main(folder: str, *ways: str) -> None:
+    """Print what loading the folder and calling the model did, one way after the other."""
+    for way in ways:
+        measure(folder, *way.split("-"))
+        give_back()
+
+
+def measure(folder: str, read: str, dtype: str) -> None:
+    """Print it of one way."""
     warm = loadstone.TFLlamaForCausalLM.from_config(loadstone.LlamaConfig(**NARROW), dtype=dtype)
     for call in calls(warm).values():
         call()

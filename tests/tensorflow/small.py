@@ -16,5 +16,11 @@ def classifier(**arguments: Any) -> Any:
     return loadstone.TFBertForSequenceClassification.from_pretrained(load.folder(CLASSIFIER), **arguments)
 
 
+def shallow(**arguments: Any) -> Any:
+    """Return the same classifier with one layer and weights drawn alike each time: its training is traced in half the time."""
+    config = loadstone.BertConfig.from_pretrained(load.folder(CLASSIFIER), num_hidden_layers=1, **arguments)
+    return loadstone.TFBertForSequenceClassification.from_config(config, seed=0)
+
+
 def decoder(**arguments: Any) -> Any:
     return loadstone.TFLlamaForCausalLM.from_pretrained(load.folder("llama-causal-lm"), **arguments)

@@ -14,7 +14,7 @@ import loadstone
 from loadstone.dtypes import to_numpy
 from loadstone_tensorflow.backend import TensorFlowBackend
 from tests.oracle import load
-from tests.oracle.memory import MB, NARROW, WIDE, host_tensor, mapped, measured
+from tests.oracle.memory import MB, NARROW, WIDE, host_tensor, mapped, measured_each
 from tests.tensorflow.memory_probe import pointers
 
 LARGEST = WIDE["vocab_size"] * WIDE["hidden_size"] * 4
@@ -30,11 +30,17 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=LOADS, ids="-".join)
-def probe(request: pytest.FixtureRequest, saved: Path) -> dict[str, Any]:
-    """What a process that loads it found, by mapping, by copying, or by casting."""
-    how, dtype = request.param
-    return {"how": how, "dtype": dtype, **measured("tests.tensorflow.memory_probe", str(saved), how, dtype)}
+@pytest.fixture(scope="module")
+def probes(saved: Path) -> list[dict[str, Any]]:
+    """What a process that loads it found, in each way."""
+    return measured_each("tests.tensorflow.memory_probe", str(saved), *map("-".join, LOADS))
+
+
+@pytest.fixture(params=range(len(LOADS)), ids=map("-".join, LOADS))
+def probe(request: pytest.FixtureRequest, probes: list[dict[str, Any]]) -> dict[str, Any]:
+    """What it found by mapping, by copying, or by casting."""
+    how, dtype = LOADS[request.param]
+    return {"how": how, "dtype": dtype, **probes[request.param]}
 
 
 def test_a_load_takes_no_more_than_the_model(probe: dict[str, Any]) -> None:

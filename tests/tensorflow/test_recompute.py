@@ -54,25 +54,26 @@ def watched() -> Iterator[list[tuple[Block, tf.Tensor]]]:
         del Block.__call__
 
 
-def cases() -> dict[str, tuple[Any, dict[str, Any]]]:
-    vit = "vit-image-classification"
-    images = load.run(vit, "plain").inputs["pixel_values"]
-    return {
-        "bert": (classifier(**CALM), {"input_ids": IDS, "labels": CLASSES}),
-        "llama": (decoder(), {"input_ids": IDS, "labels": IDS}),
-        "vit": (
-            loadstone.TFViTForImageClassification.from_pretrained(load.folder(vit), **CALM),
-            {"pixel_values": images, "labels": np.zeros(len(images), np.int64)},
-        ),
-    }
+@pytest.fixture(scope="module", params=["bert", "llama", "vit"])
+def case(request: pytest.FixtureRequest) -> tuple[Any, dict[str, Any], list[np.ndarray]]:
+    """A model that computes its layers again, what it is called with, and the gradients without computing again."""
+    if request.param == "bert":
+        model, inputs = classifier(**CALM), {"input_ids": IDS, "labels": CLASSES}
+    elif request.param == "llama":
+        model, inputs = decoder(), {"input_ids": IDS, "labels": IDS}
+    else:
+        vit = "vit-image-classification"
+        images = load.run(vit, "plain").inputs["pixel_values"]
+        model = loadstone.TFViTForImageClassification.from_pretrained(load.folder(vit), **CALM)
+        inputs = {"pixel_values": images, "labels": np.zeros(len(images), np.int64)}
+    expected = gradients(model, inputs)
+    model.gradient_checkpointing_enable()
+    return model, inputs, expected
 
 
 @pytest.mark.parametrize("compiled", [None, False, True], ids=["eager", "graph", "xla"])
-@pytest.mark.parametrize("name", ["bert", "llama", "vit"])
-def test_gradients_are_the_same(name: str, compiled: Any) -> None:
-    model, inputs = cases()[name]
-    expected = gradients(model, inputs)
-    model.gradient_checkpointing_enable()
+def test_gradients_are_the_same(case: tuple[Any, dict[str, Any], list[np.ndarray]], compiled: Any) -> None:
+    model, inputs, expected = case
     with watched() as calls:
         found = gradients(model, inputs, compiled=compiled)
     layers = model.spec.num_layers

@@ -11,7 +11,7 @@ import tensorflow as tf
 import loadstone
 from loadstone.errors import ArgumentError
 from tests.oracle import load
-from tests.tensorflow.small import CLASSES, IDS, classifier, decoder
+from tests.tensorflow.small import CLASSES, IDS, classifier, decoder, shallow
 
 
 def test_fit_with_a_compiled_loss_lowers_it() -> None:
@@ -47,7 +47,7 @@ def test_dropout_acts_in_training_alone() -> None:
 
 
 def test_frozen_parts_stay() -> None:
-    model = classifier()
+    model = shallow()
     model.bert.trainable = False
     assert [v.path for v in model.trainable_weights] == ["classifier/weight", "classifier/bias"]
     assert model.num_parameters(only_trainable=True) == 3 * 32 + 3
@@ -83,12 +83,12 @@ def same_training(*ways: Any) -> None:
     """Assert that models trained in several ways end with the same weights, and that these have moved."""
     models = []
     for way in ways:
-        model = classifier(attention_probs_dropout_prob=0.0, hidden_dropout_prob=0.0)
+        model = shallow(attention_probs_dropout_prob=0.0, hidden_dropout_prob=0.0)
         model.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"], jit_compile=False)
         history = way(model).history
         assert history["loss"] and max(history["accuracy"]) > 0
         models.append(model)
-    fresh = classifier()
+    fresh = shallow()
     for weight, start in zip(models[0].weights, fresh.weights, strict=True):
         assert (weight.numpy() != start.numpy()).any() or "key/bias" in weight.path, weight.path
     for other in models[1:]:
@@ -160,9 +160,9 @@ def strategy() -> Iterator[tf.distribute.Strategy]:
 
 def test_a_strategys_model_has_its_variables_and_trains(strategy: tf.distribute.Strategy) -> None:
     keras.utils.set_random_seed(0)
-    alone = classifier()
+    alone = shallow()
     with strategy.scope():
-        model = classifier()
+        model = shallow()
         model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
     for weight, other in zip(model.weights, alone.weights, strict=True):
         copies = strategy.experimental_local_results(weight.value)
@@ -183,7 +183,7 @@ def test_a_strategys_model_has_its_variables_and_trains(strategy: tf.distribute.
 
 def test_a_strategys_model_trains_with_a_compiled_loss(strategy: tf.distribute.Strategy) -> None:
     with strategy.scope():
-        model = classifier()
+        model = shallow()
         model.compile(
             keras.optimizers.SGD(0.1),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -192,7 +192,7 @@ def test_a_strategys_model_trains_with_a_compiled_loss(strategy: tf.distribute.S
         )
     model.bert.embeddings.trainable = False  # TensorFlow's collectives of sparse gradients race on the CPU
     before, _ = model.evaluate(IDS, CLASSES, batch_size=6, verbose=0)
-    assert before == pytest.approx(float(classifier()({"input_ids": IDS, "labels": CLASSES}).loss), rel=1e-4)
+    assert before == pytest.approx(float(shallow()({"input_ids": IDS, "labels": CLASSES}).loss), rel=1e-4)
     model.fit(IDS, CLASSES, epochs=8, batch_size=6, verbose=0)
     assert model.evaluate(IDS, CLASSES, batch_size=6, verbose=0)[0] < before
 
@@ -200,12 +200,12 @@ def test_a_strategys_model_trains_with_a_compiled_loss(strategy: tf.distribute.S
 def test_a_strategys_replicas_compute_again_too(strategy: tf.distribute.Strategy) -> None:
     calm = {"attention_probs_dropout_prob": 0.0, "hidden_dropout_prob": 0.0}
     with strategy.scope():
-        model = classifier(**calm)
+        model = shallow(**calm)
         # TensorFlow's collectives of sparse gradients race on the CPU.
         model.bert.embeddings.trainable = False
         model.gradient_checkpointing_enable()
         model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
-    alone = classifier(**calm)
+    alone = shallow(**calm)
     alone.bert.embeddings.trainable = False
     alone.compile(keras.optimizers.SGD(0.1), jit_compile=False)
     for trained in (model, alone):

@@ -10,18 +10,20 @@ import contextlib
 import functools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from loadstone.errors import ArgumentError, LoadstoneError, PlacementError
+import numpy as np
+
+from loadstone.errors import ArgumentError, LoadstoneError
 from loadstone_tensorflow.blocks.run import Block
-from loadstone_tensorflow.framework import keras, tf
-from loadstone_tensorflow.layers import Buffer, Layer, Parameter, attribute
+from loadstone_tensorflow.framework import keras, record, tf
+from loadstone_tensorflow.layers import Buffer, Embedding, Layer, Parameter
 from loadstone_tensorflow.programs import Programs, can_share
 
 if TYPE_CHECKING:
-    from loadstone.backend import Placement
     from loadstone.read.arriving import Names
     from loadstone.read.on_disk import OnDisk
     from loadstone.read.tensor import HostTensor
@@ -192,31 +194,6 @@ def faults_told(model: keras.Model) -> Iterator[None]:
         raise fault from error
 
 
-class Leaf(NamedTuple):
-    """A parameter or buffer of a layer.
-
-    Attributes:
-        layer: Who holds it.
-        name: Its name there.
-        path: Its name in checkpoints.
-    """
-
-    layer: keras.layers.Layer
-    name: str
-    path: str
-
-    @property
-    def held(self) -> Parameter:
-        """What the layer holds."""
-        found: Parameter = getattr(self.layer, attribute(self.name))
-        return found
-
-    def replace(self, held: Parameter) -> None:
-        """Have the layer hold something else."""
-        self.layer._untrack_variable(self.held)
-        setattr(self.layer, attribute(self.name), held)
-
-
 class Visit:
     """How one layer is called: what it needs comes before it runs, and is let go of after.
 
@@ -243,12 +220,26 @@ class Visit:
             if self.hops:
                 args, kwargs = tf.nest.map_structure(_here, (args, kwargs))
             given = [one for one in tf.nest.flatten((args, kwargs)) if tf.is_tensor(one)]
+            if (rows := self._looked_up(layer, given)) is not None:
+                with rows:
+                    return layer.call(*args, **kwargs)
             stays = self._staying(layer)
             values, having = _come(stays, given[:1]) if stays else [], functools.partial(_having, stays)
             if _shares(stays, layer, *args):
                 return self.programs.run(layer, having, values, *args)
             with having(values):
                 return layer.call(*args, **kwargs)
+
+    def _looked_up(self, layer: Layer, given: Sequence[Tensor]) -> AbstractContextManager[None] | None:
+        """Have an embedding a table with the rows that it looks up, where the whole is still to come; else None."""
+        stays = self.stays
+        if not (self.awaits and stays and given and is_table(layer, self.device) and tf.executing_eagerly()):
+            return None
+        if record.could_possibly_record():  # gradients are of the parameter, which is not there
+            return None
+        [held] = stays
+        table = held.on_disk.rows(held.stored, np.unique(given[0]).tolist())
+        return None if table is None else _having(stays, [held.as_tensorflow(table)])
 
     def _staying(self, layer: Layer) -> list[Away]:
         """Return what comes from disk, once all is there that comes once; a layer that needs no more is called as any other."""
@@ -257,6 +248,11 @@ class Visit:
             self.stays, self.awaits = [one for one in self.stays if isinstance(one, Away)], False
             layer.visit = self if self.stays or self.hops else None
         return self.stays
+
+
+def is_table(layer: Any, device: str) -> bool:
+    """Return whether a layer looks rows of its parameter up, where rows may be read."""
+    return type(layer) is Embedding and device == HOST
 
 
 @contextlib.contextmanager
@@ -291,6 +287,7 @@ def _come(stays: Sequence[Away], after: Sequence[Tensor] = ()) -> list[Tensor]:
         after: In a graph they come when it runs, and not before these tensors are there: else all blocks came at once.
     """
     first, names = stays[0], tuple(one.stored for one in stays)
+    first.on_disk.refuse_absent(names, "run")  # where a function is traced, and not each time that it runs
 
     def bring() -> list[Tensor]:
         tensors = first.on_disk.bring(names)
@@ -323,70 +320,3 @@ def _when_run(
     for value, request in zip(values, requests, strict=True):
         value.set_shape(request.shape)
     return list(values)
-
-
-def spread(
-    model: keras.Model,
-    leaves: Iterable[Leaf],
-    placement: Placement,
-    *,
-    blocks: Callable[[str], str],
-    on_disk: OnDisk | None,
-    as_tensorflow: AsTensorFlow,
-) -> None:
-    """Make a model run whose parameters lie in several places.
-
-    Args:
-        model: It.
-        leaves: All that a checkpoint may hold of it, in the order in which it runs.
-        placement: Where each parameter is.
-        blocks: Parameter -> the name of its block, or "".
-        on_disk: What stays on disk; None: nothing.
-        as_tensorflow: Makes a tensor of what comes from disk.
-    """
-    if tf.distribute.has_strategy():
-        raise PlacementError(
-            "under a strategy of tf.distribute that decides where a model lies, and not several places of a device map",
-            found=str(placement),
-            hint="load it outside of strategy.scope(), or leave device_map, max_memory and wait out",
-        )
-    leaves = list(leaves)
-    if on_disk is not None:
-        _leave(leaves, placement, on_disk, as_tensorflow)
-    units: dict[str, list[Leaf]] = {}
-    for leaf in leaves:
-        block = blocks(leaf.path)
-        # One of a stack is called as one; of others, such as embeddings, each part is.
-        called = block if block.rpartition(".")[2].isdigit() else leaf.path.rpartition(".")[0]
-        units.setdefault(called, []).append(leaf)
-    devices = {name: placement.runs_on(unit[0].path).name for name, unit in units.items()}
-    hops = len(set(devices.values())) > 1 or any(device != HOST for device in devices.values())
-    visits, programs = {}, Programs()
-    for name, unit in units.items():
-        stays = [held for leaf in unit if isinstance(held := leaf.held, Away)]
-        if stays or hops:
-            visits[name] = Visit(stays, devices[name], hops=hops, programs=programs)
-    for name, visit in visits.items():
-        layer = model.module_at(name)
-        if isinstance(layer, Layer):  # what a model itself holds comes alone
-            layer.visit = visit
-        # What calls Python cannot be compiled by XLA, which Keras would take where it can.
-        layer.supports_jit = layer.supports_jit and all(one.comes_once for one in visit.stays)
-    if on_disk is not None:
-        on_disk.in_order(visit.names for visit in visits.values())
-    model.forget_compiled()
-
-
-def _leave(
-    leaves: Sequence[Leaf], placement: Placement, on_disk: OnDisk, as_tensorflow: AsTensorFlow
-) -> None:
-    """Put an `Away` in the place of each parameter that stays on disk, and of those that are tied to it."""
-    away = {
-        id(leaf.held): Away(on_disk, leaf.path, placement.runs_on(leaf.path).name, as_tensorflow, leaf.held)
-        for leaf in leaves
-        if leaf.path in on_disk.requests
-    }
-    found = [(leaf, away.get(id(leaf.held))) for leaf in leaves]
-    for leaf, stand_in in found:
-        if stand_in is not None:
-            leaf.replace(stand_in)

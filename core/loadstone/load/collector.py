@@ -6,6 +6,9 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
+_freezes = False
+"""Whether somebody was seen to keep objects from the collector: all of them would have to be thawed with ours."""
+
 
 @contextlib.contextmanager
 def paused_collector() -> Iterator[None]:
@@ -21,8 +24,17 @@ def paused_collector() -> Iterator[None]:
     try:
         yield
     finally:
-        if not gc.get_freeze_count():
-            # What was made goes straight to the oldest generation; else the next small search would look at it all.
-            gc.freeze()
-            gc.unfreeze()
+        _grow_old()
         gc.enable()
+
+
+def _grow_old() -> None:
+    """Move what was made to the oldest generation; else the next small search would look at it all."""
+    global _freezes
+    # Counting goes through all that is frozen: 0.05 s with a framework, so that it is done until there is something to count.
+    _freezes = _freezes or gc.get_freeze_count() > 0
+    if _freezes:
+        gc.collect(1)  # which looks at what is young
+    else:
+        gc.freeze()
+        gc.unfreeze()

@@ -259,7 +259,7 @@ class OnDisk:
             SourceError: If one cannot be read.
             OutOfMemoryError: If there is no memory.
         """
-        self._refuse_absent(names, "run")
+        self.refuse_absent(names, "run")
         names, awaited = self._staying(names), names
         self.receive(awaited)
         if not names:
@@ -278,7 +278,7 @@ class OnDisk:
             ChangedFileError: If its file is no longer what it was.
             SourceError: If it cannot be read.
         """
-        self._refuse_absent((name,), "be read")
+        self.refuse_absent((name,), "be read")
         request = dataclasses.replace(self.requests[name], mappable=False)
         [tensor] = self._carried_out([request])
         for file in self._files_of((name,)):
@@ -288,8 +288,16 @@ class OnDisk:
     def _absent(self, names: Names) -> Names:
         return tuple(name for name in names if not self.requests[name].recipe.sources)
 
-    def _refuse_absent(self, names: Names, what: str) -> None:
-        """Make sure that parameters are there."""
+    def refuse_absent(self, names: Names, what: str) -> None:
+        """Make sure that parameters are not absent.
+
+        Args:
+            names: They.
+            what: What cannot be done without them, "run".
+
+        Raises:
+            PlacementError: If one is.
+        """
         if absent := self._absent(names):
             raise PlacementError(
                 f"what was left out of the load cannot {what}",
