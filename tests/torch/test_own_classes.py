@@ -80,5 +80,6 @@ def test_the_class_for_heads_is_one_and_found_again():
     assert BertPreTrainedModel.__module__ == BertModel.__module__
     assert issubclass(loadstone.LlamaPreTrainedModel, PreTrainedModel)
     assert "BertPreTrainedModel" in dir(loadstone)
+    own_heads.check_kinship("torch")
     with pytest.raises(AttributeError, match="NonePreTrainedModel"):
         _ = loadstone.NonePreTrainedModel

@@ -8,6 +8,7 @@ from loopback_store import GOOD_TOKEN
 from torch import nn
 
 import loadstone
+from loadstone import AutoModelForCausalLM
 from loadstone.errors import ArgumentError
 from loadstone_torch.modeling import PreTrainedModel
 from tests import own_heads
@@ -36,6 +37,35 @@ class ShoalModel(PreTrainedModel):
 
 def test_a_class_with_its_code(tmp_path, monkeypatch):
     own_heads.check_shared("torch", SHOAL, tmp_path, monkeypatch)
+
+
+TALKING = """
+from torch import nn
+
+from loadstone.outputs import ModelOutput
+from loadstone_torch.modeling import PreTrainedModel
+
+from .configuration_shoal import ShoalConfig
+
+
+class ShoalModel(PreTrainedModel):
+    config_class = ShoalConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.table = nn.Embedding(config.size, config.size)
+
+    def forward(self, input_ids, **_):
+        return ModelOutput(logits=self.table(input_ids))
+"""
+
+
+def test_a_shared_causal_model_generates_before_and_after(tmp_path, monkeypatch):
+    model = own_heads.check_shared("torch", TALKING, tmp_path, monkeypatch)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "shared", backend="torch", trust_remote_code=True)
+    ids = torch.tensor([[1, 2]])
+    told = model.eval().generate(ids, max_new_tokens=3)
+    assert told.shape == (1, 5) and torch.equal(again.generate(ids, max_new_tokens=3), told)
 
 
 def test_a_configuration_with_its_code(tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ import contextlib
 import dataclasses
 import functools
 import weakref
-from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loadstone.architectures import Architecture, Head, architecture_of, made_for, matches, registry
 from loadstone.backend.adoption import (
@@ -146,6 +146,15 @@ def _fresh(
 ) -> Mapping[str, HostTensor]:
     wanted = {name: dtype for name, dtype in dtypes.items() if own is None or name in own}
     return draws(model_class, config, wanted, seed) if wanted else {}
+
+
+def last_word(model: Any, names: Iterable[str]) -> None:
+    """Let a model's class say, in its `_init_weights`, what the parameters of these names begin with, a module at a time.
+
+    The modules come in the order of the names, so that what is drawn in them follows from the seed.
+    """
+    for path in dict.fromkeys(name.rpartition(".")[0] for name in names):
+        model._init_weights(model.module_at(path))
 
 
 def _completed(
