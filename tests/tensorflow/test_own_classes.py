@@ -43,6 +43,9 @@ class TFReefModel(PreTrainedModel):
         self.line = Linear(config.size, 3)
         self.scale = Parameter(np.full((2,), 7.0, np.float32))
 
+    def forward(self, x):
+        return self.line(x)
+
 
 SHOAL = """
 from loadstone_tensorflow.layers import Linear
@@ -70,6 +73,11 @@ def test_a_head_over_a_known_model(tmp_path):
 
 def test_a_model_with_nothing_of_ours(tmp_path):
     own_heads.check_made("tensorflow", TFReefModel, tmp_path)
+    model = TFReefModel(own_heads.ReefConfig(size=2))
+    assert model(np.ones((1, 2), np.float32), training=True).shape == (
+        1,
+        3,
+    )  # what its `forward` does not ask for
 
 
 def test_a_class_with_its_code(tmp_path, monkeypatch):

@@ -31,6 +31,7 @@ from loadstone.backend.adoption import adopted as _made
 from loadstone.backend.model import bind, called, described, is_bound
 from loadstone.config import Config
 from loadstone.errors import ArchitectureError, LoadstoneError, nearest
+from loadstone.remote.foreign import ForeignConfig
 from loadstone.remote.modules import is_own
 
 if TYPE_CHECKING:
@@ -105,6 +106,17 @@ def _known(config_class: type[Config]) -> Architecture | None:
     return None
 
 
+def _of_two_kinds(cls: type, config: ForeignConfig) -> ArchitectureError:
+    """Make the error for a model on loadstone's base whose configuration stands on transformers': its defaults are unknown here."""
+    return ArchitectureError(
+        f"{cls.__name__} stands on loadstone's base class, and its configuration does not",
+        where=cls.__module__,
+        expected="a configuration on loadstone.Config, or a model on transformers' base class",
+        found=f"{config.theirs.__name__}, of {config.theirs.__module__}",
+        hint="derive both from loadstone, or both from transformers",
+    )
+
+
 Draws = Callable[[type, Config, Mapping[str, str], int], Mapping[str, "HostTensor"]]
 """A backend's function: class, configuration, name -> dtype and a seed -> the values that the class gives; core draws others."""
 
@@ -123,6 +135,8 @@ def adopted(
     """
     if getattr(model_class, "backend_name", None) != backend.name:
         raise not_loadable(backend, model_class)
+    if isinstance(config, ForeignConfig):
+        raise _of_two_kinds(model_class, config)
     describe_own(model_class, type(config))
     own: Collection[str] | None = None
     if is_made(described(model_class)[0]):
