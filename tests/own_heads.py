@@ -39,6 +39,14 @@ class ReefConfig(Config):
     size: int = 5
 
 
+class TalkConfig(Config):
+    """Of a causal model that is no architecture of ours."""
+
+    model_type = "talk"
+
+    vocab_size: int = 6
+
+
 def read(backend: str, model: Any, name: str) -> np.ndarray:
     found: np.ndarray = get_backend(backend).read(model, name).numpy()
     return found

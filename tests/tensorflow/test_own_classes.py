@@ -3,8 +3,9 @@
 import numpy as np
 
 from loadstone import TFBertModel, TFBertPreTrainedModel, TFLlamaForCausalLM
+from loadstone.outputs import ModelOutput
 from loadstone_tensorflow.framework import keras
-from loadstone_tensorflow.layers import Linear, Parameter
+from loadstone_tensorflow.layers import Embedding, Linear, Parameter
 from loadstone_tensorflow.modeling import PreTrainedModel
 from tests import own_heads
 
@@ -45,6 +46,30 @@ class TFReefModel(PreTrainedModel):
 
     def forward(self, x):
         return self.line(x)
+
+
+class TFTalks(PreTrainedModel):
+    config_class = own_heads.TalkConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.table = Embedding(config.vocab_size, config.vocab_size)
+
+    def forward(self, input_ids, **_):
+        return ModelOutput(logits=self.table(input_ids))
+
+
+def test_a_causal_model_without_a_cache_generates():
+    TFTalks.register_for_auto_class("TFAutoModelForCausalLM")
+    model = TFTalks(own_heads.TalkConfig())
+    told = np.asarray(model.generate([[1, 2]], max_new_tokens=3))
+    last, expected = 2, [1, 2]
+    table = own_heads.read("tensorflow", model, "table.weight")
+    for _ in range(3):
+        expected.append(last := int(table[last].argmax()))
+    assert told.tolist() == [expected]
+    drawn = model.generate([[1, 2]], max_new_tokens=3, do_sample=True, top_k=1)
+    assert np.array_equal(drawn, told)
 
 
 SHOAL = """
