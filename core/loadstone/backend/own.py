@@ -30,12 +30,14 @@ from loadstone.backend.adoption import (
 from loadstone.backend.adoption import adopted as _made
 from loadstone.backend.model import bind, called, described, is_bound
 from loadstone.config import Config
-from loadstone.errors import ArchitectureError, LoadstoneError, nearest
+from loadstone.errors import ArchitectureError, LoadstoneError, logger_of, nearest
 from loadstone.remote.foreign import ForeignConfig
 from loadstone.remote.modules import is_own
 
 if TYPE_CHECKING:
     from loadstone.read.tensor import HostTensor
+
+logger = logger_of(__name__)
 
 _over: weakref.WeakSet[type] = weakref.WeakSet()
 """Heads of one's own over the base model of a known architecture."""
@@ -145,7 +147,7 @@ def adopted(
         if is_own(model_class):
             made_for(type(config), described(model_class)[0])
         found, own = _completed(backend, model_class, config, built_already=stored is not None)
-    if draws is None or own == []:
+    if draws is None or (own == [] and not _says_more(model_class)):
         return found
     return dataclasses.replace(found, fresh=functools.partial(_fresh, draws, model_class, own))
 
@@ -159,7 +161,23 @@ def _fresh(
     seed: int,
 ) -> Mapping[str, HostTensor]:
     wanted = {name: dtype for name, dtype in dtypes.items() if own is None or name in own}
+    if len(wanted) < len(dtypes) and _says_more(model_class):
+        left = [name for name in dtypes if name not in wanted]
+        logger.warning(
+            "%s._init_weights is asked for the class's own parameters alone: %s%s are drawn by the rule for"
+            " all models",
+            model_class.__name__,
+            ", ".join(left[:3]),
+            " and others" if len(left) > 3 else "",
+        )
     return draws(model_class, config, wanted, seed) if wanted else {}
+
+
+def _says_more(model_class: type) -> bool:
+    """Return whether a class has an `_init_weights` of its own."""
+    from loadstone.model.pretrained import Pretrained
+
+    return getattr(model_class, "_init_weights", None) is not Pretrained._init_weights
 
 
 def last_word(model: Any, names: Iterable[str]) -> None:
