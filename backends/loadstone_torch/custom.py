@@ -31,7 +31,7 @@ from loadstone.backend.adoption import (
     provisional,
     vars_of,
 )
-from loadstone.backend.own import last_word
+from loadstone.backend.own import last_word, tell_not_asked
 from loadstone.config import Config
 from loadstone.read.tensor import HostTensor
 from loadstone.remote.foreign import ForeignConfig
@@ -161,6 +161,7 @@ def drawn_by_its_class(
     before = {
         name: value.detach().clone() for name, value in values.items() if name in dtypes and not value.is_meta
     }
+    tell_not_asked(model_class, [name for name in dtypes if name in values and name not in before])
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
         last_word(model, before)

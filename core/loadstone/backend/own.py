@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loadstone.architectures import Architecture, Head, architecture_of, made_for, matches, registry
@@ -161,23 +161,27 @@ def _fresh(
     seed: int,
 ) -> Mapping[str, HostTensor]:
     wanted = {name: dtype for name, dtype in dtypes.items() if own is None or name in own}
-    if len(wanted) < len(dtypes) and _says_more(model_class):
-        left = [name for name in dtypes if name not in wanted]
-        logger.warning(
-            "%s._init_weights is asked for the class's own parameters alone: %s%s are drawn by the rule for"
-            " all models",
-            model_class.__name__,
-            ", ".join(left[:3]),
-            " and others" if len(left) > 3 else "",
-        )
+    tell_not_asked(model_class, [name for name in dtypes if name not in wanted])
     return draws(model_class, config, wanted, seed) if wanted else {}
+
+
+def tell_not_asked(model_class: type, names: Sequence[str]) -> None:
+    """Warn that a class's `_init_weights` has no say in parameters that it may have meant."""
+    if names and _says_more(model_class):
+        logger.warning(
+            "%s._init_weights is asked for the class's own parameters alone: %s%s are drawn by the rule for all models",
+            model_class.__name__,
+            ", ".join(names[:3]),
+            " and others" if len(names) > 3 else "",
+        )
 
 
 def _says_more(model_class: type) -> bool:
     """Return whether a class has an `_init_weights` of its own."""
     from loadstone.model.pretrained import Pretrained
 
-    return getattr(model_class, "_init_weights", None) is not Pretrained._init_weights
+    rule = Pretrained._init_weights
+    return getattr(model_class, "_init_weights", rule) is not rule
 
 
 def last_word(model: Any, names: Iterable[str]) -> None:
