@@ -39,6 +39,14 @@ class ReefConfig(Config):
     size: int = 5
 
 
+class TalkConfig(Config):
+    """Of a causal model that is no architecture of ours."""
+
+    model_type = "talk"
+
+    vocab_size: int = 6
+
+
 def read(backend: str, model: Any, name: str) -> np.ndarray:
     found: np.ndarray = get_backend(backend).read(model, name).numpy()
     return found
@@ -89,6 +97,33 @@ def check_named(backend: str, more: Any, folder: Path) -> None:
     wrong = type("Wrong", (more,), {"new": ("gian",), "__module__": __name__})
     with pytest.raises(ArchitectureError, match=r"Wrong\.new names no parameter"):
         wrong.from_pretrained(folder / "base2")
+
+
+def check_last_word(backend: str, more: Any, folder: Path) -> None:
+    """`more` fills its `adapter.weight` with 0.125 in `_init_weights`, and leaves all else as it would be drawn."""
+    prefix = class_prefix_of(backend)
+    getattr(loadstone, f"{prefix}LlamaForCausalLM").from_config(LLAMA).save_pretrained(folder)
+    for model in (more.from_pretrained(folder), more.from_config(LLAMA)):
+        assert np.all(read(backend, model, "adapter.weight") == 0.125)
+        assert np.all(read(backend, model, "gain") == 2.5)
+        assert not read(backend, model, "adapter.bias").any()
+
+
+def check_kinship(backend: str) -> None:
+    """A class for heads counts its architecture's classes and their subclasses, as in transformers, and no others."""
+    prefix = class_prefix_of(backend)
+    bert, llama, mistral, roberta = (
+        getattr(loadstone, f"{prefix}{name}PreTrainedModel")
+        for name in ("Bert", "Llama", "Mistral", "Roberta")
+    )
+    model = getattr(loadstone, f"{prefix}BertModel").from_config(BERT)
+    assert isinstance(model, bert) and not isinstance(model, (llama, roberta))
+    of_mistral = getattr(loadstone, f"{prefix}MistralForCausalLM")
+    assert issubclass(of_mistral, mistral) and not issubclass(of_mistral, llama)
+    own = type("Own", (type(model),), {"__module__": __name__, "config_class": WideConfig})
+    head = type("Head", (bert,), {"__module__": __name__})
+    assert issubclass(own, bert) and issubclass(head, bert)
+    assert not isinstance(model, head) and not issubclass(bert.__base__, bert)
 
 
 def check_head(backend: str, head: Any, ids: Any, folder: Path) -> None:
@@ -168,6 +203,8 @@ def check_shared(backend: str, modeling: str, folder: Path, monkeypatch: Any) ->
     written(folder / package, modeling)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("LOADSTONE_CODE_CACHE", str(folder / "cache"))
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)  # another test's package of the same name
     module = importlib.import_module(f"{package}.modeling_shoal")
     cls, config_class = getattr(module, f"{prefix}ShoalModel"), module.ShoalConfig
     cls.register_for_auto_class("AutoModelForCausalLM")

@@ -180,11 +180,13 @@ class FlaxBackend(Backend):
     def _drawn(
         self, model_class: type, config: Config, dtypes: Mapping[str, str], seed: int
     ) -> Mapping[str, HostTensor]:
-        """Make a second model, in which what the class's constructor fills has arrays, and what is ours has none."""
+        """Make a second model, in which what the class's constructor or its `_init_weights` fills has arrays, and the rest none."""
         model = self.build(model_class, copy.deepcopy(config), dtype="float32")
-        values = {
-            name: variable.get_raw_value() for name, variable in named_parameters(model) if name in dtypes
-        }
+        held = {name: variable for name, variable in named_parameters(model) if name in dtypes}
+        from loadstone.backend.own import last_word
+
+        last_word(model, held)
+        values = {name: variable.get_raw_value() for name, variable in held.items()}
         return {
             name: self.to_host(name, value.astype(JAX_DTYPES[dtypes[name]]))
             for name, value in values.items()

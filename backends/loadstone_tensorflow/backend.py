@@ -200,17 +200,24 @@ class TensorFlowBackend(Backend):
     def _drawn(
         self, model_class: type, config: Config, dtypes: Mapping[str, str], seed: int
     ) -> Mapping[str, HostTensor]:
-        """Take the values, or ask the initializers, of the class's own `Parameter`s; those of our layers have none."""
+        """Take the values, or ask the initializers, of the class's own `Parameter`s, and what its `_init_weights` assigns.
+
+        Those of our layers have none.
+        """
         model = self.build(model_class, copy.deepcopy(config), dtype="float32")
-        found = {}
-        for name, variable in named_parameters(model):
-            if name in dtypes and (variable.is_filled or variable.asked is not None):
-                with tf.device("CPU:0"):
-                    value = (
-                        variable.value if variable.is_filled else variable.asked(variable.shape, "float32")
-                    )
-                    found[name] = self.to_host(name, tf.cast(value, dtypes[name]))
-        return found
+        held = {name: variable for name, variable in named_parameters(model) if name in dtypes}
+        with tf.device("CPU:0"):
+            for variable in held.values():
+                if not variable.is_filled and variable.asked is not None:
+                    variable.fill(variable.asked(variable.shape, "float32"))
+            from loadstone.backend.own import last_word
+
+            last_word(model, held)
+            return {
+                name: self.to_host(name, tf.cast(variable.value, dtypes[name]))
+                for name, variable in held.items()
+                if variable.is_filled
+            }
 
     def draw_seed(self, rngs: object = None) -> int:
         """Draw from TensorFlow's global generator, which `tf.random.set_seed` sets."""

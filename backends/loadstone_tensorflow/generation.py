@@ -112,13 +112,17 @@ def generate(
         )
     plain = call.is_greedy and streamer is None and prompts.types is None
     if plain and (traced or not model.generator.awaits):
-        tokens = model.generator.loop(use_cache)(
+        arrays = (
             tf.cast(prompts.ids, tf.int32),
             tf.cast(prompts.mask, tf.int32),
             tf.constant(call.max_new_tokens),
             tf.constant(call.eos_token_ids, tf.int32, shape=(len(call.eos_token_ids),)),
             tf.constant(call.pad_token_id),
         )
+        try:
+            tokens = model.generator.loop(use_cache)(*arrays)
+        except _NothingKept:
+            tokens = model.generator.loop(False)(*arrays)
     else:
         step = model.generator.steps(use_cache, prompts)
         tokens = tf.constant(decode(step, prompts, streamer=streamer))
@@ -145,6 +149,10 @@ def _traced_prompts(
 
 
 NUMBER, ROW, TABLE = (tf.TensorSpec((None,) * axes, tf.int32) for axes in range(3))
+
+
+class _NothingKept(Exception):
+    """A class of somebody's own has no cache: it computes all tokens at each step, as in the other frameworks."""
 
 
 class Generator:
@@ -188,17 +196,20 @@ class Generator:
         new, typed = prompts.call.max_new_tokens, prompts.types is not None
 
         def run(ids: Tensor, mask: Tensor) -> np.ndarray:
-            nonlocal slots, new
+            nonlocal slots, new, use_cache
             types = [_int32(prompts.types_of(ids.shape[1]))] if typed else []
-            if not use_cache:
-                logits = self._compile(self._whole, TABLE, TABLE, typed=typed)(ids, mask, *types)
-            elif not slots:
+            if use_cache and not slots:
                 start = self._compile(self._start, TABLE, TABLE, NUMBER, typed=typed)
-                logits, slots = start(ids, mask, new, *types)
-            else:
+                try:
+                    logits, slots = start(ids, mask, new, *types)
+                except _NothingKept:
+                    use_cache = False
+            elif use_cache:
                 kept = tf.nest.map_structure(_any_size, slots)
                 step = self._compile(self._step, TABLE, TABLE, NUMBER, kept, typed=typed)
                 logits, slots = step(ids, mask, new, slots, *types)
+            if not use_cache:
+                logits = self._compile(self._whole, TABLE, TABLE, typed=typed)(ids, mask, *types)
             new -= 1
             return logits.numpy()
 
@@ -236,6 +247,8 @@ class Generator:
         output = self._call(
             types, input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True
         )
+        if output.get("past_key_values") is None:
+            raise _NothingKept
         behind = ((0, 0), (0, 0), (0, new), (0, 0))
         slots = tf.nest.map_structure(lambda held: tf.pad(held, behind), output.past_key_values)
         return tf.cast(output.logits[:, -1], tf.float32), slots

@@ -134,6 +134,12 @@ class Parameter(keras.Variable):
         self._initialize(value)
         return True
 
+    def _direct_assign(self, value: Tensor) -> None:
+        if self.is_filled:
+            super()._direct_assign(value)
+        else:
+            self.fill(value)
+
     def resize(self, shape: tuple[int, ...]) -> None:
         """Take another shape; there is no value until it is filled."""
         self._value = None

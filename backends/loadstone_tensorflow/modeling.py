@@ -185,7 +185,9 @@ class PreTrainedModel(Pretrained, InLists, Trained, metaclass=_DrawnWhenCalled):
 
     def call(self, inputs: dict[str, Any], training: bool | None = None, **options: Any) -> Any:
         """Run the model as Keras calls it: the tensors in one dict, everything else beside it."""
-        return self.forward(**inputs, **options, training=bool(training))
+        if _takes_training(type(self)):
+            options["training"] = bool(training)
+        return self.forward(**inputs, **options)
 
     def forward(self, *inputs: Any, **named_inputs: Any) -> Any:
         """Run the model; each class tells its arguments."""
@@ -374,6 +376,13 @@ def _positional(model_class: type[PreTrainedModel]) -> tuple[str, ...]:
             if names:
                 return tuple(names)
     return ()
+
+
+@functools.cache
+def _takes_training(model_class: type[PreTrainedModel]) -> bool:
+    """Return whether a class computes otherwise in training: its `forward` takes the flag. One of somebody's own may not."""
+    taken = inspect.signature(model_class.forward).parameters.values()
+    return any(one.name == "training" or one.kind is one.VAR_KEYWORD for one in taken)
 
 
 def _by_name(model_class: type[PreTrainedModel], values: Sequence[Any]) -> dict[str, Any]:

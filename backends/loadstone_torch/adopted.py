@@ -10,11 +10,10 @@ import transformers
 from torch import nn
 
 from loadstone.backend.model import described
-from loadstone.errors import ArgumentError
 from loadstone.generate.settings import GenerationConfig
 from loadstone.model.loading import Loading
 from loadstone.remote.modules import beside, is_own
-from loadstone.save.code import NO_CODE, code_of_model
+from loadstone.save.code import NO_CODE, SharedCode, code_of_model
 from loadstone_torch.layers import is_building
 
 if TYPE_CHECKING:
@@ -70,18 +69,9 @@ class AdoptedModel(transformers.PreTrainedModel):
         self.set_submodule(path, module)
 
     def save_pretrained(self, save_directory: Any, *arguments: Any, **keywords: Any) -> None:
-        """Save as transformers does, with the code that the class came with, in its own folders, beside the weights.
-
-        Raises:
-            ArgumentError: If what is saved is to be pushed in the same call, which would leave the code out.
-        """
+        """Save as transformers does, with the code that the class came with, in its own folders, beside the weights."""
         main = arguments[0] if arguments else keywords.get("is_main_process", True)
-        code = code_of_model(self) if main and self._auto_class is None else NO_CODE
-        if code.files and keywords.get("push_to_hub"):
-            raise ArgumentError(
-                "save_pretrained(push_to_hub=True) would leave out the code that this model came with",
-                hint="call push_to_hub, which takes it along",
-            )
+        code = self._code() if main else NO_CODE
         for name, content in code.files.items():
             path = Path(save_directory, name)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,6 +84,16 @@ class AdoptedModel(transformers.PreTrainedModel):
         finally:
             if code.auto_map is not None:
                 self.config.auto_map = before
+
+    def _code(self) -> SharedCode:
+        """Return the code that the class came with; transformers itself writes that of a registered class."""
+        return code_of_model(self) if self._auto_class is None else NO_CODE
+
+    def _get_files_timestamps(self, working_dir: Any) -> dict[str, float]:
+        """Return what lay in a folder before a save that is pushed: what is as old as that is not uploaded, but the code is."""
+        tops = {name.partition("/")[0] for name in self._code().files}
+        found: dict[str, float] = super()._get_files_timestamps(working_dir)
+        return {name: when for name, when in found.items() if name not in tops}
 
     def check_saves(self, values: Mapping[str, Any] | None = None) -> None:
         """Accept any state: transformers saves the model."""

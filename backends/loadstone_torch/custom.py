@@ -31,6 +31,7 @@ from loadstone.backend.adoption import (
     provisional,
     vars_of,
 )
+from loadstone.backend.own import last_word, tell_not_asked
 from loadstone.config import Config
 from loadstone.read.tensor import HostTensor
 from loadstone.remote.foreign import ForeignConfig
@@ -160,11 +161,10 @@ def drawn_by_its_class(
     before = {
         name: value.detach().clone() for name, value in values.items() if name in dtypes and not value.is_meta
     }
-    paths = {name.rpartition(".")[0] for name in before}
+    tell_not_asked(model_class, [name for name in dtypes if name in values and name not in before])
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed % 2**63)
-        for path in paths:
-            model._init_weights(model.get_submodule(path))
+        last_word(model, before)
     kept = {
         name: values[name]
         for name, old in before.items()

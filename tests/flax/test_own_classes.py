@@ -16,6 +16,13 @@ class FlaxMore(FlaxLlamaForCausalLM):
         self.adapter = Linear(config.hidden_size, 4)
 
 
+class FlaxDrawn(FlaxMore):
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if module is self.adapter:
+            module.weight.set_value(jnp.full(module.weight.shape, 0.125))
+
+
 class FlaxHead(FlaxBertPreTrainedModel):
     config_class = own_heads.WideConfig
 
@@ -67,3 +74,11 @@ def test_a_model_with_nothing_of_ours(tmp_path):
 
 def test_a_class_with_its_code(tmp_path, monkeypatch):
     own_heads.check_shared("flax", SHOAL, tmp_path, monkeypatch)
+
+
+def test_init_weights_has_the_last_word(tmp_path):
+    own_heads.check_last_word("flax", FlaxDrawn, tmp_path)
+
+
+def test_the_class_for_heads_counts_its_architectures_classes():
+    own_heads.check_kinship("flax")

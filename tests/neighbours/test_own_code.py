@@ -289,6 +289,18 @@ def test_what_was_saved_is_loaded_again_by_both(tmp_path):
     assert torch.equal(load(AutoModelForCausalLM, tmp_path / "two")(IDS).logits, reference(IDS).logits)
 
 
+def test_a_model_on_our_base_with_a_configuration_on_theirs_is_an_error(tmp_path):
+    code = DECODER["modeling_turning.py"].replace(
+        "from transformers import GenerationMixin, PreTrainedModel",
+        "from transformers import GenerationMixin\nfrom loadstone_torch.modeling import PreTrainedModel",
+    )
+    folder = write(tmp_path, DECODER | {"modeling_turning.py": code}, {"x": torch.zeros(1)})
+    with pytest.raises(
+        ArchitectureError, match="stands on loadstone's base class, and its configuration does not"
+    ):
+        load(AutoModelForCausalLM, folder)
+
+
 def test_without_transformers_the_error_says_so(tmp_path, monkeypatch):
     folder = write(tmp_path, DECODER, {"x": torch.zeros(1)})
     monkeypatch.setitem(sys.modules, "transformers", None)

@@ -75,10 +75,20 @@ def test_what_a_class_draws_itself(tmp_path):
     )
 
 
+def test_what_a_class_does_not_draw_is_told(caplog):
+    class Bold(LlamaForCausalLM):
+        def _init_weights(self, module):
+            module.weight.fill_(1)
+
+    assert Bold(own_heads.LLAMA).lm_head.weight.std() > 0
+    assert "Bold._init_weights is asked for the class's own parameters alone" in caplog.text
+
+
 def test_the_class_for_heads_is_one_and_found_again():
     assert loadstone.BertPreTrainedModel is BertPreTrainedModel
     assert BertPreTrainedModel.__module__ == BertModel.__module__
     assert issubclass(loadstone.LlamaPreTrainedModel, PreTrainedModel)
     assert "BertPreTrainedModel" in dir(loadstone)
+    own_heads.check_kinship("torch")
     with pytest.raises(AttributeError, match="NonePreTrainedModel"):
         _ = loadstone.NonePreTrainedModel

@@ -8,6 +8,7 @@ from loopback_store import GOOD_TOKEN
 from torch import nn
 
 import loadstone
+from loadstone import AutoModelForCausalLM
 from loadstone.errors import ArgumentError
 from loadstone_torch.modeling import PreTrainedModel
 from tests import own_heads
@@ -36,6 +37,37 @@ class ShoalModel(PreTrainedModel):
 
 def test_a_class_with_its_code(tmp_path, monkeypatch):
     own_heads.check_shared("torch", SHOAL, tmp_path, monkeypatch)
+
+
+TALKING = """
+from torch import nn
+
+from loadstone.outputs import ModelOutput
+from loadstone_torch.modeling import PreTrainedModel
+
+from .configuration_shoal import ShoalConfig
+
+
+class ShoalModel(PreTrainedModel):
+    config_class = ShoalConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.table = nn.Embedding(config.size, config.size)
+
+    def forward(self, input_ids, **_):
+        return ModelOutput(logits=self.table(input_ids))
+"""
+
+
+def test_a_shared_causal_model_generates_before_and_after(tmp_path, monkeypatch):
+    counted = own_heads.CONFIGURATION + "    vocab_size: int = 6\n"
+    monkeypatch.setattr(own_heads, "CONFIGURATION", counted)
+    model = own_heads.check_shared("torch", TALKING, tmp_path, monkeypatch)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "shared", backend="torch", trust_remote_code=True)
+    ids = torch.tensor([[1, 2]])
+    told = model.eval().generate(ids, max_new_tokens=3)
+    assert told.shape == (1, 5) and torch.equal(again.generate(ids, max_new_tokens=3), told)
 
 
 def test_a_configuration_with_its_code(tmp_path, monkeypatch):
@@ -113,3 +145,38 @@ def test_code_that_imports_from_above_its_folder_is_an_error(tmp_path, monkeypat
     ShoalModel.register_for_auto_class("AutoModel")
     with pytest.raises(ArgumentError, match="from above its folder"):
         ShoalModel(ShoalConfig()).save_pretrained(tmp_path / "shared")
+
+
+THEIRS = """
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+
+class LineConfig(PretrainedConfig):
+    model_type = "line-own"
+
+
+class LineModel(PreTrainedModel):
+    config_class = LineConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.line = nn.Linear(2, 3)
+        self.post_init()
+"""
+
+
+def test_a_save_of_a_class_on_transformers_base_pushes_its_code(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOADSTONE_CODE_CACHE", str(tmp_path / "cache"))
+    auto_map = {"AutoConfig": "lines.LineConfig", "AutoModel": "lines.LineModel"}
+    values = {"model_type": "line-own", "auto_map": auto_map}
+    weights = {"line.weight": torch.ones(3, 2), "line.bias": torch.zeros(3)}
+    folder = write(tmp_path / "own", {"lines.py": THEIRS, "config.json": json.dumps(values)}, weights)
+    model = loadstone.AutoModel.from_pretrained(folder, backend="torch", trust_remote_code=True)
+    monkeypatch.setenv("HF_TOKEN", GOOD_TOKEN)
+    model.save_pretrained(tmp_path / "saved", push_to_hub=True, repo_id="org/lines")
+    again = loadstone.AutoModel.from_pretrained("org/lines", trust_remote_code=True)
+    assert torch.equal(again.line.weight, weights["line.weight"])
+    assert type(again).__name__ == "LineModel" and again.config.auto_map["AutoModel"].endswith(
+        "lines.LineModel"
+    )

@@ -259,6 +259,11 @@ def provisional(model_class: type, config: Config | type[Config], task: str = ""
     """Bind a class to a description without names, so that a model of it can be built to find them; return its architecture."""
     if not is_bound(model_class):
         described_by(model_class, config, task, Declared(parameters={}), ())
+    architecture, head = described(model_class)
+    if task and not head.task and is_made(architecture):  # only now is said what it is for
+        told = dataclasses.replace(head, task=task)
+        heads = tuple(told if one is head else one for one in architecture.heads)
+        bind(model_class, dataclasses.replace(architecture, heads=heads), told)
     return described(model_class)[0]
 
 

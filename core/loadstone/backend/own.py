@@ -11,8 +11,8 @@ import contextlib
 import dataclasses
 import functools
 import weakref
-from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loadstone.architectures import Architecture, Head, architecture_of, made_for, matches, registry
 from loadstone.backend.adoption import (
@@ -30,11 +30,14 @@ from loadstone.backend.adoption import (
 from loadstone.backend.adoption import adopted as _made
 from loadstone.backend.model import bind, called, described, is_bound
 from loadstone.config import Config
-from loadstone.errors import ArchitectureError, LoadstoneError, nearest
+from loadstone.errors import ArchitectureError, LoadstoneError, logger_of, nearest
+from loadstone.remote.foreign import ForeignConfig
 from loadstone.remote.modules import is_own
 
 if TYPE_CHECKING:
     from loadstone.read.tensor import HostTensor
+
+logger = logger_of(__name__)
 
 _over: weakref.WeakSet[type] = weakref.WeakSet()
 """Heads of one's own over the base model of a known architecture."""
@@ -105,6 +108,17 @@ def _known(config_class: type[Config]) -> Architecture | None:
     return None
 
 
+def _of_two_kinds(cls: type, config: ForeignConfig) -> ArchitectureError:
+    """Make the error for a model on loadstone's base whose configuration stands on transformers': its defaults are unknown here."""
+    return ArchitectureError(
+        f"{cls.__name__} stands on loadstone's base class, and its configuration does not",
+        where=cls.__module__,
+        expected="a configuration on loadstone.Config, or a model on transformers' base class",
+        found=f"{config.theirs.__name__}, of {config.theirs.__module__}",
+        hint="derive both from loadstone, or both from transformers",
+    )
+
+
 Draws = Callable[[type, Config, Mapping[str, str], int], Mapping[str, "HostTensor"]]
 """A backend's function: class, configuration, name -> dtype and a seed -> the values that the class gives; core draws others."""
 
@@ -123,6 +137,8 @@ def adopted(
     """
     if getattr(model_class, "backend_name", None) != backend.name:
         raise not_loadable(backend, model_class)
+    if isinstance(config, ForeignConfig):
+        raise _of_two_kinds(model_class, config)
     describe_own(model_class, type(config))
     own: Collection[str] | None = None
     if is_made(described(model_class)[0]):
@@ -131,7 +147,7 @@ def adopted(
         if is_own(model_class):
             made_for(type(config), described(model_class)[0])
         found, own = _completed(backend, model_class, config, built_already=stored is not None)
-    if draws is None or own == []:
+    if draws is None or (own == [] and not _says_more(model_class)):
         return found
     return dataclasses.replace(found, fresh=functools.partial(_fresh, draws, model_class, own))
 
@@ -145,7 +161,36 @@ def _fresh(
     seed: int,
 ) -> Mapping[str, HostTensor]:
     wanted = {name: dtype for name, dtype in dtypes.items() if own is None or name in own}
+    tell_not_asked(model_class, [name for name in dtypes if name not in wanted])
     return draws(model_class, config, wanted, seed) if wanted else {}
+
+
+def tell_not_asked(model_class: type, names: Sequence[str]) -> None:
+    """Warn that a class's `_init_weights` has no say in parameters that it may have meant."""
+    if names and _says_more(model_class):
+        logger.warning(
+            "%s._init_weights is asked for the class's own parameters alone: %s%s are drawn by the rule for all models",
+            model_class.__name__,
+            ", ".join(names[:3]),
+            " and others" if len(names) > 3 else "",
+        )
+
+
+def _says_more(model_class: type) -> bool:
+    """Return whether a class has an `_init_weights` of its own."""
+    from loadstone.model.pretrained import Pretrained
+
+    rule = Pretrained._init_weights
+    return getattr(model_class, "_init_weights", rule) is not rule
+
+
+def last_word(model: Any, names: Iterable[str]) -> None:
+    """Let a model's class say, in its `_init_weights`, what the parameters of these names begin with, a module at a time.
+
+    The modules come in the order of the names, so that what is drawn in them follows from the seed.
+    """
+    for path in dict.fromkeys(name.rpartition(".")[0] for name in names):
+        model._init_weights(model.module_at(path))
 
 
 def _completed(

@@ -73,7 +73,14 @@ def read_prompts(model: Model, input_ids: Any, attention_mask: Any, arguments: M
     """
     ids, text = _widened(_table("input_ids", input_ids)), model.config.get_text_config()
     types, arguments = _types(model, ids, arguments), _without_types(arguments)
-    vocabulary = text.vocab_size
+    vocabulary = getattr(text, "vocab_size", None)
+    if vocabulary is None:
+        raise ArgumentError(
+            f"{type(model).__name__} cannot generate: its configuration does not say how many tokens there are",
+            where=type(model.config).__name__,
+            expected="vocab_size",
+            hint="declare it in the class of the configuration",
+        )
     if ids.min() < 0 or ids.max() >= vocabulary:
         strange = ids[(ids < 0) | (ids >= vocabulary)]
         raise ArgumentError(

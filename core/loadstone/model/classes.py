@@ -7,7 +7,9 @@ import types
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
-from loadstone.backend.model import bind
+from loadstone.architectures.registry import built_in
+from loadstone.backend.model import bind, described, is_bound
+from loadstone.plugins import claims_of
 
 if TYPE_CHECKING:
     from loadstone.architectures import Architecture, Head
@@ -73,7 +75,8 @@ def _told(architecture: Architecture, head: Head, parent: type) -> str:
 def class_for_heads(base: type, architecture: Architecture) -> type:
     """Return the class from which heads of one's own over a base model derive, `BertPreTrainedModel`; made when first asked for.
 
-    It knows the architecture's configurations, and where the base model sits in a model with a head (`self.bert`).
+    It knows the architecture's configurations, and where the base model sits in a model with a head (`self.bert`). As in
+    transformers, every model class of the architecture is one to `issubclass`, and its models to `isinstance`.
 
     Args:
         base: The base model's class in a backend.
@@ -89,9 +92,38 @@ def class_for_heads(base: type, architecture: Architecture) -> type:
             "__doc__": f"From which heads of one's own over {base.__name__} derive.",
             "config_class": architecture.config,
             "base_model_prefix": prefixes[0] if prefixes else "model",
+            _MODEL_TYPE: architecture.model_type,
         }
         # The base class of a backend: the first above the family's own that nothing describes.
         parent = next(one for one in base.__mro__ if one.__name__ == "PreTrainedModel")
-        home[name] = types.new_class(name, (parent,), exec_body=lambda namespace: namespace.update(body))
+        kind = type(f"{name}Type", (_ForHeads, type(parent)), {})
+        home[name] = types.new_class(name, (parent,), {"metaclass": kind}, lambda found: found.update(body))
     found: type = home[name]
     return found
+
+
+class _ForHeads(type):
+    """Lets the classes of an architecture, which derive from a family's blocks, count as subclasses of its class for heads."""
+
+    def __subclasscheck__(cls, other: type) -> bool:
+        if super().__subclasscheck__(other):
+            return True
+        model_type = vars(cls).get(_MODEL_TYPE)  # what derives from a class for heads has none itself
+        # The backend's class is looked for by hand: an abstract base class would ask all its subclasses, this one too.
+        return model_type is not None and cls.__bases__[0] in other.__mro__ and _is_of(other, model_type)
+
+    def __instancecheck__(cls, model: object) -> bool:
+        return super().__instancecheck__(model) or issubclass(type(model), cls)
+
+
+_MODEL_TYPE = "_model_type_of_heads"
+
+
+def _is_of(cls: type, model_type: str) -> bool:
+    """Return whether a class is an architecture's, or somebody's own that derives from one of its classes."""
+    bound = (described(one)[0].model_type for one in cls.__mro__ if is_bound(one))
+    known = next(
+        (one for one in bound if one == model_type or one in built_in() or one in claims_of("architecture")),
+        None,
+    )
+    return known == model_type

@@ -445,7 +445,10 @@ class Pretrained(Loading):
     @classmethod
     def can_generate(cls) -> bool:
         """Return whether the class has a head that `generate` can continue prompts with."""
-        return cls.architecture_and_head()[1].task == "CausalLM"
+        return "CausalLM" in (
+            cls.architecture_and_head()[1].task,
+            (cls._auto_class or "").removeprefix("AutoModelFor"),
+        )
 
     def check_generates(self) -> None:
         """Raise an ArgumentError if the model has no head that `generate` can continue prompts with."""
@@ -453,7 +456,10 @@ class Pretrained(Loading):
             from loadstone.plugins import class_prefix_of
 
             auto_class = f"{class_prefix_of(self.backend_name)}AutoModelForCausalLM"
-            raise ArgumentError(f"{type(self).__name__} cannot generate", hint=f"load it with {auto_class}")
+            raise ArgumentError(
+                f"{type(self).__name__} cannot generate",
+                hint=f"load it with {auto_class}; register a class of your own as one of that",
+            )
         if self.load_report is not None:
             from loadstone.load.report import refuse_in_part
 
