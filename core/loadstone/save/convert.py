@@ -23,8 +23,9 @@ from loadstone.checkpoint.recipe import Recipe
 from loadstone.checkpoint.settled import CONFIG, GENERATION_CONFIG, is_staging
 from loadstone.errors import CheckpointError, human_bytes, memory_told
 from loadstone.load.watch import Watched, steadily, watch
-from loadstone.read.engine import Request, Traffic, read_tensors
+from loadstone.read.engine import Traffic, read_tensors
 from loadstone.read.files import OpenFiles, identity, is_mappable
+from loadstone.read.pieces import Request
 from loadstone.read.progress import byte_bar
 from loadstone.read.tensor import HostTensor
 from loadstone.save.become import Becoming, become, config_with
