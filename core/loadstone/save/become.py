@@ -63,7 +63,7 @@ def become(
     claim: str,
     target: Target,
     dtype: object,
-    model_type: str | None,
+    asked: Asked,
 ) -> Becoming:
     """Decide a conversion.
 
@@ -73,7 +73,7 @@ def become(
         claim: Who reads them, as "format.h5".
         target: What is written.
         dtype: What floats become; None: they stay.
-        model_type: The caller's word.
+        asked: What decides the model type, and which weights are read.
 
     Raises:
         ConfigError: If names must change, and config.json does not say whose they are.
@@ -81,10 +81,10 @@ def become(
         ArgumentError: If the format has no names for the architecture, or tensors cannot be cast.
     """
     wanted = None if dtype is None else _float(dtype)
-    kind = _kind(snapshot, model_type, needed=bool(index.dialect or target.writer.dialect))
+    kind = _kind(snapshot, asked, needed=bool(index.dialect or target.writer.dialect))
     if kind is not None:
         index = _stored_as_tied(as_checkpoint(index, kind.architecture, where=snapshot.location), kind)
-    casts = _casts(index, snapshot, wanted, kind)
+    casts = _casts(index, snapshot, wanted, kind, asked)
     kept, copied = _ties(index, kind, target, noted=claim == f"format.{DEFAULT}")
     tensors = {**index.tensors, **{name: index.tensors[stored] for name, stored in copied.items()}}
     recipes = {
@@ -122,12 +122,12 @@ def _float(dtype: object) -> str:
     return name
 
 
-def _kind(snapshot: Snapshot, model_type: str | None, *, needed: bool) -> _Kind | None:
+def _kind(snapshot: Snapshot, asked: Asked, *, needed: bool) -> _Kind | None:
     """Return what the checkpoint is of; None where it does not matter, and nobody knows."""
-    known = model_type or read_values(snapshot).get("model_type")
+    known = asked.model_type or read_values(snapshot, asked.weights).get("model_type")
     if not needed and known not in model_types():
         return None
-    config, _ = read_config(snapshot, Asked(model_type=model_type))
+    config, _ = read_config(snapshot, asked)
     return _Kind(architecture_of(config), config)
 
 
@@ -135,7 +135,9 @@ def _cast(dtype: str | None) -> tuple[Step, ...]:
     return () if dtype is None else (Cast(dtype),)
 
 
-def _casts(index: TensorIndex, snapshot: Snapshot, wanted: str | None, kind: _Kind | None) -> dict[str, str]:
+def _casts(
+    index: TensorIndex, snapshot: Snapshot, wanted: str | None, kind: _Kind | None, asked: Asked
+) -> dict[str, str]:
     """Return stored name -> the dtype that a tensor is cast to.
 
     Raises:
@@ -145,7 +147,7 @@ def _casts(index: TensorIndex, snapshot: Snapshot, wanted: str | None, kind: _Ki
         return {}
     floats = [info for info in index.tensors.values() if DTYPES[info.dtype].kind == "float"]
     packed = [f"{info.name}: {info.dtype}" for info in floats if info.dtype not in CASTABLE]
-    if packed or read_values(snapshot).get("quantization_config"):
+    if packed or read_values(snapshot, asked.weights).get("quantization_config"):
         raise ArgumentError(
             "a quantised checkpoint cannot be cast: its numbers mean something with their scales alone",
             where=snapshot.location,
@@ -189,12 +191,16 @@ def _ties(
     return kept, copied
 
 
-def config_with(snapshot: Snapshot, dtype: str | None) -> str:
-    """Return the text of config.json, as it is, or with another dtype wherever it says one; no key is lost."""
-    if dtype is None:
-        read_values(snapshot)  # whose errors say what is wrong with it
+def config_with(snapshot: Snapshot, dtype: str | None, asked: Asked) -> str:
+    """Return the text of config.json, as it is, or with another dtype wherever it says one; no key is lost.
+
+    Of a file that says itself what the model is, it is what that says.
+    """
+    values = read_values(snapshot, asked.weights)  # whose errors say what is wrong with it
+    if dtype is None and asked.file == CONFIG_NAME:
         return snapshot.read_text(CONFIG_NAME)
-    return json.dumps(_with_dtype(read_values(snapshot), dtype), indent=2, ensure_ascii=False) + "\n"
+    values = values if dtype is None else _with_dtype(values, dtype)
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
 def _with_dtype(values: dict[str, Any], dtype: str) -> dict[str, Any]:

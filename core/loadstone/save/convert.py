@@ -1,7 +1,7 @@
 """Converting, told in order: what the files hold, what each tensor becomes, then one switch to the new files.
 
 No framework is needed, and no model is built. A tensor at a time goes from its file to the new one: mapped where its bytes
-stay, read through the engine where they are cast or turned.
+stay, read through the engine where they are cast, turned or unpacked, or lie far away.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from loadstone.checkpoint.formats.names import DEFAULT, is_model_weights
 from loadstone.checkpoint.formats.target import Target, target_named
@@ -22,6 +21,9 @@ from loadstone.checkpoint.open import Weights, find_weights, open_checkpoint
 from loadstone.checkpoint.recipe import Recipe
 from loadstone.checkpoint.settled import CONFIG, GENERATION_CONFIG, is_staging
 from loadstone.errors import CheckpointError, human_bytes, memory_told
+from loadstone.load.arguments import LoadArguments, parse_arguments
+from loadstone.load.configuration import Asked
+from loadstone.load.file_named import with_file_named
 from loadstone.load.watch import Watched, steadily, watch
 from loadstone.read.engine import Traffic, read_tensors
 from loadstone.read.files import OpenFiles, identity, is_mappable
@@ -81,6 +83,8 @@ class _Found:
     index: TensorIndex
     config: str
     becoming: Becoming
+    alone: bool
+    """Whether a file was named, not the folder around it: then nothing of that comes along."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -99,6 +103,7 @@ def convert(
     metadata: Mapping[str, str] | None = None,
     variant: str | None = None,
     weights_format: str | None = None,
+    gguf_file: str | None = None,
     model_type: str | None = None,
     revision: str | None = None,
     subfolder: str = "",
@@ -109,11 +114,13 @@ def convert(
     """Write a checkpoint in another format, dtype or division into files. No framework is needed.
 
     Tensors keep their names and bits, unless the format has other names (h5 and msgpack those of transformers' TensorFlow and
-    Flax classes) or `dtype` casts them. config.json keeps every key; tokenizer and other files come along. Killed at any
-    point, the destination loads as what it held before, or as the new checkpoint.
+    Flax classes), they are packed (numbers of a GGUF file become floats) or `dtype` casts them. config.json keeps every key;
+    tokenizer and other files come along. Killed at any point, the destination loads as what it held before, or as the new
+    checkpoint. What lies far away is read there, and lands nowhere else.
 
     Args:
-        source: A folder, a repository on the Hub, an address, or a `loadstone.source.Snapshot`, in any format that can be read.
+        source: A folder, a repository on the Hub, an address, or a `loadstone.source.Snapshot`, in any format that can be read;
+            or a GGUF file, of whose folder nothing but generation_config.json comes along.
         destination: A folder; made where absent. It may be the source's own.
         format: `safetensors`, "bin" (`pytorch_model.bin`), "h5" (`tf_model.h5`), "msgpack" (`flax_model.msgpack`), or what
             a plugin writes.
@@ -123,6 +130,7 @@ def convert(
         metadata: Texts to hold beside the tensors in the place of the source's.
         variant: Part of the names of the source's weights, e.g. "fp16"; those that are written have none.
         weights_format: The format to read, where the source has several; None: the first that is there.
+        gguf_file: The GGUF file of the folder or repository to read; what it says of the model goes before config.json.
         model_type: The model type, where config.json does not say it.
         revision: Branch, tag or commit of a repository.
         subfolder: The folder below the source that holds the checkpoint.
@@ -147,19 +155,25 @@ def convert(
     """
     started = time.perf_counter()
     target, folder = target_named(format, layout), Path(destination)
-    opened: dict[str, Any] = {
-        "revision": revision,
-        "subfolder": subfolder,
-        "cache_dir": cache_dir,
-        "token": token,
-    }
-    opened |= {"local_files_only": local_files_only}
-    asked: dict[str, Any] = {"variant": variant, "weights_format": weights_format}
+    given, _ = parse_arguments(
+        {
+            "variant": variant,
+            "weights_format": weights_format,
+            "gguf_file": gguf_file,
+            "model_type": model_type,
+            "revision": revision,
+            "subfolder": subfolder,
+            "cache_dir": cache_dir,
+            "token": token,
+            "local_files_only": local_files_only,
+        }
+    )
+    name, given = with_file_named(source, given)
 
     def found() -> _Found:
-        watched = watch(resolve(source, **{key: value for key, value in opened.items() if value}))
+        watched = watch(resolve(name, **given.source()))
         with watched.unchanged(variant):
-            return _find(watched, asked, target, dtype, model_type)
+            return _find(watched, given, target, dtype, alone=name is not source)
 
     one = steadily(found)
     texts = dict(one.index.metadata if metadata is None else metadata)
@@ -176,11 +190,9 @@ def convert(
     )
 
 
-def _find(
-    watched: Watched, asked: dict[str, Any], target: Target, dtype: object, model_type: str | None
-) -> _Found:
-    snapshot = watched.snapshot
-    weights, index = find_weights(snapshot, **asked), open_checkpoint(snapshot, **asked)
+def _find(watched: Watched, given: LoadArguments, target: Target, dtype: object, *, alone: bool) -> _Found:
+    snapshot, asked = watched.snapshot, Asked.by(given, None)
+    weights, index = find_weights(snapshot, **asked.weights), open_checkpoint(snapshot, **asked.weights)
     if index.absent:
         raise CheckpointError(
             "some files of the weights are not here",
@@ -188,9 +200,9 @@ def _find(
             found=", ".join(sorted(set(index.absent.values()))[:4]),
             hint="fetch the whole repository first",
         )
-    becoming = become(index, snapshot, weights.claim.name, target, dtype, model_type)
-    config = config_with(snapshot, becoming.dtype)
-    return _Found(watched, weights, index, config, becoming)
+    becoming = become(index, snapshot, weights.claim.name, target, dtype, asked)
+    config = config_with(snapshot, becoming.dtype, asked)
+    return _Found(watched, weights, index, config, becoming, alone)
 
 
 def _write(
@@ -208,11 +220,14 @@ def _write(
         for name, recipe in becoming.recipes.items()
     ]
     refuse_unheld(target, announced, texts, variant=None)
-    paths = snapshot.fetch(one.index.files)
+    far = one.index.files if snapshot.reads_at_once else ()
+    paths = {} if far else snapshot.fetch(one.index.files)
     identities = {name: one.watched.identities.get(name) or identity(path) for name, path in paths.items()}
     copies = _copies(one, folder)
     with (
-        OpenFiles(paths, identities, when="while it was being converted") as files,
+        OpenFiles(
+            paths, identities, far=snapshot, far_names=far, when="while it was being converted"
+        ) as files,
         byte_bar(total=becoming.nbytes, what="Converting") as advance,
     ):
         reader = _Reader(files, {name: is_mappable(path) for name, path in paths.items()})
@@ -249,7 +264,7 @@ class _Reader:
 
     Args:
         files: The open files.
-        mappable: File -> whether it lies where mapping is safe.
+        mappable: File -> whether it lies where mapping is safe; none of one that lies far away.
     """
 
     def __init__(self, files: OpenFiles, mappable: Mapping[str, bool]) -> None:
@@ -257,7 +272,7 @@ class _Reader:
 
     def read(self, name: str, recipe: Recipe) -> HostTensor:
         """Return the tensor that a recipe makes."""
-        mappable = self._mappable[recipe.sources[0].file]
+        mappable = self._mappable.get(recipe.sources[0].file, False)
         request = Request(name=name, recipe=recipe, shape=recipe.shape, mappable=mappable)
         [tensor] = read_tensors(self._files, [request], alignment=1, traffic=self._traffic)
         return tensor
@@ -268,7 +283,7 @@ def _copies(one: _Found, folder: Path) -> dict[str, Callable[[], Iterator[bytes]
     snapshot, held = one.snapshot, one.weights.format
     inside = folder.resolve()
     here = snapshot.root is not None and snapshot.root.resolve() == inside
-    names = [GENERATION_CONFIG] if here else sorted(snapshot.files)
+    names = [GENERATION_CONFIG] if here or one.alone else sorted(snapshot.files)
     return {
         name: functools.partial(_blocks, snapshot, name)
         for name in names
