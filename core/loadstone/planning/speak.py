@@ -81,6 +81,25 @@ def _speakers(language: str) -> list[str]:
     return sorted(one.model_type for one in architectures() if language in one.spoken)
 
 
+def prefix_of(architecture: Architecture) -> str:
+    """Return the prefix that a model with a head gives the base model."""
+    return next((one for one in architecture.base_prefixes if one), "")
+
+
+def is_of_head(name: str, architecture: Architecture) -> bool:
+    """Return whether a tensor is of a head, not of the base model."""
+    heads = [head for head in architecture.heads if head.prefix]
+    own = [pattern for head in heads for group in head.new for pattern in group]
+    own += [tie.name for head in heads for tie in head.ties]
+    return any(matches(one, name) for one in own if not one.startswith(f"{prefix_of(architecture)}."))
+
+
+def is_unneeded(name: str, architecture: Architecture) -> bool:
+    """Return whether no model needs a tensor of this name, or it counts training, which other frameworks do not."""
+    patterns = dict.fromkeys((*architecture.ignored, *architecture.counters), True)
+    return bool(said_of(patterns, architecture, name))
+
+
 class _Speaker:
     """One checkpoint, and how one framework calls what it holds."""
 
@@ -91,7 +110,7 @@ class _Speaker:
         self._dialect: Dialect = DIALECTS[language]
         self._accent: Accent = architecture.spoken[language]
         self._shapes = {current_name(name, architecture): shape for name, shape in shapes.items()}
-        self._prefix = next((one for one in architecture.base_prefixes if one), "")
+        self._prefix = prefix_of(architecture)
         self._ties = {tie: to for head in architecture.heads for tie, to in head.ties_of(config).items()}
         self._looked_up = _tables(architecture, config)
         self._first = _class_of(config)
@@ -117,9 +136,7 @@ class _Speaker:
 
     def is_unneeded(self, stored: str) -> bool:
         """Return whether no model needs a tensor, or it counts training, which the other framework does not."""
-        name = self._full(stored)
-        patterns = dict.fromkeys((*self._architecture.ignored, *self._architecture.counters), True)
-        return bool(said_of(patterns, self._architecture, name))
+        return is_unneeded(self._full(stored), self._architecture)
 
     def held_too(self, paths: Iterable[str]) -> dict[str, str]:
         """Return the aliases of layers that hold the embeddings too, where they are there."""
@@ -141,18 +158,12 @@ class _Speaker:
         """Return whether names of the base model get its prefix, which they have in every model with a head."""
         if not self._prefix or any(name.startswith(f"{self._prefix}.") for name in self._shapes):
             return False
-        return self._dialect.scoped or any(map(self._is_heads, self._shapes))
-
-    def _is_heads(self, name: str) -> bool:
-        """Return whether a tensor is of a head, not of the base model."""
-        heads = [head for head in self._architecture.heads if head.prefix]
-        own = [pattern for head in heads for group in head.new for pattern in group]
-        own += [tie.name for head in heads for tie in head.ties]
-        return any(matches(one, name) for one in own if not one.startswith(f"{self._prefix}."))
+        return self._dialect.scoped or any(is_of_head(name, self._architecture) for name in self._shapes)
 
     def _full(self, stored: str) -> str:
         name = current_name(stored, self._architecture)
-        return f"{self._prefix}.{name}" if self._moved and not self._is_heads(name) else name
+        of_base = self._moved and not is_of_head(name, self._architecture)
+        return f"{self._prefix}.{name}" if of_base else name
 
     def _leaf(self, name: str, shape: Shape) -> str:
         said = said_of(self._accent.leaves, self._architecture, name)

@@ -13,11 +13,12 @@ from loadstone.checkpoint.formats.target import Target
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.checkpoint.recipe import Cast, Recipe, Step
 from loadstone.config import CONFIG_NAME, Config
-from loadstone.dtypes import CASTABLE, DTYPES, canonical, nbytes
+from loadstone.dtypes import CASTABLE, DTYPES, canonical
 from loadstone.errors import ArgumentError, counted
 from loadstone.load.configuration import Asked, read_config, read_values
 from loadstone.planning.speak import spoken
 from loadstone.planning.spoken import as_checkpoint
+from loadstone.save.told import under_full_names
 from loadstone.source import Snapshot
 
 _DTYPE_KEYS = ("dtype", "torch_dtype")
@@ -32,17 +33,14 @@ class Becoming:
         aliases: Further name -> the tensor that it is too.
         notes: What is to be told of it.
         dtype: What floats become; None where they stay.
+        config: The configuration, where the format needs it or the model type is known.
     """
 
     recipes: Mapping[str, Recipe]
     aliases: Mapping[str, str]
     notes: tuple[str, ...]
     dtype: str | None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors together."""
-        return sum(nbytes(recipe.dtype, recipe.shape) for recipe in self.recipes.values())
+    config: Config | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,20 +79,26 @@ def become(
         ArgumentError: If the format has no names for the architecture, or tensors cannot be cast.
     """
     wanted = None if dtype is None else _float(dtype)
-    kind = _kind(snapshot, asked, needed=bool(index.dialect or target.writer.dialect))
+    writer = target.writer
+    kind = _kind(snapshot, asked, needed=bool(index.dialect or writer.dialect or writer.whole))
     if kind is not None:
         index = _stored_as_tied(as_checkpoint(index, kind.architecture, where=snapshot.location), kind)
     casts = _casts(index, snapshot, wanted, kind, asked)
-    kept, copied = _ties(index, kind, target, noted=claim == f"format.{DEFAULT}")
+    kept, copied = _ties(index, kind, target, noted=claim == f"format.{DEFAULT}" and not writer.whole)
     tensors = {**index.tensors, **{name: index.tensors[stored] for name, stored in copied.items()}}
     recipes = {
         name: Recipe(sources=(info,), steps=_cast(casts.get(info.name))) for name, info in tensors.items()
     }
     notes = _told(copied)
-    if target.writer.dialect and kind is not None:
-        recipes, said = spoken(recipes, kind.architecture, kind.config, target.writer.dialect)
+    if writer.dialect and kind is not None:
+        recipes, said = spoken(recipes, kind.architecture, kind.config, writer.dialect)
         kept, notes = dict(said.aliases), (*notes, *said.notes)
-    return Becoming(recipes=recipes, aliases=kept, notes=notes, dtype=wanted)
+    if writer.whole and kind is not None:  # whose ties the file says
+        recipes, left_out = under_full_names(recipes, kind.architecture)
+        kept, notes = {}, (*notes, *left_out)
+    return Becoming(
+        recipes=recipes, aliases=kept, notes=notes, dtype=wanted, config=None if kind is None else kind.config
+    )
 
 
 def _stored_as_tied(index: TensorIndex, kind: _Kind) -> TensorIndex:

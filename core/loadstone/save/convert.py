@@ -31,6 +31,8 @@ from loadstone.read.pieces import Request
 from loadstone.read.progress import byte_bar
 from loadstone.read.tensor import HostTensor
 from loadstone.save.become import Becoming, become, config_with
+from loadstone.save.layout import DEFAULT_SIZE
+from loadstone.save.told import told
 from loadstone.save.write import refuse_unheld, save_checkpoint
 from loadstone.source import Name, Snapshot, resolve
 
@@ -98,7 +100,7 @@ def convert(
     *,
     format: str = DEFAULT,
     dtype: object = None,
-    max_shard_size: int | str = "5GB",
+    max_shard_size: int | str = DEFAULT_SIZE,
     layout: str = "aligned",
     metadata: Mapping[str, str] | None = None,
     variant: str | None = None,
@@ -177,15 +179,18 @@ def convert(
 
     one = steadily(found)
     texts = dict(one.index.metadata if metadata is None else metadata)
-    files = _write(one, folder, target, texts, max_shard_size, variant)
+    reader = _Reader()
+    tensors, target, notes = _told(one, target, reader)
+    refuse_unheld(target, tensors, texts, variant=None)
+    files = _write(one, folder, target, (tensors, reader), texts, max_shard_size, variant)
     return Conversion(
         location=one.snapshot.location,
         folder=folder,
         format=format,
-        tensors=len(one.becoming.recipes),
-        nbytes=one.becoming.nbytes,
+        tensors=len(tensors),
+        nbytes=sum(tensor.nbytes for tensor in tensors),
         files=tuple(path.relative_to(folder).as_posix() for path in files),
-        notes=(*one.index.notes, *one.becoming.notes),
+        notes=(*one.index.notes, *one.becoming.notes, *notes),
         seconds=time.perf_counter() - started,
     )
 
@@ -205,21 +210,32 @@ def _find(watched: Watched, given: LoadArguments, target: Target, dtype: object,
     return _Found(watched, weights, index, config, becoming, alone)
 
 
+def _told(one: _Found, target: Target, reader: _Reader) -> tuple[list[StoredTensor], Target, tuple[str, ...]]:
+    """Return the tensors to write, which are read when their turn has come, who writes them, and what is to be told of it."""
+    tensors = [
+        StoredTensor(
+            name=name,
+            dtype=recipe.dtype,
+            shape=recipe.shape,
+            read=functools.partial(reader.read, name, recipe),
+        )
+        for name, recipe in one.becoming.recipes.items()
+    ]
+    config = one.becoming.config
+    return (tensors, target, ()) if config is None else told(tensors, target, config)
+
+
 def _write(
     one: _Found,
     folder: Path,
     target: Target,
+    what: tuple[list[StoredTensor], _Reader],
     texts: Mapping[str, str],
     max_shard_size: int | str,
     variant: str | None,
 ) -> list[Path]:
     """Write what was found; the source's files are held against what they were."""
-    becoming, snapshot = one.becoming, one.snapshot
-    announced = [
-        StoredTensor(name=name, dtype=recipe.dtype, shape=recipe.shape, read=_unread)
-        for name, recipe in becoming.recipes.items()
-    ]
-    refuse_unheld(target, announced, texts, variant=None)
+    snapshot, (tensors, reader) = one.snapshot, what
     far = one.index.files if snapshot.reads_at_once else ()
     paths = {} if far else snapshot.fetch(one.index.files)
     identities = {name: one.watched.identities.get(name) or identity(path) for name, path in paths.items()}
@@ -228,21 +244,18 @@ def _write(
         OpenFiles(
             paths, identities, far=snapshot, far_names=far, when="while it was being converted"
         ) as files,
-        byte_bar(total=becoming.nbytes, what="Converting") as advance,
+        byte_bar(total=sum(tensor.nbytes for tensor in tensors), what="Converting") as advance,
     ):
-        reader = _Reader(files, {name: is_mappable(path) for name, path in paths.items()})
+        reader.files, reader.mappable = files, {name: is_mappable(path) for name, path in paths.items()}
         written = save_checkpoint(
             folder,
-            [
-                dataclasses.replace(tensor, read=functools.partial(reader.read, tensor.name, recipe))
-                for tensor, recipe in zip(announced, becoming.recipes.values(), strict=True)
-            ],
+            tensors,
             config_json=one.config,
             metadata=texts,
             max_shard_size=max_shard_size,
             progress=advance,
             target=target,
-            aliases=becoming.aliases,
+            aliases=one.becoming.aliases,
             copies=copies,
             before_switch=functools.partial(_check_unchanged, one.watched, files, variant),
         )
@@ -255,26 +268,25 @@ def _check_unchanged(watched: Watched, files: OpenFiles, variant: str | None) ->
         files.check_unchanged()
 
 
-def _unread() -> HostTensor:
-    raise AssertionError("a tensor that is only announced has no bytes")
-
-
 class _Reader:
     """Brings one tensor at a time to host memory; of those whose bytes stay as they are, a mapping.
 
-    Args:
-        files: The open files.
+    Attributes:
+        files: The files, once they are open; until then tensors are only announced.
         mappable: File -> whether it lies where mapping is safe; none of one that lies far away.
     """
 
-    def __init__(self, files: OpenFiles, mappable: Mapping[str, bool]) -> None:
-        self._files, self._mappable, self._traffic = files, mappable, Traffic()
+    def __init__(self) -> None:
+        self.files: OpenFiles | None = None
+        self.mappable: Mapping[str, bool] = {}
+        self._traffic = Traffic()
 
     def read(self, name: str, recipe: Recipe) -> HostTensor:
         """Return the tensor that a recipe makes."""
-        mappable = self._mappable.get(recipe.sources[0].file, False)
+        assert self.files is not None
+        mappable = self.mappable.get(recipe.sources[0].file, False)
         request = Request(name=name, recipe=recipe, shape=recipe.shape, mappable=mappable)
-        [tensor] = read_tensors(self._files, [request], alignment=1, traffic=self._traffic)
+        [tensor] = read_tensors(self.files, [request], alignment=1, traffic=self._traffic)
         return tensor
 
 
