@@ -23,7 +23,7 @@ class Spoken:
     Attributes:
         names: Name there -> the checkpoint's name, and the steps that turn its tensor.
         aliases: Layer and name -> the name, of what a layer holds beside the one that it is of.
-        notes: What is to be told: tensors that no model of that framework has, nor needs.
+        notes: What is to be told: tensors that no model of that framework has, nor needs, and heads that its classes cannot have.
     """
 
     names: Mapping[str, tuple[str, tuple[Step, ...]]]
@@ -71,8 +71,18 @@ def spoken_names(
             hint="safetensors and bin hold every tensor",
         )
     told = f"left out, as no {DIALECTS[language].title} model needs it: {', '.join(unneeded[:4])}"
-    notes = (told + (", ..." if len(unneeded) > 4 else ""),) if unneeded else ()
+    notes: tuple[str, ...] = (told + (", ..." if len(unneeded) > 4 else ""),) if unneeded else ()
+    notes += _uneven_heads(architecture.spoken[language], config, DIALECTS[language].title)
     return Spoken(names=found, aliases=speaker.held_too(found), notes=notes)
+
+
+def _uneven_heads(accent: Accent, config: Config, title: str) -> tuple[str, ...]:
+    """Return a note of heads that are of another size than transformers' classes of the framework make them."""
+    if not accent.even_heads or config.hidden_size == config.head_dim * config.num_attention_heads:
+        return ()
+    sizes = f"hidden_size={config.hidden_size} among num_attention_heads={config.num_attention_heads}"
+    told = f"they divide {sizes}, whatever head_dim={config.head_dim} says; loadstone can"
+    return (f"transformers' {title} classes cannot load it: {told}",)
 
 
 def _speakers(language: str) -> list[str]:
