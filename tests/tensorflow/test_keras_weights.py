@@ -58,6 +58,8 @@ def test_it_loads_and_converts(tmp_path, dtype):
     assert np.array_equal(back(ids).logits, model(ids).logits) and not back.load_report.names("unused")
     done = loadstone.convert(tmp_path, tmp_path / "there")
     assert set(done.files) == {"model.safetensors", "config.json"}
+    model.save_pretrained(tmp_path, format="h5" if dtype == "float32" else "bin")
+    assert (tmp_path / "model.weights.h5").exists()
 
 
 def test_a_layer_of_somebody_elses_is_an_error(tmp_path):

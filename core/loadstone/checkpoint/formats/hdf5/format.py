@@ -33,6 +33,10 @@ class Hdf5(Foreign):
         names = super().weight_names(variant)
         return (*names, keras.FILE) if names else ()
 
+    def is_weights(self, name: str, variant: str | None) -> bool:
+        """Return whether a file is one that transformers' classes write: a save that replaces them leaves a Keras file alone."""
+        return name != keras.FILE and super().is_weights(name, variant)
+
     def read_index(self, snapshot: Snapshot, entry: str) -> TensorIndex:
         """Read each file's description of its tensors."""
         index = super().read_index(snapshot, entry)
