@@ -163,6 +163,8 @@ def test_other_files_of_the_folder_stay_and_texts_come_back(tmp_path):
     assert texts.items() <= found.items()
     with pytest.raises(ArgumentError, match="one file"):
         loadstone.convert(case("llama"), tmp_path, format="gguf-f16", max_shard_size="10KB")
+    with pytest.raises(ArgumentError, match="takes no dtype="):
+        loadstone.convert(case("llama"), tmp_path / "twice", format="gguf-f16", dtype="bf16")
     for name, said in (("gguf", "gguf-f16"), ("gguf-q4", "gguf-bf16"), ("npz", "read, and not written")):
         with pytest.raises(ArgumentError, match=said):
             loadstone.convert(case("llama"), tmp_path / name, format=name)

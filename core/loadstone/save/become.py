@@ -80,6 +80,12 @@ def become(
     """
     wanted = None if dtype is None else _float(dtype)
     writer = target.writer
+    if wanted is not None and writer.whole:  # a number that is rounded twice is another one
+        raise ArgumentError(
+            f"format={target.name!r} says the dtype already, and takes no dtype=",
+            found=f"dtype={wanted!r}",
+            hint="leave it out",
+        )
     kind = _kind(snapshot, asked, needed=bool(index.dialect or writer.dialect or writer.whole))
     if kind is not None:
         index = _stored_as_tied(as_checkpoint(index, kind.architecture, where=snapshot.location), kind)
