@@ -15,8 +15,9 @@ from loadstone.checkpoint.formats.pickle.format import NOTE
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.checkpoint.recipe import Recipe
 from loadstone.dtypes import to_numpy
-from loadstone.read.engine import Request, Traffic, read_tensors
+from loadstone.read.engine import Traffic, read_tensors
 from loadstone.read.files import OpenFiles, identity
+from loadstone.read.pieces import Request
 from loadstone.source import resolve
 
 MAGIC = 0x1950A86A20F9469CFC6C

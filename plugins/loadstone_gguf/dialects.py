@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 LAYER = "blk."
+LEAVES = ("weight", "bias")
 
 _DECODER = {
     "token_embd": "model.embed_tokens",
@@ -83,6 +84,7 @@ class Dialect:
         heads: Modules whose rows lie in pairs, one of each half of a head, and the key that says how many heads there are.
         turned: Modules whose weight checkpoints have as [in, out].
         less_one: Whether norms are stored with one added.
+        wide: Modules that llama.cpp wants in float32 whatever their shape.
     """
 
     model_class: str
@@ -101,6 +103,7 @@ class Dialect:
     heads: Mapping[str, str] = dataclasses.field(default_factory=dict)
     turned: tuple[str, ...] = ()
     less_one: bool = False
+    wide: tuple[str, ...] = ()
 
     def name(self, stored: str) -> str | None:
         """Return the name of a tensor in checkpoints; None for one that those of the type have not.
@@ -117,6 +120,23 @@ class Dialect:
         number, _, path = rest.partition(".")
         module = self.modules.get(path)
         return None if module is None else f"{self.layers}.{number}.{module}.{leaf}"
+
+    def stored(self, name: str) -> str | None:
+        """Return the name that a tensor of a checkpoint has in a file; None for one that the type has not.
+
+        Example:
+            >>> DIALECTS["llama"].stored("model.layers.3.self_attn.q_proj.weight")
+            'blk.3.attn_q.weight'
+        """
+        path, _, leaf = name.rpartition(".")
+        number, inside = "", path.removeprefix(f"{self.layers}.")
+        if inside != path:
+            number, _, inside = inside.partition(".")
+        module = next((own for own, theirs in self.modules.items() if theirs == inside), None)
+        if module is None or leaf not in LEAVES:
+            return None
+        found = f"{LAYER}{number}.{module}.{leaf}" if number else f"{module}.{leaf}"
+        return found if self.name(found) == name else None
 
 
 _PAIRED = {"attn_q": "attention.head_count", "attn_k": "attention.head_count_kv"}
@@ -138,6 +158,7 @@ DIALECTS = {
         needed=("context_length", "block_count", "embedding_length", "attention.head_count"),
         rope=False,
         turned=("attn_qkv", "attn_output", "ffn_up", "ffn_down"),
+        wide=("position_embd",),
     ),
 }
 """`general.architecture` -> how its files say things."""

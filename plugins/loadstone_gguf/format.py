@@ -6,25 +6,28 @@ import importlib.util
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from loadstone.checkpoint.formats import Format
+from loadstone.checkpoint.formats.writer import Writer
 from loadstone.checkpoint.index import Packing, TensorIndex, TensorInfo
 from loadstone.source import Snapshot
 from loadstone_gguf.blocks import is_known
 from loadstone_gguf.configuration import plain, values_of
-from loadstone_gguf.dialects import DIALECTS, UNKNOWN
+from loadstone_gguf.dialects import DIALECTS, LEAVES, UNKNOWN
 from loadstone_gguf.faults import Faults
 from loadstone_gguf.header import Header, Stored, read_header
 from loadstone_gguf.rope import FACTORS
+from loadstone_gguf.writer import NOTED, VARIETIES, GgufWriter
 
 BLOCKS = "loadstone_gguf.blocks"
 MAX_FACTORS = 4096
-LEAVES = ("weight", "bias")
 
 
 class Gguf(Format):
     """A file of any name, which the caller says; it has no variants, and no others beside it."""
+
+    varieties: ClassVar[tuple[str, ...]] = tuple(VARIETIES)
 
     def weight_names(self, variant: str | None) -> tuple[str, ...]:
         """Return nothing: of several files in a folder each is a model."""
@@ -53,9 +56,9 @@ class Gguf(Format):
                     "holds two tensors that are one in a checkpoint", key=stored.name, found=info.name
                 )
         texts = {
-            key: value
+            key.removeprefix(NOTED): value
             for key, value in header.values.items()
-            if key.startswith("general.") and isinstance(value, str)
+            if key.startswith(("general.", NOTED)) and isinstance(value, str)
         }
         notes = (f"{FACTORS} of {entry} went into the configuration, as rope_scaling",)
         return TensorIndex(
@@ -67,6 +70,10 @@ class Gguf(Format):
 
     def check(self, paths: Iterable[Path]) -> None:
         """Do nothing: what there is to check has been."""
+
+    def writer_of(self, variety: str) -> Writer | None:
+        """Return what writes numbers of one type: "f16", "f32" or "bf16"."""
+        return GgufWriter(VARIETIES[variety]) if variety in VARIETIES else None
 
     def files(self, snapshot: Snapshot, entry: str) -> Sequence[str]:
         """Return the file."""

@@ -19,6 +19,12 @@ KEYS = {
     "rope.scaling.yarn_beta_slow",
     "rope.scale_linear",
 }
+OF_YARN = {
+    "rope.scaling.original_context_length": "original_max_position_embeddings",
+    "rope.scaling.yarn_beta_fast": "beta_fast",
+    "rope.scaling.yarn_beta_slow": "beta_slow",
+}
+"""Key -> key of `rope_scaling`."""
 FACTORS = "rope_freqs.weight"
 """The tensor of what each frequency is divided by: of Llama 3.1's rope no more is left in a file."""
 UNREAD = "rope_factors"
@@ -52,14 +58,31 @@ def scaling(said: Said, factors: Sequence[float] | None, *, head_dim: int, theta
     if kind != "yarn":
         raise unknown(said, f"{kind!r:.40}")
     stretched = {"rope_type": "yarn", "factor": factor}
-    for key, ours in (
-        ("original_context_length", "original_max_position_embeddings"),
-        ("yarn_beta_fast", "beta_fast"),
-        ("yarn_beta_slow", "beta_slow"),
-    ):
-        if (value := said.get(f"rope.scaling.{key}")) is not None:
+    for key, ours in OF_YARN.items():
+        if (value := said.get(key)) is not None:
             stretched[ours] = value
     return {"rope_scaling": stretched}
+
+
+def said_of(rope: Mapping[str, Any], head_dim: int) -> tuple[dict[str, Any], list[float] | None]:
+    """Return the keys that say how a rope is stretched, and the factors of it that are a tensor; the way back of `scaling`.
+
+    Of a rope that has neither nothing is returned.
+
+    Args:
+        rope: `rope_type`, `rope_theta` and its own parameters, as in config.json.
+        head_dim: Channels of a head.
+    """
+    kind = rope["rope_type"]
+    if kind == "llama3":
+        found = (rope["factor"], rope["original_max_position_embeddings"])
+        return {}, _llama3(rope["rope_theta"], head_dim, *found)
+    if kind not in ("linear", "yarn"):
+        return {}, None
+    keys = {"rope.scaling.type": kind, "rope.scaling.factor": float(rope["factor"])}
+    if kind == "yarn":
+        keys |= {key: rope[ours] for key, ours in OF_YARN.items() if rope.get(ours) is not None}
+    return keys, None
 
 
 def _of_factors(

@@ -13,8 +13,9 @@ from loadstone.checkpoint.strides import View, row_by_row
 from loadstone.cli.inspect import inspect
 from loadstone.errors import CheckpointError
 from loadstone.planning.wrappers import wrappers
-from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
+from loadstone.read.engine import Traffic, read_tensors, same_bytes
 from loadstone.read.files import OpenFiles, identity
+from loadstone.read.pieces import Request
 from loadstone.source import resolve
 from tests.pickled import (
     GOOD,

@@ -16,10 +16,11 @@ from loadstone.checkpoint.index import TensorInfo
 from loadstone.checkpoint.recipe import Cast, Concatenate, Recipe, Slice, Stack, Transpose, whole
 from loadstone.dtypes import CASTABLE, DTYPES, nbytes, to_numpy
 from loadstone.errors import ChangedFileError
-from loadstone.read import engine, runs
-from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
+from loadstone.read import engine, pieces, runs
+from loadstone.read.engine import Traffic, read_tensors, same_bytes
 from loadstone.read.files import OpenFiles, identity
 from loadstone.read.memory import ALIGNMENT
+from loadstone.read.pieces import Request
 from loadstone.read.steps import assemble
 
 FLOATS = sorted(CASTABLE)
@@ -111,7 +112,7 @@ def assert_equal(found: np.ndarray, expected: np.ndarray, *, cast: bool) -> None
 def test_every_tensor_is_what_a_plain_reader_finds(tmp_path, monkeypatch, wanted, alignment, piece, window):
     contents, traffic, shown = contents_for(wanted), Traffic(), Shown()
     with monkeypatch.context() as patched, opened(tmp_path, contents) as files:
-        patched.setattr(engine, "PIECE", piece)
+        patched.setattr(pieces, "PIECE", piece)
         patched.setattr(engine, "WINDOW", window)
         found = read_tensors(files, wanted, alignment=alignment, traffic=traffic, bar=shown)
         tensors = {tensor.name: tensor for tensor in found}
@@ -162,7 +163,7 @@ def bytes_asked_for() -> int:
 
 
 def test_a_consumer_that_stops_stops_the_reading(tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "PIECE", 1 << 16)
+    monkeypatch.setattr(pieces, "PIECE", 1 << 16)
     content = random_bytes(1 << 22)
     wanted = [one_tensor(1 << 16, offset=start) for start in range(0, len(content), 1 << 16)]
     with opened(tmp_path, {"a": content}) as files:
@@ -171,7 +172,7 @@ def test_a_consumer_that_stops_stops_the_reading(tmp_path, monkeypatch):
         next(tensors)
         time.sleep(0.1)
         assert (
-            bytes_asked_for() - before <= (engine.WINDOW + 1) * engine.PIECE + 4096
+            bytes_asked_for() - before <= (engine.WINDOW + 1) * pieces.PIECE + 4096
         )  # and the counters' own text
         tensors.close()
 
@@ -237,7 +238,7 @@ def test_a_file_cut_before_it_is_mapped_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("changed", [None, 0, 999, 1 << 20])
 def test_same_bytes(tmp_path, monkeypatch, changed):
-    monkeypatch.setattr(engine, "PIECE", 1 << 10)
+    monkeypatch.setattr(pieces, "PIECE", 1 << 10)
     content = bytearray(random_bytes((1 << 20) + 1))
     contents = {"a": bytes(content)}
     if changed is not None:
@@ -318,7 +319,7 @@ def test_parts_are_put_together_as_numpy_does_it(tmp_path, monkeypatch, made, pi
     request = Request(name="p", recipe=recipe, shape=recipe.shape, mappable=mappable)
     traffic, shown = Traffic(), Shown()
     with monkeypatch.context() as patched, opened(tmp_path, contents) as files:
-        patched.setattr(engine, "PIECE", piece)
+        patched.setattr(pieces, "PIECE", piece)
         patched.setattr(runs, "GAP", 0)
         [tensor] = read_tensors(files, [request], alignment=0, traffic=traffic, bar=shown)
         found = tensor.numpy().copy()

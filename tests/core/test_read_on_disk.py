@@ -17,9 +17,9 @@ from loadstone.checkpoint.recipe import whole
 from loadstone.dtypes import nbytes
 from loadstone.errors import ChangedFileError, SourceError
 from loadstone.read import on_disk
-from loadstone.read.engine import Request
 from loadstone.read.files import identity
 from loadstone.read.on_disk import OnDisk
+from loadstone.read.pieces import Request
 
 UNITS = tuple((f"{n}.weight", f"{n}.bias") for n in range(4))
 """Four blocks of two parameters."""

@@ -9,9 +9,10 @@ from loadstone.checkpoint.index import Packing, TensorIndex, TensorInfo
 from loadstone.checkpoint.recipe import Cast, Concatenate, Recipe, Slice, Stack, Transpose, Unstack, viewed
 from loadstone.dtypes import to_numpy
 from loadstone.errors import CheckpointError, PluginError
-from loadstone.read import engine
-from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes
+from loadstone.read import pieces
+from loadstone.read.engine import Traffic, read_tensors, same_bytes
 from loadstone.read.files import OpenFiles, identity
+from loadstone.read.pieces import Request
 
 BLOCK, BYTES = 4, 5
 
@@ -76,9 +77,9 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("piece", [engine.PIECE, 50])
+@pytest.mark.parametrize("piece", [pieces.PIECE, 50])
 def test_every_number_lies_where_it_belongs(files, monkeypatch, way, piece):
-    monkeypatch.setattr(engine, "PIECE", piece)
+    monkeypatch.setattr(pieces, "PIECE", piece)
     opened, numbers = files
     recipe, expected = WAYS[way]
     found, moved = read(opened, recipe)

@@ -30,9 +30,10 @@ from loadstone.errors import (
 )
 from loadstone.planning import match
 from loadstone.read import engine
-from loadstone.read.engine import Request, Traffic, read_tensors
+from loadstone.read.engine import Traffic, read_tensors
 from loadstone.read.files import MAX_OPEN, OpenFiles, identity
 from loadstone.read.memory import aligned_empty, map_file
+from loadstone.read.pieces import Request
 from loadstone.source import local_file, resolve
 
 CONFIG = '{"model_type": "llama"}'

@@ -20,7 +20,7 @@ from loadstone.backend import get_backend
 from loadstone.checkpoint.open import open_checkpoint
 from loadstone.cli.inspect import inspect
 from loadstone.errors import ArgumentError, CheckpointError, ConfigError, NoWeightsError
-from loadstone.read import engine
+from loadstone.read import engine, pieces
 from loadstone.source import resolve
 from tests.oracle import load
 
@@ -177,7 +177,7 @@ def test_every_type_is_unpacked_as_the_library_does(every, dtype):
 def test_it_is_read_a_piece_at_a_time(every, monkeypatch):
     path, expected = every
     asked = []
-    monkeypatch.setattr(engine, "PIECE", 3000)
+    monkeypatch.setattr(pieces, "PIECE", 3000)
     monkeypatch.setattr(
         engine, "_fill", lambda *a, was=engine._fill: (asked.append(sum(map(len, a[3]))), was(*a))[1]
     )
@@ -186,9 +186,9 @@ def test_it_is_read_a_piece_at_a_time(every, monkeypatch):
     assert len(asked) > 300 and max(asked) <= whole_head
 
 
-@pytest.mark.parametrize("piece", [engine.PIECE, 200])
+@pytest.mark.parametrize("piece", [pieces.PIECE, 200])
 def test_what_is_packed_and_turned_is_put_in_place(tmp_path, monkeypatch, piece):
-    monkeypatch.setattr(engine, "PIECE", piece)
+    monkeypatch.setattr(pieces, "PIECE", piece)
     expected = written(tmp_path / "x.gguf", "gpt2", Kind.Q8_0)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "x.gguf", read="copy")
     agree(model, expected)

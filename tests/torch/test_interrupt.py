@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from loadstone import LlamaForCausalLM
-from loadstone.read import engine
+from loadstone.read import engine, pieces
 from loadstone_torch.backend import TorchBackend
 from tests.torch.tiny import same, state
 
@@ -45,7 +45,7 @@ def in_read(monkeypatch: Any) -> None:
         fill(*arguments)
 
     monkeypatch.setattr(engine, "_fill", interrupted)
-    monkeypatch.setattr(engine, "PIECE", 256)  # many pieces are on their way
+    monkeypatch.setattr(pieces, "PIECE", 256)  # many pieces are on their way
 
 
 def open_files(folder: Path) -> list[str]:

@@ -213,10 +213,11 @@ def qwen3_spec(config: Config) -> DecoderSpec:
 # A norm that multiplies by one plus its weight starts at zero.
 GEMMA_NORMS = dict.fromkeys(norms_of(LLAMA) + norms_of(GEMMA2), "zeros")
 
-MISTRAL_SPOKEN = {"tensorflow": dataclasses.replace(PLAIN_NORMS, level="."), "flax": PLAIN_NORMS}
+EVEN_HEADS = dataclasses.replace(PLAIN_NORMS, even_heads=True)
+MISTRAL_SPOKEN = {"tensorflow": dataclasses.replace(EVEN_HEADS, level="."), "flax": EVEN_HEADS}
 
 ARCHITECTURES = (
-    like_llama("Llama", LlamaConfig, llama_spec, spoken={"flax": PLAIN_NORMS}),
+    like_llama("Llama", LlamaConfig, llama_spec, spoken={"flax": EVEN_HEADS}),
     like_llama("Mistral", MistralConfig, mistral_spec, answers="model", spoken=MISTRAL_SPOKEN),
     like_llama("Gemma", GemmaConfig, gemma_spec, answers="", drawn=GEMMA_NORMS, spoken={"flax": PLAIN_NORMS}),
     like_llama("Gemma2", Gemma2Config, gemma2_spec, answers="", drawn=GEMMA_NORMS),

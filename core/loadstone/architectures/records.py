@@ -75,6 +75,7 @@ class Accent:
         level: What joins a list and a number; "" as the rule has it.
         roots: How names begin -> what stands in the place of their first segment.
         holders: First segments, as they are then, of the layers that hold the base model's `embeddings` too.
+        even_heads: Whether its classes divide the hidden size among the heads, whatever `head_dim` says.
     """
 
     steps: Mapping[str, tuple[Step, ...]] = dataclasses.field(default_factory=dict)
@@ -82,6 +83,7 @@ class Accent:
     level: str = ""
     roots: Mapping[str, str] = dataclasses.field(default_factory=dict)
     holders: tuple[str, ...] = ()
+    even_heads: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

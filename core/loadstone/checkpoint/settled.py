@@ -96,18 +96,22 @@ class Switch:
 
     @property
     def entries(self) -> tuple[str, ...]:
-        """The names under which a load looks for weights of this kind."""
-        return self._written.weight_names(self.variant)
+        """The names under which a load looks for weights of this kind; the entry's, where they may have any."""
+        return self._written.weight_names(self.variant) or (self.entry,)
 
     @property
     def _written(self) -> Format:
         return format_named(self.format)[1]
 
     def replaces(self, name: str) -> bool:
-        """Return whether a file belongs to the checkpoint that this one replaces, and not to this one."""
-        return name not in self.files and (
-            name == GENERATION_CONFIG or self._written.is_weights(name, self.variant)
-        )
+        """Return whether a file belongs to the checkpoint that this one replaces, and not to this one.
+
+        Where weights may have any name, each file of them is a checkpoint by itself.
+        """
+        if name in self.files:
+            return False
+        named = bool(self._written.weight_names(self.variant))
+        return name == GENERATION_CONFIG or (named and self._written.is_weights(name, self.variant))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -256,7 +256,7 @@ def convert(
     source: Checkpoint,
     destination: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where; made where absent.")],
     format: Annotated[
-        str, typer.Option(help="safetensors, bin, h5, msgpack, or what a plugin writes.")
+        str, typer.Option(help="safetensors, bin, h5, msgpack, gguf-f16, or what a plugin writes.")
     ] = DEFAULT,
     dtype: Annotated[str | None, typer.Option(help="What floats become, e.g. bf16; else they stay.")] = None,
     max_shard_size: Annotated[str, typer.Option(help='Bytes of tensors in a file: "5GB", "500MB".')] = "5GB",
@@ -276,6 +276,7 @@ def convert(
     subfolder: Subfolder = "",
     variant: Variant = None,
     weights_format: WeightsFormat = None,
+    gguf_file: GgufFile = None,
     cache_dir: CacheDir = None,
     local_files_only: LocalOnly = False,
     as_json: Json = False,
@@ -296,6 +297,7 @@ def convert(
         metadata={} if no_metadata else None,
         variant=variant,
         weights_format=weights_format,
+        gguf_file=gguf_file,
         model_type=model_type,
         revision=revision,
         subfolder=subfolder,

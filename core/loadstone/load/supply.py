@@ -19,9 +19,10 @@ from loadstone.load.ties import with_ties_decided
 from loadstone.planning.place import room_on_host
 from loadstone.planning.records import LoadPlan
 from loadstone.read.arriving import Arriving
-from loadstone.read.engine import Request, Traffic, read_tensors, same_bytes, would_map
+from loadstone.read.engine import Traffic, read_tensors, same_bytes
 from loadstone.read.files import Identity, OpenFiles, identity, is_mappable
 from loadstone.read.on_disk import OnDisk
+from loadstone.read.pieces import Request, would_map
 from loadstone.read.progress import byte_bar
 from loadstone.read.tensor import HostTensor
 

@@ -23,7 +23,7 @@ class Spoken:
     Attributes:
         names: Name there -> the checkpoint's name, and the steps that turn its tensor.
         aliases: Layer and name -> the name, of what a layer holds beside the one that it is of.
-        notes: What is to be told: tensors that no model of that framework has, nor needs.
+        notes: What is to be told: tensors that no model of that framework has, nor needs, and heads that its classes cannot have.
     """
 
     names: Mapping[str, tuple[str, tuple[Step, ...]]]
@@ -71,14 +71,43 @@ def spoken_names(
             hint="safetensors and bin hold every tensor",
         )
     told = f"left out, as no {DIALECTS[language].title} model needs it: {', '.join(unneeded[:4])}"
-    notes = (told + (", ..." if len(unneeded) > 4 else ""),) if unneeded else ()
+    notes: tuple[str, ...] = (told + (", ..." if len(unneeded) > 4 else ""),) if unneeded else ()
+    notes += _uneven_heads(architecture.spoken[language], config, DIALECTS[language].title)
     return Spoken(names=found, aliases=speaker.held_too(found), notes=notes)
+
+
+def _uneven_heads(accent: Accent, config: Config, title: str) -> tuple[str, ...]:
+    """Return a note of heads that are of another size than transformers' classes of the framework make them."""
+    if not accent.even_heads or config.hidden_size == config.head_dim * config.num_attention_heads:
+        return ()
+    sizes = f"hidden_size={config.hidden_size} among num_attention_heads={config.num_attention_heads}"
+    told = f"they divide {sizes}, whatever head_dim={config.head_dim} says; loadstone can"
+    return (f"transformers' {title} classes cannot load it: {told}",)
 
 
 def _speakers(language: str) -> list[str]:
     from loadstone.architectures import architectures
 
     return sorted(one.model_type for one in architectures() if language in one.spoken)
+
+
+def prefix_of(architecture: Architecture) -> str:
+    """Return the prefix that a model with a head gives the base model."""
+    return next((one for one in architecture.base_prefixes if one), "")
+
+
+def is_of_head(name: str, architecture: Architecture) -> bool:
+    """Return whether a tensor is of a head, not of the base model."""
+    heads = [head for head in architecture.heads if head.prefix]
+    own = [pattern for head in heads for group in head.new for pattern in group]
+    own += [tie.name for head in heads for tie in head.ties]
+    return any(matches(one, name) for one in own if not one.startswith(f"{prefix_of(architecture)}."))
+
+
+def is_unneeded(name: str, architecture: Architecture) -> bool:
+    """Return whether no model needs a tensor of this name, or it counts training, which other frameworks do not."""
+    patterns = dict.fromkeys((*architecture.ignored, *architecture.counters), True)
+    return bool(said_of(patterns, architecture, name))
 
 
 class _Speaker:
@@ -91,7 +120,7 @@ class _Speaker:
         self._dialect: Dialect = DIALECTS[language]
         self._accent: Accent = architecture.spoken[language]
         self._shapes = {current_name(name, architecture): shape for name, shape in shapes.items()}
-        self._prefix = next((one for one in architecture.base_prefixes if one), "")
+        self._prefix = prefix_of(architecture)
         self._ties = {tie: to for head in architecture.heads for tie, to in head.ties_of(config).items()}
         self._looked_up = _tables(architecture, config)
         self._first = _class_of(config)
@@ -117,9 +146,7 @@ class _Speaker:
 
     def is_unneeded(self, stored: str) -> bool:
         """Return whether no model needs a tensor, or it counts training, which the other framework does not."""
-        name = self._full(stored)
-        patterns = dict.fromkeys((*self._architecture.ignored, *self._architecture.counters), True)
-        return bool(said_of(patterns, self._architecture, name))
+        return is_unneeded(self._full(stored), self._architecture)
 
     def held_too(self, paths: Iterable[str]) -> dict[str, str]:
         """Return the aliases of layers that hold the embeddings too, where they are there."""
@@ -141,18 +168,12 @@ class _Speaker:
         """Return whether names of the base model get its prefix, which they have in every model with a head."""
         if not self._prefix or any(name.startswith(f"{self._prefix}.") for name in self._shapes):
             return False
-        return self._dialect.scoped or any(map(self._is_heads, self._shapes))
-
-    def _is_heads(self, name: str) -> bool:
-        """Return whether a tensor is of a head, not of the base model."""
-        heads = [head for head in self._architecture.heads if head.prefix]
-        own = [pattern for head in heads for group in head.new for pattern in group]
-        own += [tie.name for head in heads for tie in head.ties]
-        return any(matches(one, name) for one in own if not one.startswith(f"{self._prefix}."))
+        return self._dialect.scoped or any(is_of_head(name, self._architecture) for name in self._shapes)
 
     def _full(self, stored: str) -> str:
         name = current_name(stored, self._architecture)
-        return f"{self._prefix}.{name}" if self._moved and not self._is_heads(name) else name
+        of_base = self._moved and not is_of_head(name, self._architecture)
+        return f"{self._prefix}.{name}" if of_base else name
 
     def _leaf(self, name: str, shape: Shape) -> str:
         said = said_of(self._accent.leaves, self._architecture, name)

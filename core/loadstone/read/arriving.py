@@ -16,8 +16,9 @@ import threading
 from collections.abc import Iterable, Mapping
 
 from loadstone.errors import out_of_memory
-from loadstone.read.engine import Request, Traffic, read_tensors
+from loadstone.read.engine import Traffic, read_tensors
 from loadstone.read.files import OpenFiles
+from loadstone.read.pieces import Request
 from loadstone.read.progress import Progress
 from loadstone.read.tensor import HostTensor
 

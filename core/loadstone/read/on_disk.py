@@ -30,9 +30,10 @@ from loadstone.checkpoint.recipe import Recipe, Slice
 from loadstone.dtypes import nbytes
 from loadstone.errors import LoadstoneError, PlacementError
 from loadstone.read.arriving import Arriving, Names
-from loadstone.read.engine import Request, Traffic, read_tensors, would_map
+from loadstone.read.engine import Traffic, read_tensors
 from loadstone.read.files import Identity, OpenFiles
 from loadstone.read.memory import aligned_empty, available, fault_in
+from loadstone.read.pieces import Request, would_map
 from loadstone.read.tensor import HostTensor
 
 ROWS = 4096

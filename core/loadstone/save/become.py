@@ -13,11 +13,12 @@ from loadstone.checkpoint.formats.target import Target
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.checkpoint.recipe import Cast, Recipe, Step
 from loadstone.config import CONFIG_NAME, Config
-from loadstone.dtypes import CASTABLE, DTYPES, canonical, nbytes
+from loadstone.dtypes import CASTABLE, DTYPES, canonical
 from loadstone.errors import ArgumentError, counted
 from loadstone.load.configuration import Asked, read_config, read_values
 from loadstone.planning.speak import spoken
 from loadstone.planning.spoken import as_checkpoint
+from loadstone.save.told import under_full_names
 from loadstone.source import Snapshot
 
 _DTYPE_KEYS = ("dtype", "torch_dtype")
@@ -32,17 +33,14 @@ class Becoming:
         aliases: Further name -> the tensor that it is too.
         notes: What is to be told of it.
         dtype: What floats become; None where they stay.
+        config: The configuration, where the format needs it or the model type is known.
     """
 
     recipes: Mapping[str, Recipe]
     aliases: Mapping[str, str]
     notes: tuple[str, ...]
     dtype: str | None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors together."""
-        return sum(nbytes(recipe.dtype, recipe.shape) for recipe in self.recipes.values())
+    config: Config | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def become(
     claim: str,
     target: Target,
     dtype: object,
-    model_type: str | None,
+    asked: Asked,
 ) -> Becoming:
     """Decide a conversion.
 
@@ -73,7 +71,7 @@ def become(
         claim: Who reads them, as "format.h5".
         target: What is written.
         dtype: What floats become; None: they stay.
-        model_type: The caller's word.
+        asked: What decides the model type, and which weights are read.
 
     Raises:
         ConfigError: If names must change, and config.json does not say whose they are.
@@ -81,20 +79,32 @@ def become(
         ArgumentError: If the format has no names for the architecture, or tensors cannot be cast.
     """
     wanted = None if dtype is None else _float(dtype)
-    kind = _kind(snapshot, model_type, needed=bool(index.dialect or target.writer.dialect))
+    writer = target.writer
+    if wanted is not None and writer.whole:  # a number that is rounded twice is another one
+        raise ArgumentError(
+            f"format={target.name!r} says the dtype already, and takes no dtype=",
+            found=f"dtype={wanted!r}",
+            hint="leave it out",
+        )
+    kind = _kind(snapshot, asked, needed=bool(index.dialect or writer.dialect or writer.whole))
     if kind is not None:
         index = _stored_as_tied(as_checkpoint(index, kind.architecture, where=snapshot.location), kind)
-    casts = _casts(index, snapshot, wanted, kind)
-    kept, copied = _ties(index, kind, target, noted=claim == f"format.{DEFAULT}")
+    casts = _casts(index, snapshot, wanted, kind, asked)
+    kept, copied = _ties(index, kind, target, noted=claim == f"format.{DEFAULT}" and not writer.whole)
     tensors = {**index.tensors, **{name: index.tensors[stored] for name, stored in copied.items()}}
     recipes = {
         name: Recipe(sources=(info,), steps=_cast(casts.get(info.name))) for name, info in tensors.items()
     }
     notes = _told(copied)
-    if target.writer.dialect and kind is not None:
-        recipes, said = spoken(recipes, kind.architecture, kind.config, target.writer.dialect)
+    if writer.dialect and kind is not None:
+        recipes, said = spoken(recipes, kind.architecture, kind.config, writer.dialect)
         kept, notes = dict(said.aliases), (*notes, *said.notes)
-    return Becoming(recipes=recipes, aliases=kept, notes=notes, dtype=wanted)
+    if writer.whole and kind is not None:  # whose ties the file says
+        recipes, left_out = under_full_names(recipes, kind.architecture)
+        kept, notes = {}, (*notes, *left_out)
+    return Becoming(
+        recipes=recipes, aliases=kept, notes=notes, dtype=wanted, config=None if kind is None else kind.config
+    )
 
 
 def _stored_as_tied(index: TensorIndex, kind: _Kind) -> TensorIndex:
@@ -122,12 +132,12 @@ def _float(dtype: object) -> str:
     return name
 
 
-def _kind(snapshot: Snapshot, model_type: str | None, *, needed: bool) -> _Kind | None:
+def _kind(snapshot: Snapshot, asked: Asked, *, needed: bool) -> _Kind | None:
     """Return what the checkpoint is of; None where it does not matter, and nobody knows."""
-    known = model_type or read_values(snapshot).get("model_type")
+    known = asked.model_type or read_values(snapshot, asked.weights).get("model_type")
     if not needed and known not in model_types():
         return None
-    config, _ = read_config(snapshot, Asked(model_type=model_type))
+    config, _ = read_config(snapshot, asked)
     return _Kind(architecture_of(config), config)
 
 
@@ -135,7 +145,9 @@ def _cast(dtype: str | None) -> tuple[Step, ...]:
     return () if dtype is None else (Cast(dtype),)
 
 
-def _casts(index: TensorIndex, snapshot: Snapshot, wanted: str | None, kind: _Kind | None) -> dict[str, str]:
+def _casts(
+    index: TensorIndex, snapshot: Snapshot, wanted: str | None, kind: _Kind | None, asked: Asked
+) -> dict[str, str]:
     """Return stored name -> the dtype that a tensor is cast to.
 
     Raises:
@@ -145,7 +157,7 @@ def _casts(index: TensorIndex, snapshot: Snapshot, wanted: str | None, kind: _Ki
         return {}
     floats = [info for info in index.tensors.values() if DTYPES[info.dtype].kind == "float"]
     packed = [f"{info.name}: {info.dtype}" for info in floats if info.dtype not in CASTABLE]
-    if packed or read_values(snapshot).get("quantization_config"):
+    if packed or read_values(snapshot, asked.weights).get("quantization_config"):
         raise ArgumentError(
             "a quantised checkpoint cannot be cast: its numbers mean something with their scales alone",
             where=snapshot.location,
@@ -189,12 +201,16 @@ def _ties(
     return kept, copied
 
 
-def config_with(snapshot: Snapshot, dtype: str | None) -> str:
-    """Return the text of config.json, as it is, or with another dtype wherever it says one; no key is lost."""
-    if dtype is None:
-        read_values(snapshot)  # whose errors say what is wrong with it
+def config_with(snapshot: Snapshot, dtype: str | None, asked: Asked) -> str:
+    """Return the text of config.json, as it is, or with another dtype wherever it says one; no key is lost.
+
+    Of a file that says itself what the model is, it is what that says.
+    """
+    values = read_values(snapshot, asked.weights)  # whose errors say what is wrong with it
+    if dtype is None and asked.file == CONFIG_NAME:
         return snapshot.read_text(CONFIG_NAME)
-    return json.dumps(_with_dtype(read_values(snapshot), dtype), indent=2, ensure_ascii=False) + "\n"
+    values = values if dtype is None else _with_dtype(values, dtype)
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
 def _with_dtype(values: dict[str, Any], dtype: str) -> dict[str, Any]:

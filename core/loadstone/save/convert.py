@@ -1,7 +1,7 @@
 """Converting, told in order: what the files hold, what each tensor becomes, then one switch to the new files.
 
 No framework is needed, and no model is built. A tensor at a time goes from its file to the new one: mapped where its bytes
-stay, read through the engine where they are cast or turned.
+stay, read through the engine where they are cast, turned or unpacked, or lie far away.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from loadstone.checkpoint.formats.names import DEFAULT, is_model_weights
 from loadstone.checkpoint.formats.target import Target, target_named
@@ -22,12 +21,18 @@ from loadstone.checkpoint.open import Weights, find_weights, open_checkpoint
 from loadstone.checkpoint.recipe import Recipe
 from loadstone.checkpoint.settled import CONFIG, GENERATION_CONFIG, is_staging
 from loadstone.errors import CheckpointError, human_bytes, memory_told
+from loadstone.load.arguments import LoadArguments, parse_arguments
+from loadstone.load.configuration import Asked
+from loadstone.load.file_named import with_file_named
 from loadstone.load.watch import Watched, steadily, watch
-from loadstone.read.engine import Request, Traffic, read_tensors
+from loadstone.read.engine import Traffic, read_tensors
 from loadstone.read.files import OpenFiles, identity, is_mappable
+from loadstone.read.pieces import Request
 from loadstone.read.progress import byte_bar
 from loadstone.read.tensor import HostTensor
 from loadstone.save.become import Becoming, become, config_with
+from loadstone.save.layout import DEFAULT_SIZE
+from loadstone.save.told import told
 from loadstone.save.write import refuse_unheld, save_checkpoint
 from loadstone.source import Name, Snapshot, resolve
 
@@ -80,6 +85,8 @@ class _Found:
     index: TensorIndex
     config: str
     becoming: Becoming
+    alone: bool
+    """Whether a file was named, not the folder around it: then nothing of that comes along."""
 
     @property
     def snapshot(self) -> Snapshot:
@@ -93,11 +100,12 @@ def convert(
     *,
     format: str = DEFAULT,
     dtype: object = None,
-    max_shard_size: int | str = "5GB",
+    max_shard_size: int | str = DEFAULT_SIZE,
     layout: str = "aligned",
     metadata: Mapping[str, str] | None = None,
     variant: str | None = None,
     weights_format: str | None = None,
+    gguf_file: str | None = None,
     model_type: str | None = None,
     revision: str | None = None,
     subfolder: str = "",
@@ -108,11 +116,13 @@ def convert(
     """Write a checkpoint in another format, dtype or division into files. No framework is needed.
 
     Tensors keep their names and bits, unless the format has other names (h5 and msgpack those of transformers' TensorFlow and
-    Flax classes) or `dtype` casts them. config.json keeps every key; tokenizer and other files come along. Killed at any
-    point, the destination loads as what it held before, or as the new checkpoint.
+    Flax classes), they are packed (numbers of a GGUF file become floats) or `dtype` casts them. config.json keeps every key;
+    tokenizer and other files come along. Killed at any point, the destination loads as what it held before, or as the new
+    checkpoint. What lies far away is read there, and lands nowhere else.
 
     Args:
-        source: A folder, a repository on the Hub, an address, or a `loadstone.source.Snapshot`, in any format that can be read.
+        source: A folder, a repository on the Hub, an address, or a `loadstone.source.Snapshot`, in any format that can be read;
+            or a GGUF file, of whose folder nothing but generation_config.json comes along.
         destination: A folder; made where absent. It may be the source's own.
         format: `safetensors`, "bin" (`pytorch_model.bin`), "h5" (`tf_model.h5`), "msgpack" (`flax_model.msgpack`), or what
             a plugin writes.
@@ -122,6 +132,7 @@ def convert(
         metadata: Texts to hold beside the tensors in the place of the source's.
         variant: Part of the names of the source's weights, e.g. "fp16"; those that are written have none.
         weights_format: The format to read, where the source has several; None: the first that is there.
+        gguf_file: The GGUF file of the folder or repository to read; what it says of the model goes before config.json.
         model_type: The model type, where config.json does not say it.
         revision: Branch, tag or commit of a repository.
         subfolder: The folder below the source that holds the checkpoint.
@@ -146,40 +157,47 @@ def convert(
     """
     started = time.perf_counter()
     target, folder = target_named(format, layout), Path(destination)
-    opened: dict[str, Any] = {
-        "revision": revision,
-        "subfolder": subfolder,
-        "cache_dir": cache_dir,
-        "token": token,
-    }
-    opened |= {"local_files_only": local_files_only}
-    asked: dict[str, Any] = {"variant": variant, "weights_format": weights_format}
+    given, _ = parse_arguments(
+        {
+            "variant": variant,
+            "weights_format": weights_format,
+            "gguf_file": gguf_file,
+            "model_type": model_type,
+            "revision": revision,
+            "subfolder": subfolder,
+            "cache_dir": cache_dir,
+            "token": token,
+            "local_files_only": local_files_only,
+        }
+    )
+    name, given = with_file_named(source, given)
 
     def found() -> _Found:
-        watched = watch(resolve(source, **{key: value for key, value in opened.items() if value}))
+        watched = watch(resolve(name, **given.source()))
         with watched.unchanged(variant):
-            return _find(watched, asked, target, dtype, model_type)
+            return _find(watched, given, target, dtype, alone=name is not source)
 
     one = steadily(found)
     texts = dict(one.index.metadata if metadata is None else metadata)
-    files = _write(one, folder, target, texts, max_shard_size, variant)
+    reader = _Reader()
+    tensors, target, notes = _told(one, target, reader)
+    refuse_unheld(target, tensors, texts, variant=None)
+    files = _write(one, folder, target, (tensors, reader), texts, max_shard_size, variant)
     return Conversion(
         location=one.snapshot.location,
         folder=folder,
         format=format,
-        tensors=len(one.becoming.recipes),
-        nbytes=one.becoming.nbytes,
+        tensors=len(tensors),
+        nbytes=sum(tensor.nbytes for tensor in tensors),
         files=tuple(path.relative_to(folder).as_posix() for path in files),
-        notes=(*one.index.notes, *one.becoming.notes),
+        notes=(*one.index.notes, *one.becoming.notes, *notes),
         seconds=time.perf_counter() - started,
     )
 
 
-def _find(
-    watched: Watched, asked: dict[str, Any], target: Target, dtype: object, model_type: str | None
-) -> _Found:
-    snapshot = watched.snapshot
-    weights, index = find_weights(snapshot, **asked), open_checkpoint(snapshot, **asked)
+def _find(watched: Watched, given: LoadArguments, target: Target, dtype: object, *, alone: bool) -> _Found:
+    snapshot, asked = watched.snapshot, Asked.by(given, None)
+    weights, index = find_weights(snapshot, **asked.weights), open_checkpoint(snapshot, **asked.weights)
     if index.absent:
         raise CheckpointError(
             "some files of the weights are not here",
@@ -187,46 +205,57 @@ def _find(
             found=", ".join(sorted(set(index.absent.values()))[:4]),
             hint="fetch the whole repository first",
         )
-    becoming = become(index, snapshot, weights.claim.name, target, dtype, model_type)
-    config = config_with(snapshot, becoming.dtype)
-    return _Found(watched, weights, index, config, becoming)
+    becoming = become(index, snapshot, weights.claim.name, target, dtype, asked)
+    config = config_with(snapshot, becoming.dtype, asked)
+    return _Found(watched, weights, index, config, becoming, alone)
+
+
+def _told(one: _Found, target: Target, reader: _Reader) -> tuple[list[StoredTensor], Target, tuple[str, ...]]:
+    """Return the tensors to write, which are read when their turn has come, who writes them, and what is to be told of it."""
+    tensors = [
+        StoredTensor(
+            name=name,
+            dtype=recipe.dtype,
+            shape=recipe.shape,
+            read=functools.partial(reader.read, name, recipe),
+        )
+        for name, recipe in one.becoming.recipes.items()
+    ]
+    config = one.becoming.config
+    return (tensors, target, ()) if config is None else told(tensors, target, config)
 
 
 def _write(
     one: _Found,
     folder: Path,
     target: Target,
+    what: tuple[list[StoredTensor], _Reader],
     texts: Mapping[str, str],
     max_shard_size: int | str,
     variant: str | None,
 ) -> list[Path]:
     """Write what was found; the source's files are held against what they were."""
-    becoming, snapshot = one.becoming, one.snapshot
-    announced = [
-        StoredTensor(name=name, dtype=recipe.dtype, shape=recipe.shape, read=_unread)
-        for name, recipe in becoming.recipes.items()
-    ]
-    refuse_unheld(target, announced, texts, variant=None)
-    paths = snapshot.fetch(one.index.files)
+    snapshot, (tensors, reader) = one.snapshot, what
+    far = one.index.files if snapshot.reads_at_once else ()
+    paths = {} if far else snapshot.fetch(one.index.files)
     identities = {name: one.watched.identities.get(name) or identity(path) for name, path in paths.items()}
     copies = _copies(one, folder)
     with (
-        OpenFiles(paths, identities, when="while it was being converted") as files,
-        byte_bar(total=becoming.nbytes, what="Converting") as advance,
+        OpenFiles(
+            paths, identities, far=snapshot, far_names=far, when="while it was being converted"
+        ) as files,
+        byte_bar(total=sum(tensor.nbytes for tensor in tensors), what="Converting") as advance,
     ):
-        reader = _Reader(files, {name: is_mappable(path) for name, path in paths.items()})
+        reader.files, reader.mappable = files, {name: is_mappable(path) for name, path in paths.items()}
         written = save_checkpoint(
             folder,
-            [
-                dataclasses.replace(tensor, read=functools.partial(reader.read, tensor.name, recipe))
-                for tensor, recipe in zip(announced, becoming.recipes.values(), strict=True)
-            ],
+            tensors,
             config_json=one.config,
             metadata=texts,
             max_shard_size=max_shard_size,
             progress=advance,
             target=target,
-            aliases=becoming.aliases,
+            aliases=one.becoming.aliases,
             copies=copies,
             before_switch=functools.partial(_check_unchanged, one.watched, files, variant),
         )
@@ -239,26 +268,25 @@ def _check_unchanged(watched: Watched, files: OpenFiles, variant: str | None) ->
         files.check_unchanged()
 
 
-def _unread() -> HostTensor:
-    raise AssertionError("a tensor that is only announced has no bytes")
-
-
 class _Reader:
     """Brings one tensor at a time to host memory; of those whose bytes stay as they are, a mapping.
 
-    Args:
-        files: The open files.
-        mappable: File -> whether it lies where mapping is safe.
+    Attributes:
+        files: The files, once they are open; until then tensors are only announced.
+        mappable: File -> whether it lies where mapping is safe; none of one that lies far away.
     """
 
-    def __init__(self, files: OpenFiles, mappable: Mapping[str, bool]) -> None:
-        self._files, self._mappable, self._traffic = files, mappable, Traffic()
+    def __init__(self) -> None:
+        self.files: OpenFiles | None = None
+        self.mappable: Mapping[str, bool] = {}
+        self._traffic = Traffic()
 
     def read(self, name: str, recipe: Recipe) -> HostTensor:
         """Return the tensor that a recipe makes."""
-        mappable = self._mappable[recipe.sources[0].file]
+        assert self.files is not None
+        mappable = self.mappable.get(recipe.sources[0].file, False)
         request = Request(name=name, recipe=recipe, shape=recipe.shape, mappable=mappable)
-        [tensor] = read_tensors(self._files, [request], alignment=1, traffic=self._traffic)
+        [tensor] = read_tensors(self.files, [request], alignment=1, traffic=self._traffic)
         return tensor
 
 
@@ -267,7 +295,7 @@ def _copies(one: _Found, folder: Path) -> dict[str, Callable[[], Iterator[bytes]
     snapshot, held = one.snapshot, one.weights.format
     inside = folder.resolve()
     here = snapshot.root is not None and snapshot.root.resolve() == inside
-    names = [GENERATION_CONFIG] if here else sorted(snapshot.files)
+    names = [GENERATION_CONFIG] if here or one.alone else sorted(snapshot.files)
     return {
         name: functools.partial(_blocks, snapshot, name)
         for name in names

@@ -10,6 +10,9 @@ from loadstone.checkpoint.formats.safetensors_writer import Aligned
 from loadstone.checkpoint.formats.writer import Shard, StoredTensor, Writer
 from loadstone.errors import ArgumentError
 
+DEFAULT_SIZE = "5GB"
+"""`max_shard_size` where the caller says none."""
+
 MAX_SHARD_TENSORS = 100_000
 """Tensors that we put into one file; its header then stays well below what the parser accepts."""
 
@@ -42,6 +45,8 @@ def lay_out(
         ArgumentError: If a tensor's name is none, or is there twice, or the size cannot be understood.
     """
     writer, limit = writer or Aligned(), parse_size(max_shard_size)
+    if writer.whole:
+        limit = _of_one_file(tensors := list(tensors), limit)
     groups: list[list[StoredTensor]] = [[]]
     filled = 0
     for tensor in _in_name_order(tensors, writer):
@@ -58,6 +63,18 @@ def lay_out(
         Shard(file=name, tensors=writer.ordered(group), aliases=_within(group, aliases or {}))
         for name, group in zip(names, groups, strict=True)
     ]
+
+
+def _of_one_file(tensors: Iterable[StoredTensor], limit: int) -> int:
+    """Return a limit that all tensors keep together; one that the caller set lower cannot be kept."""
+    total = sum(tensor.nbytes for tensor in tensors)
+    if total > limit != parse_size(DEFAULT_SIZE):
+        raise ArgumentError(
+            "the format has one file for all of a model",
+            expected=f"max_shard_size of {total:,} bytes or more, or none",
+            found=f"{limit:,}",
+        )
+    return max(limit, total)
 
 
 def _within(tensors: Iterable[StoredTensor], aliases: Mapping[str, str]) -> dict[str, str]:

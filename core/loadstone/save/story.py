@@ -14,7 +14,7 @@ from loadstone.architectures.arrangements import Group
 from loadstone.backend import Backend, Parameter, get_backend
 from loadstone.backend.model import called
 from loadstone.checkpoint.formats.names import DEFAULT
-from loadstone.checkpoint.formats.target import target_named
+from loadstone.checkpoint.formats.target import Target, target_named
 from loadstone.checkpoint.formats.writer import StoredTensor
 from loadstone.checkpoint.recipe import Step, Value, result
 from loadstone.config import Config
@@ -26,6 +26,7 @@ from loadstone.load.report import await_all, refuse_in_part
 from loadstone.planning.speak import spoken_names
 from loadstone.read.progress import byte_bar
 from loadstone.save.code import code_of_model
+from loadstone.save.told import told, under_full_names
 from loadstone.save.write import save_checkpoint
 
 if TYPE_CHECKING:
@@ -101,7 +102,9 @@ def save_pretrained(
     aliases: Mapping[str, str] = {}
     if target.writer.dialect:
         tensors, aliases = spoken_tensors(model, tensors, target.writer.dialect)
-    total = sum(nbytes(parameter.dtype, parameter.shape) for parameter in parameters)
+    if target.writer.whole:
+        tensors, target = _told(model, tensors, target)
+    total = sum(tensor.nbytes for tensor in tensors)
     with byte_bar(total=total, what="Saving") as advance:
         return save_checkpoint(
             folder,
@@ -115,6 +118,17 @@ def save_pretrained(
             target=target,
             aliases=aliases,
         )
+
+
+def _told(model: Model, tensors: list[StoredTensor], target: Target) -> tuple[list[StoredTensor], Target]:
+    """Return tensors as a format has them whose files say themselves what the model is, and who writes them."""
+    architecture, _ = model.architecture_and_head()
+    named, left_out = under_full_names({tensor.name: tensor for tensor in tensors}, architecture)
+    full = [dataclasses.replace(tensor, name=name) for name, tensor in named.items()]
+    tensors, target, notes = told(full, target, saved_config(model, []))
+    for note in (*left_out, *notes):
+        logger.warning("%s", note)
+    return tensors, target
 
 
 def spoken_tensors(

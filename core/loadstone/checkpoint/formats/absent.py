@@ -39,7 +39,7 @@ _NOT_READ_YET = (
     (
         r"[^/]+\.(weights\.h5|keras)",
         "Keras file",
-        "load it with keras.models.load_model, after importing what wrote it (loadstone_tensorflow, say)",
+        "if save_weights of a loadstone model wrote it, call it model.weights.h5; else load it where it was written",
     ),
 )
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from loadstone.checkpoint.index import TensorIndex, TensorInfo
 from loadstone.errors import CheckpointError
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 class Format(ABC):
-    """One format of weights, made without arguments. Nothing of it keeps a file open, and none of its files is run."""
+    """One format of weights, made without arguments. Nothing of it keeps a file open, and none of its files is run.
+
+    Attributes:
+        varieties: Names of what it can be written in, where that is more than one thing; the caller adds one to the format's.
+    """
+
+    varieties: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def weight_names(self, variant: str | None) -> tuple[str, ...]:
@@ -51,6 +57,14 @@ class Format(ABC):
 
     def writer(self) -> Writer | None:
         """Return what writes the format; None where it is only read."""
+        return None
+
+    def writer_of(self, variety: str) -> Writer | None:
+        """Return what writes one of `varieties`, or None: of "gguf-f16" it is asked for "f16".
+
+        Raises:
+            CheckpointError: If a library that it needs is missing.
+        """
         return None
 
     def config(self, snapshot: Snapshot, entry: str) -> Mapping[str, Any] | None:

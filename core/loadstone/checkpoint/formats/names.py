@@ -33,7 +33,7 @@ NPZ = ("model.npz", "weights.npz")
 DCP = ".metadata"
 """Name of what describes a distributed checkpoint of torch's."""
 
-_FOREIGN = re.compile(r"(tf_model[^/]*\.h5|flax_model[^/]*\.msgpack)(\.index\.json)?")
+_FOREIGN = re.compile(r"(tf_model[^/]*\.h5|flax_model[^/]*\.msgpack)(\.index\.json)?|model\.weights\.h5")
 _ANY = re.compile(
     r"model[^/]*\.safetensors[^/]*|(pytorch_model|model)[^/]*\.(bin|pt|pth)|pytorch_model[^/]*\.index[^/]*\.json"
 )

@@ -71,7 +71,7 @@ def target_named(name: str, layout: str = "aligned") -> Target:
     """Return the format of a name, if it can be written.
 
     Args:
-        name: "safetensors", "bin", "h5", "msgpack", or what a plugin claims.
+        name: "safetensors", "bin", "h5", "msgpack", or what a plugin claims, with one of its varieties: "gguf-f16".
         layout: Of safetensors: "aligned" is ours, "torch" is that of the safetensors library.
 
     Raises:
@@ -85,14 +85,24 @@ def target_named(name: str, layout: str = "aligned") -> Target:
         )
     if name == "safetensors":
         return dataclasses.replace(SAFETENSORS, writer=LAYOUTS[layout]())
-    claim = NAMES.get(name, name)
-    known = [record.name for _, record in plugins.built_in_formats()]
+    claim, variety = _parted(NAMES.get(name, name))
     _, format = format_named(claim)
-    writer = format.writer()
+    writer = format.writer_of(variety) if variety else format.writer()
     if writer is None:
+        known = [record.name for _, record in plugins.built_in_formats()]
         writable = [one for one in known if format_named(one)[1].writer() is not None]
+        own = [f"{claim}-{one}" for one in format.varieties]
         raise ArgumentError(
-            f"the format {name!r} is read, and not written",
-            expected=" or ".join(writable),
+            f"the format {name!r} is {'none that can be written' if own else 'read, and not written'}",
+            expected=" or ".join(own or writable),
         )
     return Target(name=name, claim=claim, format=format, writer=writer)
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """Return how a format is claimed, and which of its varieties is asked for: of "gguf-f16@owner" "gguf@owner" and "f16"."""
+    stem, at, owner = name.partition("@")
+    format, _, variety = stem.partition("-")
+    if not variety or stem in plugins.claims_of("format"):
+        return name, ""
+    return f"{format}{at}{owner}", variety

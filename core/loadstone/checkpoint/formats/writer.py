@@ -13,6 +13,8 @@ from loadstone.errors import BackendError
 if TYPE_CHECKING:
     import numpy as np
 
+    from loadstone.config import Config
+
 ALIGNMENT = 64
 """Bytes to which frameworks want tensors aligned before they alias them."""
 
@@ -103,6 +105,21 @@ class Shard:
         return [*(tensor.name for tensor in self.tensors), *self.aliases]
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A model in the words of a format whose files say themselves what they hold.
+
+    Attributes:
+        writer: Writes it.
+        tensors: What is written.
+        notes: What is to be told of it, in sentences.
+    """
+
+    writer: Writer
+    tensors: tuple[StoredTensor, ...]
+    notes: tuple[str, ...] = ()
+
+
 class Writer(ABC):
     """How one format is written: forward, in one pass, a tensor at a time. Nothing of it knows a folder or a disk.
 
@@ -111,12 +128,28 @@ class Writer(ABC):
         notes: Whether a file notes the save that it is of, in the values of `names.BLANK`: then `start` is called.
         one_file_aliases: Whether aliases stand in the one file alone, not in shards.
         reserved: Names that no tensor may have.
+        whole: Whether a file says itself what the model is: then `told` is called, and there is one file.
     """
 
     dialect: ClassVar[str] = ""
     notes: ClassVar[bool] = False
     one_file_aliases: ClassVar[bool] = False
     reserved: ClassVar[frozenset[str]] = frozenset()
+    whole: ClassVar[bool] = False
+
+    def told(self, tensors: Sequence[StoredTensor], config: Config) -> Told:
+        """Return a model as the format says it: its own names, dtypes and arrangement, and what stands beside them.
+
+        Nothing is read of a tensor before its turn has come.
+
+        Args:
+            tensors: All of the model, under the names that a checkpoint of its largest class has today.
+            config: The configuration.
+
+        Raises:
+            ArgumentError: If the format cannot say all of it; all problems are named at once.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def file_names(self, number: int, *, variant: str | None) -> list[str]:

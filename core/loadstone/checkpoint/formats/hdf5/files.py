@@ -31,6 +31,12 @@ BLOCK, MAX_BLOCKS = 64 * 1024, 64
 TEXTS = "loadstone.metadata"
 """The attribute in which our own saves hold texts."""
 
+VARIABLES, LAYER = "vars", "name"
+"""The group in which Keras 3 saves what is a layer's own, and its attribute that holds the layer's name."""
+
+DTYPE = "dtype"
+"""The attribute in which Keras 3 says what numbers are that HDF5 has no type for."""
+
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _WRITER = "an HDF5 file of plain tensors"
 _REWRITE = "copy its tensors into a new file with h5py, without links, chunks or compression"
@@ -45,6 +51,12 @@ def read_file(snapshot: Snapshot, file: str) -> Header:
         CheckpointError: If the file is damaged, links to others, or its tensors do not lie in one piece; if h5py is missing.
         SourceError: If it cannot be read.
     """
+    infos, texts, _ = read_layers(snapshot, file)
+    return infos, texts
+
+
+def read_layers(snapshot: Snapshot, file: str) -> tuple[list[TensorInfo], dict[str, str], dict[str, str]]:
+    """Return what `read_file` does, and the path of each layer that Keras 3 saved -> the layer's own name."""
     place, size = Place(file=file, where=snapshot.location), snapshot.file(file).size
     start = snapshot.read_range(file, 0, min(size, 64))
     for magic, name, hint in IMPOSTORS:
@@ -57,7 +69,8 @@ def read_file(snapshot: Snapshot, file: str) -> Header:
     try:
         with h5py.File(stream, "r", libver=("earliest", "latest")) as opened:
             texts = _texts(h5py, opened, place)
-            return list(_Walk(h5py, size, place).tensors(opened, (), 1)), texts
+            walk = _Walk(h5py, size, place)
+            return list(walk.tensors(opened, (), 1)), texts, walk.layers
     except LoadstoneError:
         raise
     except _DAMAGED as error:
@@ -147,6 +160,7 @@ class _Walk:
 
     def __init__(self, h5py: ModuleType, size: int, place: Place) -> None:
         self._h5py, self._size, self._place = h5py, size, place
+        self.layers: dict[str, str] = {}
         self._seen: set[int] = set()
         self._objects = 0
 
@@ -161,6 +175,8 @@ class _Walk:
                 hint=_REWRITE,
             )
         self._seen.add(address)
+        if path[-1:] == (VARIABLES,) and LAYER in group.attrs:
+            self.layers["/".join(path[:-1])] = self._layer(group, "/".join(path))
         for name in group:
             child = (*path, name)
             self._check(group, name, "/".join(child))
@@ -169,6 +185,21 @@ class _Walk:
                 yield from self.tensors(found, child, depth + 1)
             elif isinstance(found, self._h5py.Dataset):
                 yield self._info("/".join(child), found)
+
+    def _layer(self, group: Any, key: str) -> str:
+        """Return the name of a layer."""
+        name = self._text(group, LAYER)
+        if not 0 < len(name) <= MAX_NAME:
+            self._place.fail("names a layer by something else than a short text", key=key)
+        return name
+
+    def _text(self, found: Any, attribute: str) -> str:
+        """Return the text that an attribute holds; "" where it is something else, or not there."""
+        if attribute not in found.attrs:
+            return ""
+        noted = found.attrs.get_id(attribute)
+        plain = noted.shape == () and self._h5py.check_string_dtype(noted.dtype) is not None
+        return str(found.attrs[attribute]) if plain and noted.get_storage_size() <= MAX_NAME else ""
 
     def _check(self, group: Any, name: str, key: str) -> None:
         """Refuse what leads out of the tree, or is more than weights need."""
@@ -205,6 +236,8 @@ class _Walk:
         """Return the shape and the dtype of a tensor, whose bytes are those that the dtype has elsewhere."""
         stored, shape, types = dataset.id.get_type(), dataset.shape, self._h5py.h5t
         dtype = dataset.dtype
+        if shape is not None and dtype.str == "|V2" and self._text(dataset, DTYPE) == "bfloat16":
+            return tuple(map(int, shape)), "bfloat16"  # as Keras 3 saves it
         # A float of other bits (bfloat16 among them) comes as the next larger dtype, which its bytes are not.
         plain = dtype.name in DTYPES and dtype.isnative and types.py_create(dtype, logical=True).equal(stored)
         if not plain or shape is None:
