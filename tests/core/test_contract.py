@@ -13,6 +13,7 @@ import pytest
 import loadstone
 from loadstone import hookspecs, plugins
 from loadstone.architectures import architectures
+from loadstone.architectures import family as types_of
 from loadstone.backend.contract import CONTRACT, Backend
 from loadstone.errors import ConfigError, PlacementError, PluginError
 
@@ -189,7 +190,7 @@ def heads_in(name, family):
     defined = {
         found.removeprefix(prefix) for found in classes(f"{plugins.backend_record(name).models}.{family}")
     }
-    first, *others = [a for a in architectures() if a.family == family]
+    first, *others = types_of(family)
     known = {head.class_name for a in (first, *others) for head in a.heads}
     if added(name, family) is None:
         return known & defined
