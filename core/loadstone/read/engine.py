@@ -20,10 +20,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from loadstone.checkpoint.index import TensorInfo
-from loadstone.checkpoint.recipe import Part, Recipe, block_of, whole
+from loadstone.checkpoint.recipe import Part, Recipe, Window, block_of, whole
 from loadstone.dtypes import DTYPES, nbytes, to_numpy
 from loadstone.errors import ChangedFileError, out_of_memory
 from loadstone.read.cast import cast
+from loadstone.read.encoded import fill as fill_encoded
+from loadstone.read.encoded import windows_of
 from loadstone.read.files import OpenFiles
 from loadstone.read.memory import OWN_PAGES, Bytes, aligned_empty, populate
 from loadstone.read.runs import Runs, contiguous, runs
@@ -134,6 +136,7 @@ class _Piece:
         size: Bytes that the staging buffer must hold.
         runs: Where they lie, unless they go straight from one piece of the file into one of the tensor's memory.
         last: The tensor is complete with it.
+        window: Which numbers they are, where a library finds them.
     """
 
     block: _Block
@@ -141,10 +144,11 @@ class _Piece:
     size: int
     runs: Runs | None
     last: bool
+    window: Window | None = None
 
     def follows(self, other: _Piece) -> bool:
         """Return whether it starts where another one ends, so that both can be read at once."""
-        straight = self.runs is None and other.runs is None
+        straight = self.runs is None and other.runs is None and self.window is None
         return (
             straight
             and self.block.info.chunks is other.block.info.chunks is None
@@ -230,7 +234,7 @@ def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic:
     """
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
-    packed = one.packing != other.packing
+    packed = one.packing != other.packing or one.encoding is not None or other.encoding is not None
     if one.strides is not None or other.strides is not None or one.pieces or other.pieces or packed:
         return _same_views(files, one, other, traffic)
     buffers = aligned_empty(PIECE), aligned_empty(PIECE)
@@ -267,7 +271,7 @@ def would_map(request: Request, alignment: int) -> tuple[int, int] | None:
     if not request.mappable or len(request.recipe.sources) != 1:
         return None
     (info,) = request.recipe.sources
-    if info.chunks is not None:
+    if info.chunks is not None or info.encoding is not None:
         return None
     found = _in_one_piece(request.recipe, request.shape)
     if info.packing is not None or request.dtype != info.dtype or found is None or not found[1]:
@@ -360,14 +364,15 @@ def _blocks(requests: Sequence[Request]) -> deque[_Block]:
 def _blocks_of(destination: _Destination) -> Iterator[_Block]:
     recipe, shape = destination.request.recipe, destination.request.shape
     whole = recipe.whole
-    if whole is not None:
+    if whole is not None and whole.encoding is None:
         yield _Block(destination, whole, None, (whole.offset, whole.nbytes), 0)
         return
     for part in recipe.parts:
         info = block_of(recipe.sources[part.source])
         goes = tuple((at, at + size) for at, size in zip(part.at, part.extent, strict=True))
         into = contiguous(shape, goes, DTYPES[recipe.dtype].bits) if part.in_order else None
-        yield _Block(destination, info, part, _place(info, part), None if into is None else into[0])
+        place = _place(info, part) if info.encoding is None else None
+        yield _Block(destination, info, part, place, None if into is None else into[0])
 
 
 def _jobs(blocks: deque[_Block]) -> Iterator[list[_Piece]]:
@@ -396,6 +401,11 @@ def _pieces(block: _Block) -> Iterator[_Piece]:
         return
     info, part = block.info, block.part
     assert part is not None
+    if info.encoding is not None:
+        for rows, size in windows_of(info, part.window, PIECE):
+            last = block.last and (not rows or rows[0][1] == part.window[0][1])
+            yield _Piece(block, info.offset, size, None, last, rows)
+        return
     pending: Runs | None = None
     shape, window, bits = in_blocks(info, part.window)
     for found in runs(shape, window, bits // 8, limit=limit_of(info, PIECE)):
@@ -414,6 +424,8 @@ def _of_runs(block: _Block, found: Runs, *, last: bool) -> _Piece:
 def _run(files: OpenFiles, job: Sequence[_Piece], staging: threading.local) -> int:
     """Read one job, whose pieces lie one after the other in a file, and return its bytes."""
     first = job[0]
+    if first.window is not None:
+        return _run_encoded(files, first, first.window)
     if first.runs is not None:
         return _run_runs(files, first, first.runs, staging)
     buffers, size = [], 0
@@ -430,6 +442,15 @@ def _run(files: OpenFiles, job: Sequence[_Piece], staging: threading.local) -> i
         elif dtype != info.dtype:
             cast(buffer, info.dtype, _slice(piece), dtype)
     return size
+
+
+def _run_encoded(files: OpenFiles, piece: _Piece, window: Window) -> int:
+    """Have a library read a window."""
+    block = piece.block
+    assert block.part is not None
+    path = files.path(block.info.file)
+    fill_encoded(path, block.info, block.part, window, block.destination.array(), PIECE)
+    return piece.size
 
 
 def _run_runs(files: OpenFiles, piece: _Piece, found: Runs, staging: threading.local) -> int:

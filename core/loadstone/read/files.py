@@ -134,6 +134,16 @@ class OpenFiles:
         for name in idle[: max(0, len(self._open) - self._keep)]:
             os.close(self._open.pop(name).descriptor)
 
+    def path(self, name: str) -> Path:
+        """Return where a file lies, for a library that reads it and others beside it.
+
+        Raises:
+            ChangedFileError: If the file is no longer what it was.
+            SourceError: If it is gone.
+        """
+        self.check(name)
+        return self._paths[name]
+
     def mapped(self, name: str) -> Bytes:
         """Return a private, copy-on-write mapping of a whole file; nothing is read until it is touched.
 
