@@ -7,6 +7,7 @@ is what led to an error that no input before it led to. What fails is kept below
 from __future__ import annotations
 
 import argparse
+import codecs
 import dataclasses
 import hashlib
 import os
@@ -34,11 +35,59 @@ Files = dict[str, bytes]
 SECONDS, MEMORY, BATCH = 1.0, 100 << 20, 400
 """Processor time and memory that an input may take; inputs that one process gets."""
 
-TOKENS = (b"\xff" * 8, b"\0" * 8, b"\x7f" + b"\xff" * 7, b"\x80", b"PK\x03\x04", b"PK\x05\x06", b"cos\nsystem\n", b"R", b"(")
-TOKENS += (b"\x8cbuiltins\x8c\x04eval\x93", b"Q", b"b", b"\xc7", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"../x", b"\x1e")
-TOKENS += (b"[" * 300, b'"shape":[9223372036854775807]', b"-1", b"18446744073709551616", b"TREE", b"SNOD", b"HEAP", b"NaN")
-FORBIDDEN = ("os.system", "subprocess", "exec", "compile", "import", "socket", "ctypes.dlopen", "pickle.find_class", "os.exec")
-FORBIDDEN += ("os.spawn", "os.fork", "os.posix_spawn", "os.remove", "os.rename", "os.mkdir", "shutil", "code.__new__", "marshal")
+TOKENS = (
+    b"\xff" * 8,
+    b"\0" * 8,
+    b"\x7f" + b"\xff" * 7,
+    b"\x80",
+    b"PK\x03\x04",
+    b"PK\x05\x06",
+    b"cos\nsystem\n",
+    b"R",
+    b"(",
+)
+TOKENS += (
+    b"\x8cbuiltins\x8c\x04eval\x93",
+    b"Q",
+    b"b",
+    b"\xc7",
+    b"\xdf\xff\xff\xff\xff",
+    b"\xc6\xff\xff\xff\xff",
+    b"../x",
+    b"\x1e",
+)
+TOKENS += (
+    b"[" * 300,
+    b'"shape":[9223372036854775807]',
+    b"-1",
+    b"18446744073709551616",
+    b"TREE",
+    b"SNOD",
+    b"HEAP",
+    b"NaN",
+)
+FORBIDDEN = (
+    "os.system",
+    "subprocess",
+    "exec",
+    "compile",
+    "import",
+    "socket",
+    "ctypes.dlopen",
+    "pickle.find_class",
+    "os.exec",
+)
+FORBIDDEN += (
+    "os.spawn",
+    "os.fork",
+    "os.posix_spawn",
+    "os.remove",
+    "os.rename",
+    "os.mkdir",
+    "shutil",
+    "code.__new__",
+    "marshal",
+)
 
 
 def tensors() -> dict[str, np.ndarray[Any, Any]]:
@@ -57,7 +106,10 @@ def _pickle(folder: Path) -> list[list[str]]:
 
     held = {key: torch.from_numpy(value) for key, value in tensors().items()}
     held["d.weight"] = held["a.weight"].t()
-    state = {"state": {**held, "p": torch.nn.Parameter(held["a.weight"].bfloat16())}, "step": [1, 2.0, None, {"x": ("y",)}]}
+    state = {
+        "state": {**held, "p": torch.nn.Parameter(held["a.weight"].bfloat16())},
+        "step": [1, 2.0, None, {"x": ("y",)}],
+    }
     made = []
     for number, new in enumerate((True, False)):
         (folder / str(number)).mkdir()
@@ -82,7 +134,10 @@ def _h5(folder: Path) -> list[list[str]]:
 def _msgpack(folder: Path) -> list[list[str]]:
     from flax import serialization
 
-    value = {"layers": {"0": dict(tensors())}, "bf": {"kernel": np.ones((2, 2), np.dtype("float16")), "s": np.float32(3)}}
+    value = {
+        "layers": {"0": dict(tensors())},
+        "bf": {"kernel": np.ones((2, 2), np.dtype("float16")), "s": np.float32(3)},
+    }
     (folder / "flax_model.msgpack").write_bytes(serialization.msgpack_serialize(value))
     return [["flax_model.msgpack"]]
 
@@ -91,7 +146,12 @@ def _gguf(folder: Path) -> list[list[str]]:
     import gguf
 
     writer = gguf.GGUFWriter(folder / "model.gguf", "llama")
-    for key, number in {"block_count": 1, "embedding_length": 32, "context_length": 64, "feed_forward_length": 64}.items():
+    for key, number in {
+        "block_count": 1,
+        "embedding_length": 32,
+        "context_length": 64,
+        "feed_forward_length": 64,
+    }.items():
         writer.add_uint32(f"llama.{key}", number)
     writer.add_uint32("llama.attention.head_count", 2)
     writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
@@ -136,7 +196,11 @@ def _orbax(folder: Path) -> list[list[str]]:
     for number, ocdbt in enumerate((True, False)):
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=ocdbt)) as saver:
             saver.save(folder / str(number), tensors())
-        found = (path.relative_to(folder).as_posix() for path in (folder / str(number)).rglob("*") if path.is_file())
+        found = (
+            path.relative_to(folder).as_posix()
+            for path in (folder / str(number)).rglob("*")
+            if path.is_file()
+        )
         made.append(sorted(found, key=lambda name: not name.endswith("/_METADATA")))
     return made
 
@@ -172,7 +236,11 @@ def changed(files: Files, others: list[Files], chance: random.Random) -> Files:
 def _altered(data: bytes, donor: bytes, chance: random.Random) -> bytes:
     made = bytearray(data)
     for _ in range(1 << chance.randrange(4)):
-        at = chance.randrange(min(len(made), 512) if chance.random() < 0.4 and made else len(made) + 1) if made else 0
+        at = (
+            chance.randrange(min(len(made), 512) if chance.random() < 0.4 and made else len(made) + 1)
+            if made
+            else 0
+        )
         chance.choice(CHANGES)(made, at, donor, chance)
     return bytes(made)
 
@@ -188,7 +256,9 @@ def _byte(made: bytearray, at: int, donor: bytes, chance: random.Random) -> None
 
 def _number(made: bytearray, at: int, donor: bytes, chance: random.Random) -> None:
     width = chance.choice((1, 2, 4, 8))
-    value = chance.choice((0, 1, -1, 1 << (8 * width - 1), (1 << (8 * width - 1)) - 1, chance.randrange(1 << 16), len(made)))
+    value = chance.choice(
+        (0, 1, -1, 1 << (8 * width - 1), (1 << (8 * width - 1)) - 1, chance.randrange(1 << 16), len(made))
+    )
     made[at : at + width] = (value % (1 << 8 * width)).to_bytes(width, chance.choice(("little", "big")))
 
 
@@ -219,7 +289,11 @@ def _entries(data: bytes) -> dict[str, bytes] | None:
 
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return {info.filename: archive.read(info) for info in archive.infolist()[:100] if info.file_size < 1 << 20}
+            return {
+                info.filename: archive.read(info)
+                for info in archive.infolist()[:100]
+                if info.file_size < 1 << 20
+            }
     except Exception:  # noqa: BLE001  # what was changed need not be an archive any more
         return None
 
@@ -288,18 +362,20 @@ def one(files: Files, folder: Path, name: str, ran: Ran) -> tuple[str, str]:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
     before = _peak(anew=True)
-    started, ran.saw, ran.looks = time.process_time(), [], True
+    started, ran.saw, ran.looks, other = time.process_time(), [], True, None
     try:
         load(folder, name)
         end, fault = "loads", ""
     except LoadstoneError as error:
         told = " ".join(line for line in str(error).splitlines() if "where:" not in line)
         end, fault = re.sub(r"[0-9]+|'[^']*'|\\\\x..", "#", told)[:200], ""
-    except BaseException as error:
-        end, fault = type(error).__name__, traceback.format_exc()
+    except BaseException as error:  # noqa: BLE001  # whatever else it is, it is a find
+        end, fault, other = type(error).__name__, str(error), error
     finally:
         ran.looks = False
     seconds, memory = time.process_time() - started, _peak() - before
+    if other is not None:
+        fault = "".join(traceback.format_exception(other))
     if ran.saw:
         fault = f"ran {ran.saw}"
     elif seconds > SECONDS or memory > MEMORY:
@@ -320,7 +396,7 @@ def batch(corpus: list[Files], name: str, seed: int, report: Path) -> None:
     chance, ran, folder = random.Random(seed), Ran(), report.with_suffix(".d")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.alarm(120)
-    b"".decode("raw-unicode-escape")
+    codecs.lookup("raw-unicode-escape")
     for files in corpus[:4]:
         one(files, folder, name, ran)  # what is imported late is imported now
     sys.addaudithook(ran.hook)

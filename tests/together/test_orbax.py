@@ -83,9 +83,7 @@ def test_it_loads_in_every_backend(written, params, tmp_path, saved, backend):
 
 
 def test_a_plan_reads_no_array(copy):
-    for chunks in copy.glob(
-        "ocdbt.process_0/d/*"
-    ):  # of what is small the database has a copy
+    for chunks in copy.glob("ocdbt.process_0/d/*"):  # of what is small the database has a copy
         shutil.move(chunks, chunks.with_suffix(".away"))
     loadstone.plan(copy, task="CausalLM", backend="torch")
     with pytest.raises(CheckpointError, match="cannot read") as caught:
@@ -159,17 +157,26 @@ def test_large_chunks_are_cut_and_windows_of_them_read(tmp_path):
     from loadstone.read.engine import Request, Traffic, read_tensors
     from loadstone.read.files import OpenFiles, identity
 
-    array = np.arange(700 * 9_000, dtype=np.float32).reshape(700, 9_000)
-    save({"a": array}, tmp_path / "one", ocp.PyTreeCheckpointHandler())
-    index = open_checkpoint(resolve(tmp_path / "one"))
-    path, info = tmp_path / "one" / "_METADATA", index.tensors["a"]
-    steps = (Slice(0, 3, 650), Slice(1, 7, 8_000), Transpose((1, 0)), Cast("float16"))
-    made = Recipe(sources=(info,), steps=steps)
-    request = Request(name="a", recipe=made, shape=made.shape, mappable=True)
+    array = np.arange(300 * 9_000, dtype=np.float32).reshape(300, 9_000)
+    cut = {"one": ocp.SaveArgs(), "many": ocp.SaveArgs(chunk_byte_size=1 << 20)}
+    with ocp.PyTreeCheckpointer() as saver:
+        saver.save(tmp_path / "saved", dict.fromkeys(cut, array), save_args=cut)
+    index = open_checkpoint(resolve(tmp_path / "saved"))
+    path, one, many = tmp_path / "saved" / "_METADATA", *(index.tensors[name].encoding for name in cut)
+    assert one.together == array.shape[one.axis] and many.together <= array.shape[many.axis] / 10
+    steps = (Slice(0, 3, 280), Slice(1, 7, 8_900), Transpose((1, 0)), Cast("float16"))
+    requests = []
+    for name, info in index.tensors.items():
+        made = Recipe(sources=(info,), steps=steps)
+        requests.append(Request(name=name, recipe=made, shape=made.shape, mappable=True))
+    traffic = Traffic()
     with OpenFiles({"_METADATA": path}, {"_METADATA": identity(path)}) as files:
-        [tensor] = read_tensors(files, [request], alignment=64, traffic=Traffic())
+        tensors = list(read_tensors(files, requests, alignment=64, traffic=traffic))
     with np.errstate(over="ignore"):
-        assert np.array_equal(tensor.numpy(), array[3:650, 7:8_000].T.astype(np.float16))
+        expected = array[3:280, 7:8_900].T.astype(np.float16)
+    assert {tensor.name for tensor in tensors} == set(cut)
+    assert all(np.array_equal(tensor.numpy(), expected) for tensor in tensors)
+    assert traffic.read == 2 * 277 * 8_893 * 4
 
 
 def edited(folder, change):

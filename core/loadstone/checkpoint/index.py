@@ -42,17 +42,19 @@ class Encoding:
         read: "module:function". It is called in the engine's threads with the path of the tensor's file, a window (for each
             axis the first index and the one after the last), an array to fill of the window's shape and the stored dtype, and
             `arguments`.
-        rows: How many of the first axis are stored together.
+        axis: Along which a large tensor is read in several windows; of no meaning to a scalar.
+        together: How many of that axis are stored together, and read together.
         arguments: What the function is told beside the window.
     """
 
     read: str
-    rows: int = 1
+    axis: int = 0
+    together: int = 1
     arguments: tuple[int | str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.rows < 1:
-            raise ValueError(f"{self.rows} rows that are stored together")
+        if self.together < 1 or self.axis < 0:
+            raise ValueError(f"{self.together} of axis {self.axis} are stored together")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ _LARGE = threading.Lock()
 def windows_of(info: TensorInfo, window: Window, limit: int) -> Iterator[tuple[Window, int]]:
     """Yield the parts of a window that are read together, and the bytes of each.
 
-    They are whole rows of chunks, so that none is decoded twice: one at least, else no more than a limit.
+    They end where chunks do, so that none is decoded twice: one chunk's length at least, else no more than a limit.
 
     Args:
         info: The tensor.
@@ -34,12 +34,13 @@ def windows_of(info: TensorInfo, window: Window, limit: int) -> Iterator[tuple[W
     if not size or not window:
         yield window, size
         return
-    (start, stop), rows = window[0], info.encoding.rows
-    row = size // (stop - start)
-    step = max(1, limit // (row * rows)) * rows
+    axis, together = info.encoding.axis, info.encoding.together
+    start, stop = window[axis]
+    each = size // (stop - start)
+    step = max(1, limit // (each * together)) * together
     while start < stop:
-        end = min(stop, (start // rows) * rows + step)
-        yield ((start, end), *window[1:]), (end - start) * row
+        end = min(stop, start // together * together + step)
+        yield (*window[:axis], (start, end), *window[axis + 1 :]), (end - start) * each
         start = end
 
 

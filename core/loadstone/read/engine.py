@@ -402,9 +402,9 @@ def _pieces(block: _Block) -> Iterator[_Piece]:
     info, part = block.info, block.part
     assert part is not None
     if info.encoding is not None:
-        for rows, size in windows_of(info, part.window, PIECE):
-            last = block.last and (not rows or rows[0][1] == part.window[0][1])
-            yield _Piece(block, info.offset, size, None, last, rows)
+        windows = list(windows_of(info, part.window, PIECE))
+        for number, (window_read, size) in enumerate(windows, start=1):
+            yield _Piece(block, info.offset, size, None, block.last and number == len(windows), window_read)
         return
     pending: Runs | None = None
     shape, window, bits = in_blocks(info, part.window)

@@ -155,7 +155,7 @@ def _array(name: str, future: Any, stored: _Stored, place: Place) -> TensorInfo:
     try:
         store = future.result()
         dtype, shape = store.dtype.name, tuple(map(int, store.shape))
-        chunk = tuple(map(int, store.chunk_layout.read_chunk.shape or ()))  # a scalar has none
+        chunk = tuple(max(1, int(size)) for size in store.chunk_layout.read_chunk.shape or ())
     except _DAMAGED as error:
         place.fail(_UNREADABLE, key=name, found=_told(error), cause=error)
     if dtype not in DTYPES or DTYPES[dtype].bits % 8:
@@ -170,12 +170,16 @@ def _array(name: str, future: Any, stored: _Stored, place: Place) -> TensorInfo:
         file=place.file,
         offset=0,
         nbytes=nbytes,
-        encoding=Encoding(
-            read=_READ,
-            rows=chunk[0] if chunk else 1,
-            arguments=(name, stored.driver, stored.ocdbt, stored.whole),
-        ),
+        encoding=_encoding(shape, chunk, (name, stored.driver, stored.ocdbt, stored.whole)),
     )
+
+
+def _encoding(shape: tuple[int, ...], chunk: tuple[int, ...], arguments: tuple[int | str, ...]) -> Encoding:
+    """Return how an array is read: in windows along the axis that has the most chunks."""
+    if not chunk:
+        return Encoding(read=_READ, arguments=arguments)
+    axis = max(range(len(chunk)), key=lambda one: shape[one] / chunk[one])
+    return Encoding(read=_READ, axis=axis, together=chunk[axis], arguments=arguments)
 
 
 _UNREADABLE = "describes an array that tensorstore cannot read"
