@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 import loadstone
 from loadstone import AutoModelForCausalLM, FlaxLlamaForCausalLM, LlamaConfig
 from loadstone.checkpoint.open import open_checkpoint
-from loadstone.errors import ChangedFileError, CheckpointError, LoadstoneError, MatchError
+from loadstone.errors import ChangedFileError, CheckpointError, LoadstoneError, MatchError, SourceError
 from loadstone.source import resolve
 
 CONFIG = LlamaConfig(
@@ -248,3 +248,12 @@ def test_far_away_it_is_refused(written):
     fsspec.filesystem("memory").put(f"{written / 'flat'}/", "/orbax/", recursive=True)
     with pytest.raises(CheckpointError, match="a folder of this machine alone"):
         open_checkpoint(resolve("memory://orbax"))
+
+
+def test_what_a_library_reads_is_read_here(copy):
+    from loadstone.read.files import OpenFiles
+
+    snapshot = resolve(copy)
+    with OpenFiles({}, {}, far=snapshot, far_names=["_METADATA"]) as files:
+        with pytest.raises(SourceError, match="from files of this machine alone"):
+            files.path("_METADATA")

@@ -148,7 +148,7 @@ class _Piece:
 
     def follows(self, other: _Piece) -> bool:
         """Return whether it starts where another one ends, so that both can be read at once."""
-        straight = self.runs is None and other.runs is None and self.window is None
+        straight = self.runs is other.runs is None and self.window is other.window is None
         return (
             straight
             and self.block.info.chunks is other.block.info.chunks is None

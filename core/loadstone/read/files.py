@@ -139,8 +139,14 @@ class OpenFiles:
 
         Raises:
             ChangedFileError: If the file is no longer what it was.
-            SourceError: If it is gone.
+            SourceError: If it is gone, or does not lie here.
         """
+        if name in self._far_names:
+            raise SourceError(
+                "a library reads these weights, from files of this machine alone",
+                where=name,
+                hint="fetch the whole checkpoint into a folder first, and load that",
+            )
         self.check(name)
         return self._paths[name]
 
