@@ -253,7 +253,6 @@ def test_far_away_it_is_refused(written):
 def test_what_a_library_reads_is_read_here(copy):
     from loadstone.read.files import OpenFiles
 
-    snapshot = resolve(copy)
-    with OpenFiles({}, {}, far=snapshot, far_names=["_METADATA"]) as files:
-        with pytest.raises(SourceError, match="from files of this machine alone"):
-            files.path("_METADATA")
+    files = OpenFiles({}, {}, far=resolve(copy), far_names=["_METADATA"])
+    with pytest.raises(SourceError, match="from files of this machine alone"):
+        files.path("_METADATA")
