@@ -35,6 +35,29 @@ class Packing:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """How numbers lie that have no place in a file, as in compressed chunks: a library finds them, a window at a time.
+
+    Attributes:
+        read: "module:function". It is called in the engine's threads with the path of the tensor's file, a window (for each
+            axis the first index and the one after the last), an array to fill of the window's shape and the stored dtype, and
+            `arguments`.
+        axis: Along which a large tensor is read in several windows; of no meaning to a scalar.
+        together: How many of that axis are stored together, and read together.
+        arguments: What the function is told beside the window.
+    """
+
+    read: str
+    axis: int = 0
+    together: int = 1
+    arguments: tuple[int | str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.together < 1 or self.axis < 0:
+            raise ValueError(f"{self.together} of axis {self.axis} are stored together")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class TensorInfo:
     """One stored tensor.
 
@@ -51,6 +74,8 @@ class TensorInfo:
         chunks: Offset and bytes of each part, where its bytes lie in one file and not in one stretch; else None. `offset` is then
             of the first.
         packing: How its numbers are packed; None where they lie in its dtype.
+        encoding: How its numbers are found where no offset tells; `file` is then what describes it, `offset` is 0 and `nbytes` is
+            that of its shape and dtype. Else None.
     """
 
     name: str
@@ -63,6 +88,7 @@ class TensorInfo:
     pieces: tuple[TensorInfo, ...] = ()
     chunks: tuple[tuple[int, int], ...] | None = None
     packing: Packing | None = None
+    encoding: Encoding | None = None
 
     @property
     def kind(self) -> str:

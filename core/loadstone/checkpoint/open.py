@@ -211,6 +211,10 @@ def _faults(name: str, info: TensorInfo, index: TensorIndex, snapshot: Snapshot)
         yield f"{name!r} has the unknown dtype {info.dtype!r}"
     elif min(info.shape, default=0) < 0 or not info.fills:
         yield f"{name!r}: {info.nbytes} bytes for {info.kind} {list(info.shape)}"
+    elif info.encoding is not None:
+        lies = info.packing or info.strides or info.pieces or info.chunks
+        if lies or DTYPES[info.dtype].bits % 8 or info.encoding.axis >= max(1, len(info.shape)):
+            yield f"{name!r}: an encoding that does not fit {info.kind} {list(info.shape)}"
     elif info.offset < 0 or info.end > snapshot.file(info.file).size:
         size = snapshot.file(info.file).size
         yield f"{name!r}: bytes {info.offset:,} to {info.end:,} of {info.file}, which has {size:,}"

@@ -206,6 +206,8 @@ def viewed(source: TensorInfo, steps: Sequence[Step], *, name: str) -> TensorInf
         >>> weight.shape, weight.strides
         ((3, 2), (1, 3))
     """
+    if source.encoding is not None:
+        raise ValueError("what a library finds is seen as it is")
     shape, offset, itemsize = source.shape, source.offset, _bits_of(1, source) // 8
     strides = source.strides or tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
     for step in steps:

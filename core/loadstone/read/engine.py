@@ -20,10 +20,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from loadstone.checkpoint.index import TensorInfo
-from loadstone.checkpoint.recipe import whole
+from loadstone.checkpoint.recipe import Window, whole
 from loadstone.errors import ChangedFileError, out_of_memory
 from loadstone.read import pieces
 from loadstone.read.cast import cast
+from loadstone.read.encoded import fill as fill_encoded
 from loadstone.read.files import OpenFiles
 from loadstone.read.memory import Bytes, aligned_empty, populate
 from loadstone.read.pieces import (
@@ -124,7 +125,7 @@ def same_bytes(files: OpenFiles, one: TensorInfo, other: TensorInfo, *, traffic:
     """
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
-    packed = one.packing != other.packing
+    packed = one.packing != other.packing or one.encoding is not None or other.encoding is not None
     if one.strides is not None or other.strides is not None or one.pieces or other.pieces or packed:
         return _same_views(files, one, other, traffic)
     buffers = aligned_empty(pieces.PIECE), aligned_empty(pieces.PIECE)
@@ -208,6 +209,8 @@ def _finish(
 def _run(files: OpenFiles, job: Sequence[Piece], staging: threading.local) -> int:
     """Read one job, whose pieces lie one after the other in a file, and return its bytes."""
     first = job[0]
+    if first.window is not None:
+        return _run_encoded(files, first, first.window)
     if first.runs is not None:
         return _run_runs(files, first, first.runs, staging)
     buffers, size = [], 0
@@ -224,6 +227,15 @@ def _run(files: OpenFiles, job: Sequence[Piece], staging: threading.local) -> in
         elif dtype != info.dtype:
             cast(buffer, info.dtype, memory_of(piece), dtype)
     return size
+
+
+def _run_encoded(files: OpenFiles, piece: Piece, window: Window) -> int:
+    """Have a library read a window."""
+    block = piece.block
+    assert block.part is not None
+    path = files.path(block.info.file)
+    fill_encoded(path, block.info, block.part, window, block.destination.array(), pieces.PIECE)
+    return piece.size
 
 
 def _run_runs(files: OpenFiles, piece: Piece, found: Runs, staging: threading.local) -> int:

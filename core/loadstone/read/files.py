@@ -134,6 +134,22 @@ class OpenFiles:
         for name in idle[: max(0, len(self._open) - self._keep)]:
             os.close(self._open.pop(name).descriptor)
 
+    def path(self, name: str) -> Path:
+        """Return where a file lies, for a library that reads it and others beside it.
+
+        Raises:
+            ChangedFileError: If the file is no longer what it was.
+            SourceError: If it is gone, or does not lie here.
+        """
+        if name in self._far_names:
+            raise SourceError(
+                "a library reads these weights, from files of this machine alone",
+                where=name,
+                hint="fetch the whole checkpoint into a folder first, and load that",
+            )
+        self.check(name)
+        return self._paths[name]
+
     def mapped(self, name: str) -> Bytes:
         """Return a private, copy-on-write mapping of a whole file; nothing is read until it is touched.
 

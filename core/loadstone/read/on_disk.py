@@ -220,7 +220,13 @@ class OnDisk:
         request = self.requests[name]
         whole = request.recipe.whole
         there = self.arriving is None or name not in self.awaited or self.arriving.has(name)
-        if there or len(numbers) > ROWS or whole is None or whole.file not in self._said["paths"]:
+        if (
+            there
+            or len(numbers) > ROWS
+            or whole is None
+            or whole.encoding is not None
+            or whole.file not in self._said["paths"]
+        ):
             return None
         size = nbytes(request.dtype, request.shape[1:])
         data = aligned_empty(nbytes(request.dtype, request.shape))

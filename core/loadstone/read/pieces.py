@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 from loadstone.checkpoint.index import TensorInfo
-from loadstone.checkpoint.recipe import Part, Recipe, block_of
+from loadstone.checkpoint.recipe import Part, Recipe, Window, block_of
 from loadstone.dtypes import DTYPES, nbytes, to_numpy
+from loadstone.read.encoded import windows_of
 from loadstone.read.memory import OWN_PAGES, Bytes, aligned_empty
 from loadstone.read.runs import Runs, contiguous, runs
 from loadstone.read.steps import Array
@@ -99,6 +100,7 @@ class Piece:
         size: Bytes that the staging buffer must hold.
         runs: Where they lie, unless they go straight from one piece of the file into one of the tensor's memory.
         last: The tensor is complete with it.
+        window: Which numbers they are, where a library finds them.
     """
 
     block: Block
@@ -106,10 +108,11 @@ class Piece:
     size: int
     runs: Runs | None
     last: bool
+    window: Window | None = None
 
     def follows(self, other: Piece) -> bool:
         """Return whether it starts where another one ends, so that both can be read at once."""
-        straight = self.runs is None and other.runs is None
+        straight = self.runs is other.runs is None and self.window is other.window is None
         return (
             straight
             and self.block.info.chunks is other.block.info.chunks is None
@@ -128,7 +131,7 @@ def would_map(request: Request, alignment: int) -> tuple[int, int] | None:
     if not request.mappable or len(request.recipe.sources) != 1:
         return None
     (info,) = request.recipe.sources
-    if info.chunks is not None:
+    if info.chunks is not None or info.encoding is not None:
         return None
     found = _in_one_piece(request.recipe, request.shape)
     if info.packing is not None or request.dtype != info.dtype or found is None or not found[1]:
@@ -182,14 +185,15 @@ def blocks_of(requests: Sequence[Request]) -> deque[Block]:
 def _parts_of(destination: Destination) -> Iterator[Block]:
     recipe, shape = destination.request.recipe, destination.request.shape
     whole = recipe.whole
-    if whole is not None:
+    if whole is not None and whole.encoding is None:
         yield Block(destination, whole, None, (whole.offset, whole.nbytes), 0)
         return
     for part in recipe.parts:
         info = block_of(recipe.sources[part.source])
         goes = tuple((at, at + size) for at, size in zip(part.at, part.extent, strict=True))
         into = contiguous(shape, goes, DTYPES[recipe.dtype].bits) if part.in_order else None
-        yield Block(destination, info, part, _place(info, part), None if into is None else into[0])
+        place = _place(info, part) if info.encoding is None else None
+        yield Block(destination, info, part, place, None if into is None else into[0])
 
 
 def jobs(blocks: deque[Block]) -> Iterator[list[Piece]]:
@@ -218,6 +222,11 @@ def _pieces(block: Block) -> Iterator[Piece]:
         return
     info, part = block.info, block.part
     assert part is not None
+    if info.encoding is not None:
+        windows = list(windows_of(info, part.window, PIECE))
+        for number, (window_read, size) in enumerate(windows, start=1):
+            yield Piece(block, info.offset, size, None, block.last and number == len(windows), window_read)
+        return
     pending: Runs | None = None
     shape, window, bits = in_blocks(info, part.window)
     for found in runs(shape, window, bits // 8, limit=limit_of(info, PIECE)):

@@ -105,7 +105,7 @@ def unpack(source: Bytes, packing: Packing, destination: Bytes, dtype: str) -> N
     Raises:
         PluginError: If the format's function fails.
     """
-    function, numbers = _function(packing.unpack), destination.view(to_numpy(dtype))
+    numbers = destination.view(to_numpy(dtype))
     blocks = max(1, AT_ONCE // packing.numbers)
     scratch = None if dtype == "float32" else np.empty(blocks * packing.numbers, np.float32)
     # Infinities and what is no number are the file's own: as for casts, no warning is due.
@@ -114,19 +114,30 @@ def unpack(source: Bytes, packing: Packing, destination: Bytes, dtype: str) -> N
             part = source[start * packing.nbytes : (start + blocks) * packing.nbytes]
             into = numbers[start * packing.numbers : (start + blocks) * packing.numbers]
             made = into if scratch is None else scratch[: len(into)]
-            _carried_out(function, part, made, packing)
+            carried_out(packing.unpack, f"unpack {packing.name}", part, made, *packing.arguments)
             if scratch is not None:
                 into[...] = made
 
 
-def _carried_out(function: Callable[..., None], part: Bytes, made: Array, packing: Packing) -> None:
+def carried_out(path: str, what: str, *arguments: object) -> None:
+    """Call a format's function.
+
+    Args:
+        path: "module:function".
+        what: What it does, for the message.
+        *arguments: What it is called with.
+
+    Raises:
+        PluginError: If it cannot be imported, or fails with an error that is not ours.
+    """
+    function = _function(path)
     try:
-        function(part, made, *packing.arguments)
+        function(*arguments)
     except (LoadstoneError, MemoryError):
         raise
     except Exception as error:
         raise PluginError(
-            f"{packing.unpack} fails to unpack {packing.name}",
+            f"{path} fails to {what}",
             found=f"{type(error).__name__}: {error}",
             hint="report it to the author of the plugin",
         ) from error

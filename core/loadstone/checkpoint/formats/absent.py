@@ -66,7 +66,7 @@ def no_weights(
     if adapter is not None:
         return adapter
     known = {*names.weight_names(variant), *pickle_names.weight_names(variant), *filter(is_foreign, files)}
-    known |= {*names.NPZ, names.DCP}
+    known |= {*names.NPZ, names.DCP, *names.ORBAX}
     left_out = sorted(known & set(files))
     if left_out:
         return NoWeightsError(

@@ -33,6 +33,9 @@ NPZ = ("model.npz", "weights.npz")
 DCP = ".metadata"
 """Name of what describes a distributed checkpoint of torch's."""
 
+ORBAX = ("_METADATA", "params/_METADATA")
+"""Names of what describes the arrays of an Orbax checkpoint, the preferred first."""
+
 _FOREIGN = re.compile(r"(tf_model[^/]*\.h5|flax_model[^/]*\.msgpack)(\.index\.json)?|model\.weights\.h5")
 _ANY = re.compile(
     r"model[^/]*\.safetensors[^/]*|(pytorch_model|model)[^/]*\.(bin|pt|pth)|pytorch_model[^/]*\.index[^/]*\.json"

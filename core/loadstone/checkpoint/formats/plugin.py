@@ -9,7 +9,7 @@ from loadstone.plugins.hookspecs import FormatRecord, hookimpl
 
 @hookimpl
 def loadstone_formats() -> Iterable[FormatRecord]:
-    """Offer safetensors, then what torch, Keras, Flax and numpy write, and torch's distributed checkpoints."""
+    """Offer safetensors, then what torch, Keras, Flax and numpy write, and torch's distributed checkpoints and Orbax's."""
     yield FormatRecord(
         name="safetensors",
         endings=(".safetensors",),
@@ -39,4 +39,9 @@ def loadstone_formats() -> Iterable[FormatRecord]:
         name="dcp",
         endings=(".distcp", ".metadata"),
         format="loadstone.checkpoint.formats.dcp.format:Dcp",
+    )
+    yield FormatRecord(
+        name="orbax",
+        endings=("_METADATA", ".ocdbt"),
+        format="loadstone.checkpoint.formats.orbax.format:Orbax",
     )

@@ -1,0 +1,1 @@
+"""The checkpoints of arrays that Orbax writes, which Flax's users save."""
