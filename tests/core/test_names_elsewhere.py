@@ -134,7 +134,7 @@ def test_an_auto_map_without_a_model(auto_map):
         ("64.tflite", "Lite"),
         ("coreml/text.mlpackage/Data/model.mlmodel", "Core ML"),
         ("openvino_model.xml", "OpenVINO"),
-        ("model.weights.h5", "Keras"),
+        ("bert.weights.h5", "Keras"),
     ],
 )
 def test_a_format_is_named_as_what_it_is(name, title):

@@ -178,10 +178,10 @@ def tell_not_asked(model_class: type, names: Sequence[str]) -> None:
 
 def _says_more(model_class: type) -> bool:
     """Return whether a class has an `_init_weights` of its own."""
-    from loadstone.model.pretrained import Pretrained
-
-    rule = Pretrained._init_weights
-    return getattr(model_class, "_init_weights", rule) is not rule
+    said = next(
+        (vars(one)["_init_weights"] for one in model_class.__mro__ if "_init_weights" in vars(one)), None
+    )
+    return said is not None and said.__module__.partition(".")[0] != __name__.partition(".")[0]
 
 
 def last_word(model: Any, names: Iterable[str]) -> None:
