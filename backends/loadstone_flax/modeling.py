@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 
 import flax.errors
@@ -20,17 +18,16 @@ from loadstone.errors import ArgumentError
 from loadstone.generate.arguments import GenerateArguments
 from loadstone.keywords import said, told
 from loadstone.model.outputs import ModelOutput
-from loadstone.model.pretrained import Pretrained, check_mask
-from loadstone_flax.blocks.away import Away, Called, at_home, copied, is_traced, settle, untraced, visited
+from loadstone.model.pretrained import Pretrained
+from loadstone_flax.blocks.away import Away, Called, at_home, copied, is_traced, settle, untraced
 from loadstone_flax.blocks.run import Block
+from loadstone_flax.calls import apart, by_name, check_tokens, compiled, computed, sorted_out
 from loadstone_flax.devices import spellings
-from loadstone_flax.generation import Cache, generate
+from loadstone_flax.generation import generate
 from loadstone_flax.layers import (
     BatchNorm,
     Dropout,
     Embedding,
-    changed_state,
-    full_precision,
     is_building,
     named_modules,
     named_parameters,
@@ -143,7 +140,7 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__call__" in vars(cls):  # of a class that somebody wrote: it does not come through ours
-            cls.__call__ = _apart(cls.__call__)  # type: ignore[method-assign]
+            cls.__call__ = apart(cls.__call__)  # type: ignore[method-assign]
 
     def __init__(self, config: Config) -> None:
         self._facts = Facts(config=config)
@@ -171,12 +168,12 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
             ArgumentError: If `params` or the shapes of inputs do not fit, or training would change what it may not.
         """
         model = self if params is None else self.with_params(params)
-        arrays, choices = _sorted_out(_named(type(self), inputs, named_inputs))
-        _check_tokens(type(self), arrays)
+        arrays, choices = sorted_out(by_name(type(self), inputs, named_inputs))
+        check_tokens(type(self), arrays)
         settings = tuple(getattr(self.config, name) for name in SETTINGS)
-        compute = _forward
+        compute = compiled
         if model._runs_apart():
-            model, arrays, compute = copied(model), at_home(model.calls, arrays), _computed
+            model, arrays, compute = copied(model), at_home(model.calls, arrays), computed
         output, changed = compute(model, arrays, dropout_rng, choices=choices, settings=settings)
         if changed is not None:
             self._remember(changed)
@@ -481,23 +478,6 @@ class PreTrainedModel(nnx.Module, Pretrained, metaclass=_DrawnWhenCalled):
         )
 
 
-def _apart(call: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a model's own way of being called one that runs where the model lies in several places, too."""
-
-    @functools.wraps(call)
-    def wrapped(self: PreTrainedModel, *inputs: Any, **named: Any) -> Any:
-        if not self._runs_apart():
-            return call(self, *inputs, **named)
-        model = copied(self)
-        with visited(model, self.calls):
-            output = call(model, *inputs, **at_home(self.calls, named))
-        if (changed := changed_state(model)) is not None:
-            self._remember(changed)
-        return output
-
-    return wrapped
-
-
 def foreign_variables(model: nnx.Module, known: Iterable[nnx.Variable[Any]]) -> list[str]:
     """Return the paths of what nnx would train or keep and checkpoints have no name for: variables of somebody's layers."""
     named = {id(variable) for variable in known}
@@ -508,87 +488,3 @@ def foreign_variables(model: nnx.Module, known: Iterable[nnx.Variable[Any]]) -> 
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, np.ndarray | Away) or (isinstance(value, Array) and value.is_fully_addressable)
-
-
-def _computed(
-    model: PreTrainedModel,
-    arrays: dict[str, Any],
-    dropout_rng: Array | None,
-    *,
-    choices: tuple[tuple[str, Any], ...],
-    settings: tuple[Any, ...],
-) -> tuple[Any, Any]:
-    """Return the output of `forward`, and what training has changed beside parameters, or None where nothing has.
-
-    The model is an argument, flattened by jax: its arrays are the program's inputs, which it neither copies nor returns.
-    `settings` are those of the configuration that `forward` reads; they are here so that a change compiles anew.
-    """
-    dropouts = [m for _, m in named_modules(model) if isinstance(m, Dropout) and m.drops]
-    if dropout_rng is not None:
-        for index, dropout in enumerate(dropouts):
-            dropout.rngs = nnx.RngStream(jax.random.fold_in(dropout_rng, index), tag="dropout")
-    with full_precision(), visited(model, model.calls):
-        output = model.forward(**arrays, **dict(choices))
-    return output, changed_state(model, counted=dropout_rng is None)
-
-
-_forward = jax.jit(_computed, static_argnames=("choices", "settings"))
-"""The same as one program, for a model that lies in one place."""
-
-
-@functools.cache
-def _input_names(model_class: type[PreTrainedModel]) -> tuple[str, ...]:
-    parameters = list(inspect.signature(model_class.forward).parameters.values())[1:]
-    return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
-
-
-def _named(model_class: type, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all inputs of a call by name."""
-    if "train" in named:
-        raise ArgumentError(
-            f"{model_class.__name__} takes no train=", hint="call model.train() or model.eval() before"
-        )
-    names = _input_names(model_class)
-    if len(inputs) > len(names):
-        raise ArgumentError(
-            f"{model_class.__name__} takes {len(names)} inputs by position, found {len(inputs)}"
-        )
-    twice = [name for name in names[: len(inputs)] if name in named]
-    if twice:
-        raise ArgumentError(f"{model_class.__name__} was given {twice[0]} by position and by name")
-    return dict(zip(names, inputs, strict=False)) | dict(named)
-
-
-def _sorted_out(named: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[tuple[str, Any], ...]]:
-    """Return the inputs that are arrays, and those that choose what is computed (`use_cache=True`)."""
-    arrays: dict[str, Any] = {}
-    choices = []
-    for name, value in named.items():
-        if isinstance(value, bool | int | str):
-            choices.append((name, value))
-        elif name == "past_key_values" and isinstance(value, tuple | list):
-            arrays[name] = Cache([(k, v) for k, v in value])
-        elif value is not None:
-            arrays[name] = value if isinstance(value, Cache | Array) else np.asarray(value)
-    return arrays, tuple(sorted(choices))
-
-
-def _check_tokens(model_class: type[PreTrainedModel], arrays: Mapping[str, Any]) -> None:
-    """Raise an ArgumentError if input_ids holds no token ids, or attention_mask does not say something of each token."""
-    ids, embeds, mask = (arrays.get(name) for name in ("input_ids", "inputs_embeds", "attention_mask"))
-    chooses = model_class.architecture_and_head()[1].task == "MultipleChoice"
-    axes = ("B", "N", "T") if chooses else ("B", "T")
-    if ids is not None and (ids.ndim != len(axes) or not jnp.issubdtype(ids.dtype, jnp.integer)):
-        raise ArgumentError(
-            "input_ids is no table of token ids",
-            expected=f"integers ({', '.join(axes)})",
-            found=f"{ids.dtype} {ids.shape}",
-        )
-    tokens = ids.shape if ids is not None else embeds.shape[:-1] if embeds is not None else None
-    if mask is None or tokens is None:
-        return
-    *batch, keys = tokens
-    cache = arrays.get("past_key_values")
-    if cache is not None:
-        keys = cache.keys(keys)
-    check_mask(mask.shape, (*batch, keys))

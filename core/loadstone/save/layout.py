@@ -6,7 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping
 
-from loadstone.checkpoint.formats.safetensors_writer import Aligned
+from loadstone.checkpoint.formats.target import PREFERRED
 from loadstone.checkpoint.formats.writer import Shard, StoredTensor, Writer
 from loadstone.errors import ArgumentError
 
@@ -25,7 +25,7 @@ def lay_out(
     *,
     max_shard_size: int | str,
     variant: str | None,
-    writer: Writer | None = None,
+    writer: Writer = PREFERRED.writer,
     aliases: Mapping[str, str] | None = None,
 ) -> list[Shard]:
     """Divide tensors among files, in name order, each filled until the next tensor would be too much.
@@ -35,7 +35,7 @@ def lay_out(
         max_shard_size: Bytes of tensors that a file may hold, as a number or a text such as "5GB"; a tensor
             that is larger has a file for itself.
         variant: Part of the file names, e.g. "fp16".
-        writer: How the files are written; None: as safetensors.
+        writer: How the files are written.
         aliases: Further name -> the tensor that it is too.
 
     Returns:
@@ -44,7 +44,7 @@ def lay_out(
     Raises:
         ArgumentError: If a tensor's name is none, or is there twice, or the size cannot be understood.
     """
-    writer, limit = writer or Aligned(), parse_size(max_shard_size)
+    limit = parse_size(max_shard_size)
     if writer.whole:
         limit = _of_one_file(tensors := list(tensors), limit)
     groups: list[list[StoredTensor]] = [[]]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loadstone.checkpoint.formats.names import BLANK, GENERATION, SHA256
-from loadstone.checkpoint.formats.target import SAFETENSORS, Target
+from loadstone.checkpoint.formats.target import PREFERRED, Target
 from loadstone.checkpoint.formats.writer import Block, Shard, StoredTensor, Writer
 from loadstone.checkpoint.settled import CONFIG, JOURNAL, Switch, is_staging
 from loadstone.errors import ArgumentError, LoadstoneError, SourceError, counted
@@ -46,7 +46,7 @@ def save_checkpoint(
     max_shard_size: int | str = "5GB",
     variant: str | None = None,
     progress: Progress | None = None,
-    target: Target = SAFETENSORS,
+    target: Target = PREFERRED,
     aliases: Mapping[str, str] | None = None,
     copies: Mapping[str, Callable[[], Iterable[bytes]]] | None = None,
     before_switch: Callable[[], object] | None = None,

@@ -64,7 +64,8 @@ def _before(claim: str, variant: str | None) -> Iterator[str]:
         yield from format_named(record[1].name)[1].weight_names(variant)
 
 
-SAFETENSORS = Target(name="safetensors", claim="safetensors", format=Safetensors(), writer=Aligned())
+PREFERRED = Target(name="safetensors", claim="safetensors", format=Safetensors(), writer=Aligned())
+"""What is written where the user names no format."""
 
 
 def target_named(name: str, layout: str = "aligned") -> Target:
@@ -84,7 +85,7 @@ def target_named(name: str, layout: str = "aligned") -> Target:
             expected=" or ".join(f'"{one}"' for one in (LAYOUTS if name == "safetensors" else ["aligned"])),
         )
     if name == "safetensors":
-        return dataclasses.replace(SAFETENSORS, writer=LAYOUTS[layout]())
+        return dataclasses.replace(PREFERRED, writer=LAYOUTS[layout]())
     claim, variety = _parted(NAMES.get(name, name))
     _, format = format_named(claim)
     writer = format.writer_of(variety) if variety else format.writer()
