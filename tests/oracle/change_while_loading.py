@@ -72,8 +72,8 @@ def hooked(moment: str, damage: Callable[[], object]) -> Any:
 
     prepare, read_tensors = loadstone.load.story.prepare, loadstone.load.supply.read_tensors
 
-    def then_damaged(*arguments: Any) -> Any:
-        prepared = prepare(*arguments)
+    def then_damaged(*arguments: Any, **options: Any) -> Any:
+        prepared = prepare(*arguments, **options)
         once()
         return prepared
 

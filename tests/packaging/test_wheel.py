@@ -142,6 +142,7 @@ def test_the_installed_wheel_finds_its_plugins(installed, tmp_path):
         "format.h5": "loaded",
         "format.msgpack": "loaded",
         "format.npz": "loaded",
+        "format.orbax": "loaded",
         "format.pickle": "loaded",
         "format.safetensors": "loaded",
         "source.file": "loaded",
