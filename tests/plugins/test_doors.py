@@ -286,6 +286,7 @@ def test_our_entry_points_claim_what_we_bring():
         "format.h5",
         "format.msgpack",
         "format.npz",
+        "format.orbax",
         "format.dcp",
         "format.pickle",
         "format.safetensors",
