@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-FOLDERS = ("core", "neighbours", "packaging", "flax", "tensorflow", "together", "torch", "plugins", "oracle")
+FOLDERS = ("core", "neighbours", "packaging", "flax", "tensorflow", "torch", "plugins", "together", "oracle")
 """In the order in which they start: the longest first, but for those that need no oracle, which is made meanwhile."""
 
 NEED_ORACLE = {"torch", "tensorflow", "flax", "oracle", "together", "plugins"}

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from loadstone.architectures.rope import rope_parameters
+from loadstone.architectures import rope_parameters
 from loadstone.config import Config
 from loadstone.errors import ConfigError
 from loadstone_gguf.configuration import TOKENS, values_of

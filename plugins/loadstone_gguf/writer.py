@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from loadstone.checkpoint.formats.names import BLANK
-from loadstone.checkpoint.formats.writer import ALIGNMENT, Block, Shard, StoredTensor, Told, Writer
+from loadstone.checkpoint.formats.writer import ALIGNMENT, NOTES, Block, Shard, StoredTensor, Told, Writer
 from loadstone.config import Config
 from loadstone.errors import ArgumentError, counted
 from loadstone_gguf.dialects import DIALECTS, Dialect
@@ -133,7 +132,7 @@ class GgufWriter(Writer):
 
     def _texts(self, metadata: Mapping[str, str]) -> dict[str, str]:
         """Return the texts beside the tensors: llama.cpp's under their own keys, others, and what is said already, under ours."""
-        kept = {key: text for key, text in metadata.items() if key not in ("format", *BLANK)}
+        kept = {key: text for key, text in metadata.items() if key not in ("format", *NOTES)}
         free = {key for key in kept if key.startswith("general.") and key not in self.values}
         return {key if key in free else NOTED + key: text for key, text in kept.items()}
 

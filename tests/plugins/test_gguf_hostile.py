@@ -151,8 +151,12 @@ def test_a_file_that_does_not_say_what_it_is(tmp_path, pairs, told):
 
 PLUGIN = Path(__file__).parents[2] / "plugins" / "loadstone_gguf"
 PUBLIC = {
+    "loadstone.architectures",
     "loadstone.checkpoint.formats",
+    "loadstone.checkpoint.formats.writer",
     "loadstone.checkpoint.index",
+    "loadstone.config",
+    "loadstone.dtypes",
     "loadstone.errors",
     "loadstone.hookspecs",
     "loadstone.source",

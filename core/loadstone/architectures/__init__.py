@@ -43,7 +43,7 @@ from loadstone.architectures.registry import (
     passed_over,
     unlisted,
 )
-from loadstone.architectures.rope import RopeGrowth, RopeSpec, rope_spec
+from loadstone.architectures.rope import RopeGrowth, RopeSpec, rope_parameters, rope_spec
 from loadstone.architectures.specs import (
     ClassifierSpec,
     DecoderSpec,
@@ -115,6 +115,7 @@ __all__ = [
     "passed_over",
     "refuse_unfollowed",
     "resolve_spec",
+    "rope_parameters",
     "rope_spec",
     "said_numbers",
     "unlisted",

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from loadstone.checkpoint.formats.names import BLANK
 from loadstone.dtypes import DTYPES, nbytes
 from loadstone.errors import BackendError
 
@@ -20,6 +21,9 @@ ALIGNMENT = 64
 
 BLOCK = 8 * 1024 * 1024
 """Bytes of a tensor that are handed on at a time."""
+
+NOTES = tuple(BLANK)
+"""Keys of a checkpoint's metadata in which a save notes itself: none of another file's."""
 
 Block = bytes | memoryview
 
@@ -125,7 +129,7 @@ class Writer(ABC):
 
     Attributes:
         dialect: Whose names and axes the tensors must have: "" those of checkpoints, "tensorflow" or "flax".
-        notes: Whether a file notes the save that it is of, in the values of `names.BLANK`: then `start` is called.
+        notes: Whether a file notes the save that it is of, in the values of `NOTES`: then `start` is called.
         one_file_aliases: Whether aliases stand in the one file alone, not in shards.
         reserved: Names that no tensor may have.
         whole: Whether a file says itself what the model is: then `told` is called, and there is one file.
