@@ -312,7 +312,7 @@ def is_causal(config: Config) -> bool:
         ConfigError: If `is_causal` is something else; of null transformers makes one thing or the other by its implementation
             of attention and by whether anything is padding.
     """
-    said = getattr(config, "is_causal", True)
+    said = config.is_causal if "is_causal" in set(config) else True  # of most there is no word, and no hint
     if isinstance(said, bool):
         return said
     raise ConfigError(
@@ -330,7 +330,7 @@ def refuse_causal(config: Config) -> None:
     Raises:
         ConfigError: If it is; transformers then masks, or does not, by its implementation of attention and the padding.
     """
-    said = getattr(config, "is_causal", None)
+    said = config.is_causal if "is_causal" in set(config) else None
     if said not in (None, False):
         raise ConfigError(
             f"{type(config).__name__.removesuffix('Config')} with is_causal={said!r} is not supported",
