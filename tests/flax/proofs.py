@@ -19,7 +19,7 @@ from loadstone.testing import (
     Losses,
     Masks,
 )
-from loadstone_flax.modeling import full_precision
+from loadstone_flax.layers import full_precision
 
 
 class Flax(

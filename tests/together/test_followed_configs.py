@@ -20,7 +20,7 @@ from loadstone.backend import get_backend
 from loadstone.errors import ArgumentError, ConfigError
 from loadstone.testing.cases import CASES
 from loadstone.testing.compare import relative_difference
-from loadstone_flax.modeling import full_precision
+from loadstone_flax.layers import full_precision
 from tests.oracle import load
 
 BACKENDS = ("torch", "flax", "tensorflow")
